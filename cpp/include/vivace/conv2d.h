@@ -1,0 +1,57 @@
+// 2-D convolution (cross-correlation) over NHWC images, any stride, padding, dilation and groups.
+//
+//   y(n,p,q,o) = b(o) + sum_{i,j,c} x(n, p*stride_h + i*dilation_h - pad_top,
+//                                        q*stride_w + j*dilation_w - pad_left, g*C/G + c) * w(i,j,c,o)
+//
+// where g = o / (O/G) is the group of output channel o, and x is 0 outside the image.
+#pragma once
+
+#include "vivace/common.h"
+
+namespace vivace {
+
+// The geometry of one convolution. Build it with conv2d_shape(), which validates.
+struct Conv2DShape {
+    index n, h, w, c;                                // input (n, h, w, c)
+    index kh, kw, o;                                 // kernel (kh, kw, c / groups, o)
+    index p, q;                                      // output (n, p, q, o)
+    index stride_h, stride_w;
+    index pad_top, pad_bottom, pad_left, pad_right;
+    index dilation_h, dilation_w;
+    index groups;
+
+    index input_size() const { return n * h * w * c; }
+    index kernel_size() const { return kh * kw * (c / groups) * o; }
+    index output_size() const { return n * p * q * o; }
+    // Multiply-adds count as two operations; the same for each of the three directions.
+    index flops() const { return 2 * output_size() * kh * kw * (c / groups); }
+};
+
+// Validates and derives the output size. Throws std::invalid_argument naming the rule and the values.
+//   input (n,h,w,c); kernel (kh,kw,c/groups,o); padding (top, bottom, left, right).
+Conv2DShape conv2d_shape(const index (&input)[4], const index (&kernel)[4], const index (&strides)[2],
+                         const index (&padding)[4], const index (&dilation)[2], index groups);
+
+// y = activation(x * w + bias). bias (o) may be null. No aliasing.
+template <class T>
+void conv2d_forward(const Conv2DShape& s, const T* x, const T* w, const T* bias, Activation activation, T* y);
+
+// dx = gradient of the input, given dy (n,p,q,o). Overwrites dx.
+template <class T>
+void conv2d_input_gradient(const Conv2DShape& s, const T* dy, const T* w, T* dx);
+
+// dw += gradient of the kernel; db += gradient of the bias (db may be null).
+template <class T>
+void conv2d_weight_gradient(const Conv2DShape& s, const T* x, const T* dy, T* dw, T* db);
+
+// The textbook method: the column matrix is stored, then multiplied (GEMM). For comparison and teaching.
+namespace im2col {
+template <class T>
+void conv2d_forward(const Conv2DShape& s, const T* x, const T* w, const T* bias, Activation activation, T* y);
+template <class T>
+void conv2d_input_gradient(const Conv2DShape& s, const T* dy, const T* w, T* dx);
+template <class T>
+void conv2d_weight_gradient(const Conv2DShape& s, const T* x, const T* dy, T* dw, T* db);
+}  // namespace im2col
+
+}  // namespace vivace

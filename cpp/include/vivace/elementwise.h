@@ -1,0 +1,29 @@
+// Activations, softmax, dropout and row gathering. y may alias x, and dx may alias dy, in all of them.
+#pragma once
+
+#include "vivace/common.h"
+
+namespace vivace {
+
+template <class T>
+void activation_forward(Activation a, index size, const T* x, T* y);
+
+// dx = dy * f'(x), computed from the output y = f(x).
+template <class T>
+void activation_backward(Activation a, index size, const T* y, const T* dy, T* dx);
+
+// Softmax over each of `rows` rows of `columns` elements, with the row's maximum subtracted first.
+template <class T>
+void softmax_forward(index rows, index columns, const T* x, T* y);
+template <class T>
+void softmax_backward(index rows, index columns, const T* y, const T* dy, T* dx);
+
+// y = x * keep / (1 - rate), where keep(i) is bit-reproducible from (seed, stream, i) alone: Philox4x32-10
+// (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011). The same call on dy is the backward pass.
+template <class T>
+void dropout(index size, const T* x, double rate, std::uint64_t seed, std::uint64_t stream, T* y);
+
+// out[r] = source[rows[r]], each row of `row_bytes` bytes. Row numbers must be in range.
+void gather_rows(index count, index row_bytes, const void* source, const std::int64_t* rows, void* out);
+
+}  // namespace vivace
