@@ -1,0 +1,114 @@
+#include "vivace/conv2d.h"
+
+#include <array>
+
+#include "arrays.h"
+#include "vivace/reference.h"
+
+namespace vivace::bindings {
+namespace {
+
+using Four = std::array<index, 4>;
+using Two = std::array<index, 2>;
+
+Conv2DShape make_shape(const Four& input, const Four& kernel, const Two& strides, const Four& padding,
+                       const Two& dilation, index groups) {
+    index in[4], k[4], st[2], pad[4], dil[2];
+    std::copy(input.begin(), input.end(), in);
+    std::copy(kernel.begin(), kernel.end(), k);
+    std::copy(strides.begin(), strides.end(), st);
+    std::copy(padding.begin(), padding.end(), pad);
+    std::copy(dilation.begin(), dilation.end(), dil);
+    return conv2d_shape(in, k, st, pad, dil, groups);
+}
+
+// One implementation of the three directions: ours, im2col or the reference.
+template <class T>
+struct Implementation {
+    void (*forward)(const Conv2DShape&, const T*, const T*, const T*, Activation, T*);
+    void (*input_gradient)(const Conv2DShape&, const T*, const T*, T*);
+    void (*weight_gradient)(const Conv2DShape&, const T*, const T*, T*, T*);
+};
+
+struct Implementations {
+    Implementation<float> f32;
+    Implementation<double> f64;
+    template <class T>
+    const Implementation<T>& of() const {
+        if constexpr (std::is_same_v<T, float>)
+            return f32;
+        else
+            return f64;
+    }
+};
+
+void bind_directions(py::module_& m, const Implementations& implementations) {
+    m.def(
+        "conv2d_forward",
+        [implementations](const Conv2DShape& s, const py::array& x, const py::array& kernel, const py::object& bias,
+                          const py::array& y, const std::string& activation) {
+            const Arguments arg("conv2d_forward");
+            const Activation act = activation_named("conv2d_forward", activation);
+            arg.for_dtype(x, "x", [&](auto zero) {
+                using T = decltype(zero);
+                const T* px = arg.in<T>(x, "x", {s.n, s.h, s.w, s.c});
+                const T* pw = arg.in<T>(kernel, "kernel", {s.kh, s.kw, s.c / s.groups, s.o});
+                const T* pb = arg.optional_in<T>(bias, "bias", {s.o});
+                T* py = arg.out<T>(y, "y", {s.n, s.p, s.q, s.o});
+                without_gil([&] { implementations.of<T>().forward(s, px, pw, pb, act, py); });
+            });
+        },
+        py::arg("shape"), py::arg("x"), py::arg("kernel"), py::arg("bias").none(true), py::arg("y"),
+        py::arg("activation") = "linear");
+    m.def(
+        "conv2d_input_gradient",
+        [implementations](const Conv2DShape& s, const py::array& dy, const py::array& kernel, const py::array& dx) {
+            const Arguments arg("conv2d_input_gradient");
+            arg.for_dtype(dy, "dy", [&](auto zero) {
+                using T = decltype(zero);
+                const T* pdy = arg.in<T>(dy, "dy", {s.n, s.p, s.q, s.o});
+                const T* pw = arg.in<T>(kernel, "kernel", {s.kh, s.kw, s.c / s.groups, s.o});
+                T* pdx = arg.out<T>(dx, "dx", {s.n, s.h, s.w, s.c});
+                without_gil([&] { implementations.of<T>().input_gradient(s, pdy, pw, pdx); });
+            });
+        },
+        py::arg("shape"), py::arg("dy"), py::arg("kernel"), py::arg("dx"));
+    m.def(
+        "conv2d_weight_gradient",
+        [implementations](const Conv2DShape& s, const py::array& x, const py::array& dy, const py::array& dkernel,
+                          const py::object& dbias) {
+            const Arguments arg("conv2d_weight_gradient");
+            arg.for_dtype(x, "x", [&](auto zero) {
+                using T = decltype(zero);
+                const T* px = arg.in<T>(x, "x", {s.n, s.h, s.w, s.c});
+                const T* pdy = arg.in<T>(dy, "dy", {s.n, s.p, s.q, s.o});
+                T* pdw = arg.out<T>(dkernel, "dkernel", {s.kh, s.kw, s.c / s.groups, s.o});
+                T* pdb = arg.optional_out<T>(dbias, "dbias", {s.o});
+                without_gil([&] { implementations.of<T>().weight_gradient(s, px, pdy, pdw, pdb); });
+            });
+        },
+        py::arg("shape"), py::arg("x"), py::arg("dy"), py::arg("dkernel"), py::arg("dbias").none(true));
+}
+
+}  // namespace
+
+#define VIVACE_DIRECTIONS(space, T) \
+    { space::conv2d_forward<T>, space::conv2d_input_gradient<T>, space::conv2d_weight_gradient<T> }
+
+void bind_conv2d(py::module_& m) {
+    // Several levels' modules may live in one process, each with its own types: module_local keeps them apart.
+    py::class_<Conv2DShape>(m, "Conv2DShape", py::module_local())
+        .def(py::init(&make_shape), py::arg("input"), py::arg("kernel"), py::arg("strides") = Two{1, 1},
+             py::arg("padding") = Four{0, 0, 0, 0}, py::arg("dilation") = Two{1, 1}, py::arg("groups") = 1)
+        .def_property_readonly("input", [](const Conv2DShape& s) { return py::make_tuple(s.n, s.h, s.w, s.c); })
+        .def_property_readonly(
+            "kernel", [](const Conv2DShape& s) { return py::make_tuple(s.kh, s.kw, s.c / s.groups, s.o); })
+        .def_property_readonly("output", [](const Conv2DShape& s) { return py::make_tuple(s.n, s.p, s.q, s.o); })
+        .def_property_readonly("flops", &Conv2DShape::flops);
+    bind_directions(m, {VIVACE_DIRECTIONS(vivace, float), VIVACE_DIRECTIONS(vivace, double)});
+    py::module_ textbook = m.attr("im2col"), naive = m.attr("reference");
+    bind_directions(textbook, {VIVACE_DIRECTIONS(im2col, float), VIVACE_DIRECTIONS(im2col, double)});
+    bind_directions(naive, {VIVACE_DIRECTIONS(reference, float), VIVACE_DIRECTIONS(reference, double)});
+}
+
+}  // namespace vivace::bindings

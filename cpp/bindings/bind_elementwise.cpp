@@ -1,0 +1,105 @@
+#include "vivace/elementwise.h"
+
+#include "arrays.h"
+
+namespace vivace::bindings {
+
+void bind_elementwise(py::module_& m) {
+    m.def(
+        "activation_forward",
+        [](const std::string& activation, const py::array& x, const py::array& y) {
+            const Arguments arg("activation_forward");
+            const Activation act = activation_named("activation_forward", activation);
+            arg.for_dtype(x, "x", [&](auto zero) {
+                using T = decltype(zero);
+                const index size = x.size();
+                const T* px = arg.in_flat<T>(x, "x", size);
+                T* py = arg.out_flat<T>(y, "y", size);
+                without_gil([&] { activation_forward(act, size, px, py); });
+            });
+        },
+        py::arg("activation"), py::arg("x"), py::arg("y"));
+    m.def(
+        "activation_backward",
+        [](const std::string& activation, const py::array& y, const py::array& dy, const py::array& dx) {
+            const Arguments arg("activation_backward");
+            const Activation act = activation_named("activation_backward", activation);
+            arg.for_dtype(y, "y", [&](auto zero) {
+                using T = decltype(zero);
+                const index size = y.size();
+                const T* py = arg.in_flat<T>(y, "y", size);
+                const T* pdy = arg.in_flat<T>(dy, "dy", size);
+                T* pdx = arg.out_flat<T>(dx, "dx", size);
+                without_gil([&] { activation_backward(act, size, py, pdy, pdx); });
+            });
+        },
+        py::arg("activation"), py::arg("y"), py::arg("dy"), py::arg("dx"));
+    m.def(
+        "softmax_forward",
+        [](const py::array& x, const py::array& y) {
+            const Arguments arg("softmax_forward");
+            const index columns = arg.columns(x, "x");
+            arg.for_dtype(x, "x", [&](auto zero) {
+                using T = decltype(zero);
+                const T* px = arg.in_flat<T>(x, "x", x.size());
+                T* py = arg.out_flat<T>(y, "y", x.size());
+                if (x.size() > 0) without_gil([&] { softmax_forward(x.size() / columns, columns, px, py); });
+            });
+        },
+        py::arg("x"), py::arg("y"));
+    m.def(
+        "softmax_backward",
+        [](const py::array& y, const py::array& dy, const py::array& dx) {
+            const Arguments arg("softmax_backward");
+            const index columns = arg.columns(y, "y");
+            arg.for_dtype(y, "y", [&](auto zero) {
+                using T = decltype(zero);
+                const T* py = arg.in_flat<T>(y, "y", y.size());
+                const T* pdy = arg.in_flat<T>(dy, "dy", y.size());
+                T* pdx = arg.out_flat<T>(dx, "dx", y.size());
+                if (y.size() > 0) without_gil([&] { softmax_backward(y.size() / columns, columns, py, pdy, pdx); });
+            });
+        },
+        py::arg("y"), py::arg("dy"), py::arg("dx"));
+    m.def(
+        "dropout",
+        [](const py::array& x, double rate, std::uint64_t seed, std::uint64_t stream, const py::array& y) {
+            const Arguments arg("dropout");
+            if (!(rate >= 0 && rate < 1)) arg.fail("rate", "must lie in [0, 1)", std::to_string(rate));
+            arg.for_dtype(x, "x", [&](auto zero) {
+                using T = decltype(zero);
+                const T* px = arg.in_flat<T>(x, "x", x.size());
+                T* py = arg.out_flat<T>(y, "y", x.size());
+                without_gil([&] { dropout(x.size(), px, rate, seed, stream, py); });
+            });
+        },
+        py::arg("x"), py::arg("rate"), py::arg("seed"), py::arg("stream"), py::arg("y"));
+    m.def(
+        "gather_rows",
+        [](const py::array& source, const py::array& rows, const py::array& out) {
+            const Arguments arg("gather_rows");
+            if (source.ndim() < 1 || !is_dense(source))
+                throw py::type_error("gather_rows: source must be a C-contiguous array of at least one axis");
+            if (!source.dtype().is(out.dtype()) && !source.dtype().equal(out.dtype()))
+                throw py::type_error("gather_rows: out must be " + dtype_name(source) + " like source, received " +
+                                     dtype_name(out));
+            if (!is_dense(out) || !out.writeable())
+                throw py::type_error("gather_rows: out must be C-contiguous and writable");
+            const index count = arg.size(rows, "rows", 1, 0), height = source.shape(0);
+            const index row_size = height ? source.size() / height : 0;
+            if (out.ndim() != source.ndim() || out.shape(0) != count || out.size() != count * row_size)
+                arg.fail("out", "must have one row like source's for each entry of rows",
+                         "shape " + tuple_text(out.shape(), static_cast<std::size_t>(out.ndim())));
+            const std::int64_t* numbers = arg.in<std::int64_t>(rows, "rows", {count});
+            for (index i = 0; i < count; ++i)
+                if (numbers[i] < 0 || numbers[i] >= height)
+                    throw py::index_error("gather_rows: row " + std::to_string(numbers[i]) +
+                                          " is outside a source of " + std::to_string(height) + " rows");
+            const void* from = source.data();
+            void* to = const_cast<void*>(out.data());
+            without_gil([&] { gather_rows(count, row_size * source.itemsize(), from, numbers, to); });
+        },
+        py::arg("source"), py::arg("rows"), py::arg("out"));
+}
+
+}  // namespace vivace::bindings

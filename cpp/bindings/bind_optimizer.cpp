@@ -1,0 +1,45 @@
+#include "vivace/optimizer.h"
+
+#include "arrays.h"
+
+namespace vivace::bindings {
+
+void bind_optimizer(py::module_& m) {
+    m.def(
+        "sgd_update",
+        [](const py::array& weights, const py::array& gradients, const py::object& velocity, double learning_rate,
+           double momentum, bool nesterov) {
+            const Arguments arg("sgd_update");
+            const index size = arg.size(weights, "weights", 1, 0);
+            if (momentum != 0 && velocity.is_none()) arg.fail("velocity", "is needed with momentum", "None");
+            arg.for_dtype(weights, "weights", [&](auto zero) {
+                using T = decltype(zero);
+                T* w = arg.out<T>(weights, "weights", {size});
+                T* g = arg.out<T>(gradients, "gradients", {size});
+                T* v = arg.optional_out<T>(velocity, "velocity", {size});
+                without_gil([&] { sgd_update(size, w, g, v, learning_rate, momentum, nesterov); });
+            });
+        },
+        py::arg("weights"), py::arg("gradients"), py::arg("velocity").none(true), py::arg("learning_rate"),
+        py::arg("momentum"), py::arg("nesterov"));
+    m.def(
+        "adam_update",
+        [](const py::array& weights, const py::array& gradients, const py::array& first, const py::array& second,
+           double learning_rate, double beta_1, double beta_2, double epsilon, std::int64_t step) {
+            const Arguments arg("adam_update");
+            const index size = arg.size(weights, "weights", 1, 0);
+            if (step < 1) arg.fail("step", "must count from 1", std::to_string(step));
+            arg.for_dtype(weights, "weights", [&](auto zero) {
+                using T = decltype(zero);
+                T* w = arg.out<T>(weights, "weights", {size});
+                T* g = arg.out<T>(gradients, "gradients", {size});
+                T* m1 = arg.out<T>(first, "m", {size});
+                T* m2 = arg.out<T>(second, "v", {size});
+                without_gil([&] { adam_update(size, w, g, m1, m2, learning_rate, beta_1, beta_2, epsilon, step); });
+            });
+        },
+        py::arg("weights"), py::arg("gradients"), py::arg("m"), py::arg("v"), py::arg("learning_rate"),
+        py::arg("beta_1"), py::arg("beta_2"), py::arg("epsilon"), py::arg("step"));
+}
+
+}  // namespace vivace::bindings

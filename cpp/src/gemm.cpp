@@ -1,0 +1,231 @@
+#include "vivace/gemm.h"
+
+#include "tile.h"
+#include "vivace/elementwise.h"
+
+namespace vivace {
+namespace {
+
+constexpr index no_offset[1] = {0};
+
+// Steps of k per pass over C when both operands are packed: a panel of B (32 KB on AVX-512) then stays in L1.
+constexpr index k_block = 256;
+
+// Operands larger than this in every direction are worth packing.
+constexpr index worth_packing = 96;
+
+template <class T>
+struct Operands {
+    index m, n, k;
+    const T* a;
+    bool transpose_a;
+    const T* b;
+    bool transpose_b;
+    T* c;
+    bool accumulate;
+    const T* bias;
+    bool relu;
+
+    index lda() const { return transpose_a ? m : k; }
+    index ldb() const { return transpose_b ? k : n; }
+    double flops() const { return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k); }
+};
+
+template <class T>
+Tile<T> tile_for(const Operands<T>& op, index k, index a_step) {
+    Tile<T> tile{};
+    tile.offsets = no_offset;
+    tile.taps = 1;
+    tile.k = k;
+    tile.a_step = a_step;
+    tile.bias = op.bias;
+    tile.accumulate = op.accumulate;
+    tile.relu = op.relu;
+    return tile;
+}
+
+// Large and square: both operands packed, k in blocks, C visited in blocks that fit L2.
+template <class T>
+void multiply_packed(const Operands<T>& op) {
+    const index tiles = (op.m + tile_rows - 1) / tile_rows;
+    const index kb_max = std::min(op.k, k_block);
+    Scratch<T> a(tiles * tile_rows * kb_max), b(packed_size<T>(kb_max, op.n));
+    const Panels<T> panels_of_b = packed_panels(b.get(), kb_max, op.n);
+    const index panels = panels_of_b.count();
+    constexpr index tiles_per_task = 8, panels_per_task = 8;
+    const index row_tasks = (tiles + tiles_per_task - 1) / tiles_per_task;
+    const index column_tasks = (panels + panels_per_task - 1) / panels_per_task;
+
+    for (index k0 = 0; k0 < op.k; k0 += k_block) {
+        const index kb = std::min(k_block, op.k - k0);
+        const bool last = k0 + kb == op.k;
+        parallel_for(tiles + panels, static_cast<double>((op.m + op.n) * kb), [&](index i, int) {
+            if (i < tiles) {  // a tile of A, k steps of `rows` neighbours
+                const Part rows(op.m, tiles, i);
+                T* out = a + i * tile_rows * kb_max;
+                const T* in = op.transpose_a ? op.a + k0 * op.lda() + rows.first : op.a + rows.first * op.lda() + k0;
+                const index row_step = op.transpose_a ? 1 : op.lda(), k_step = op.transpose_a ? op.lda() : 1;
+                for (index r = 0; r < rows.size(); ++r)
+                    for (index s = 0; s < kb; ++s) out[s * rows.size() + r] = in[r * row_step + s * k_step];
+            } else {
+                const index j = (i - tiles) * panel_columns<T>, columns = std::min(panel_columns<T>, op.n - j);
+                const T* in = op.transpose_b ? op.b + j * op.ldb() + k0 : op.b + k0 * op.ldb() + j;
+                pack_panels(in, op.ldb(), op.transpose_b, index{0}, kb, kb_max, columns, b + j * kb_max);
+            }
+        });
+        const double flops = op.flops() * static_cast<double>(kb) / static_cast<double>(op.k);
+        parallel_for(row_tasks * column_tasks, flops, [&](index task, int) {
+            const Part mine(tiles, row_tasks, task % row_tasks), columns(panels, column_tasks, task / row_tasks);
+            Tile<T> tile = tile_for(op, kb, 0);
+            tile.accumulate = op.accumulate || k0 > 0;
+            tile.relu = op.relu && last;
+            for (index j = columns.first; j < columns.last; ++j) {
+                panels_of_b.select(j, tile);
+                tile.bias = op.bias && last ? op.bias + j * panel_columns<T> : nullptr;
+                for (index i = mine.first; i < mine.last; ++i) {
+                    const Part rows(op.m, tiles, i);
+                    tile.rows = tile.a_step = rows.size();
+                    tile.a[0] = a + i * tile_rows * kb_max;
+                    for (index r = 0; r < tile.rows; ++r)
+                        tile.c[r] = op.c + (rows.first + r) * op.n + j * panel_columns<T>;
+                    multiply_by_columns(tile);
+                }
+            }
+        });
+    }
+}
+
+// Few rows against b^T (a dense layer's input gradient): computing C^T instead reads the large b in place, row by
+// row, and transposes only the small a and the finished tiles.
+template <class T>
+void multiply_transposed(const Operands<T>& op) {
+    Scratch<T> at(packed_size<T>(op.k, op.m));
+    pack_panels(op.a, op.lda(), !op.transpose_a, index{0}, op.k, op.k, op.m, at.get());
+    const Panels<T> panels = packed_panels(at.get(), op.k, op.m);
+    const index tiles = (op.n + tile_rows - 1) / tile_rows;
+    const index tasks = std::min<index>(tiles, 64);
+    parallel_for(tasks, op.flops(), [&](index task, int) {
+        const Part mine(tiles, tasks, task);
+        alignas(64) T result[tile_rows * panel_columns<T>];
+        Tile<T> tile = tile_for(op, op.k, 0);
+        tile.accumulate = tile.relu = false;
+        for (index r = 0; r < tile_rows; ++r) tile.c[r] = result + r * panel_columns<T>;
+        for (index j = 0; j < panels.count(); ++j) {
+            panels.select(j, tile);
+            for (index i = mine.first; i < mine.last; ++i) {
+                const Part rows(op.n, tiles, i);
+                tile.rows = rows.size();
+                for (index r = 0; r < tile.rows; ++r) tile.a[r] = op.b + (rows.first + r) * op.ldb();
+                multiply_by_rows(tile);
+                for (index col = 0; col < tile.columns; ++col) {
+                    T* c = op.c + (j * panel_columns<T> + col) * op.n + rows.first;
+                    for (index r = 0; r < tile.rows; ++r) {
+                        const T x = result[r * panel_columns<T> + col];
+                        c[r] = op.accumulate ? c[r] + x : x;
+                    }
+                }
+            }
+        }
+    });
+}
+
+// b in place when its rows are whole registers and too few rows of a would share the packing; packed otherwise.
+template <class T, class F>
+void with_panels(const Operands<T>& op, F&& f) {
+    if (!op.transpose_b && op.n % lanes<T> == 0 && (op.m <= 4 * tile_rows || op.k <= worth_packing)) {
+        f(panels_in_place(op.b, op.n, op.n));
+        return;
+    }
+    Scratch<T> packed(packed_size<T>(op.k, op.n));
+    const index panels = (op.n + panel_columns<T> - 1) / panel_columns<T>;
+    parallel_for(panels, static_cast<double>(op.k * op.n), [&](index i, int) {
+        const index j = i * panel_columns<T>;
+        const T* in = op.transpose_b ? op.b + j * op.ldb() : op.b + j;
+        pack_panels(in, op.ldb(), op.transpose_b, index{0}, op.k, op.k, std::min(panel_columns<T>, op.n - j),
+                    packed + j * op.k);
+    });
+    f(packed_panels(packed.get(), op.k, op.n));
+}
+
+template <class T>
+void multiply_a_by_rows(const Operands<T>& op) {
+    with_panels(op, [&](const Panels<T>& b) {
+        multiply_gathered(op.m, b, tile_for(op, op.k, 0), [&](index row, index rows, const T** a, T** c) {
+            for (index r = 0; r < rows; ++r) {
+                a[r] = op.a + (row + r) * op.k;
+                c[r] = op.c + (row + r) * op.n;
+            }
+        });
+    });
+}
+
+template <class T>
+void multiply_a_by_columns(const Operands<T>& op) {
+    const index tiles = (op.m + tile_rows - 1) / tile_rows;
+    with_panels(op, [&](const Panels<T>& b) {
+        parallel_for(tiles, op.flops(), [&](index i, int) {
+            const Part rows(op.m, tiles, i);
+            Tile<T> tile = tile_for(op, op.k, op.m);
+            tile.rows = rows.size();
+            tile.a[0] = op.a + rows.first;
+            for (index j = 0; j < b.count(); ++j) {
+                b.select(j, tile);
+                tile.bias = op.bias ? op.bias + j * panel_columns<T> : nullptr;
+                for (index r = 0; r < tile.rows; ++r)
+                    tile.c[r] = op.c + (rows.first + r) * op.n + j * panel_columns<T>;
+                multiply_by_columns(tile);
+            }
+        });
+    });
+}
+
+template <class T>
+void multiply(const Operands<T>& op) {
+    if (std::min({op.m, op.n, op.k}) >= worth_packing)
+        multiply_packed(op);
+    else if (op.transpose_b && !op.bias && !op.relu && op.m <= worth_packing && op.n > op.m)
+        multiply_transposed(op);
+    else if (op.transpose_a)
+        multiply_a_by_columns(op);
+    else
+        multiply_a_by_rows(op);
+}
+
+}  // namespace
+
+template <class T>
+void gemm(index m, index n, index k, const T* a, bool transpose_a, const T* b, bool transpose_b, T* c,
+          bool accumulate) {
+    multiply(Operands<T>{m, n, k, a, transpose_a, b, transpose_b, c, accumulate, nullptr, false});
+}
+
+template <class T>
+void dense_forward(index n, index i, index o, const T* x, const T* w, const T* bias, Activation activation, T* y) {
+    multiply(Operands<T>{n, o, i, x, false, w, false, y, false, bias, activation == Activation::relu});
+    if (activation != Activation::linear && activation != Activation::relu) activation_forward(activation, n * o, y, y);
+}
+
+template <class T>
+void dense_input_gradient(index n, index i, index o, const T* dy, const T* w, T* dx) {
+    gemm(n, i, o, dy, false, w, true, dx, false);
+}
+
+template <class T>
+void dense_weight_gradient(index n, index i, index o, const T* x, const T* dy, T* dw, T* db) {
+    gemm(i, o, n, x, true, dy, false, dw, true);
+    if (!db) return;
+    for (index r = 0; r < n; ++r)
+        for_each_vector<T>(o, [&](index j, auto width) {
+            store_n(db + j, load_n(db + j, width) + load_n(dy + r * o + j, width), width);
+        });
+}
+
+#define INSTANTIATE(T)                                                                                        \
+    template void gemm(index, index, index, const T*, bool, const T*, bool, T*, bool);                        \
+    template void dense_forward(index, index, index, const T*, const T*, const T*, Activation, T*);           \
+    template void dense_input_gradient(index, index, index, const T*, const T*, T*);                          \
+    template void dense_weight_gradient(index, index, index, const T*, const T*, T*, T*);
+INSTANTIATE(float)
+INSTANTIATE(double)
+
+}  // namespace vivace

@@ -1,0 +1,125 @@
+#include "parallel.h"
+
+#include <omp.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <new>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
+
+namespace vivace {
+namespace {
+
+// What the cgroup lets this process use, in CPUs; a huge number when there is no limit.
+double cgroup_cpus() {
+    double cpus = 1e9;
+    if (std::FILE* file = std::fopen("/sys/fs/cgroup/cpu.max", "r")) {
+        double quota, period;  // "max 100000" without a limit: then nothing is read
+        if (std::fscanf(file, "%lf %lf", &quota, &period) == 2 && quota > 0 && period > 0) cpus = quota / period;
+        std::fclose(file);
+    }
+    return cpus;
+}
+
+int default_threads() {
+    // omp_get_max_threads() respects the affinity mask and OMP_NUM_THREADS.
+    const double cpus = cgroup_cpus() + 0.5;
+    const int quota = cpus < max_threads ? static_cast<int>(cpus) : max_threads;
+    return std::clamp(std::min(omp_get_max_threads(), quota), 1, max_threads);
+}
+
+std::atomic<int>& thread_count() {
+    static std::atomic<int> count{default_threads()};
+    return count;
+}
+
+std::atomic<bool> forked_child{false};
+std::atomic<bool> threads_were_used{false};
+
+void watch_for_forks() {
+#if defined(__unix__) || defined(__APPLE__)
+    static const int registered = pthread_atfork(nullptr, nullptr, [] {
+        if (threads_were_used.load(std::memory_order_relaxed)) forked_child.store(true, std::memory_order_relaxed);
+    });
+    (void)registered;
+#endif
+}
+
+// Grow-only stack of scratch: a request that does not fit goes to the heap, and once everything is given back the
+// block grows to the largest total seen.
+struct ScratchStack {
+    char* block = nullptr;
+    std::size_t capacity = 0, used = 0, wanted = 0;
+    int live = 0;
+    ~ScratchStack() { std::free(block); }
+};
+thread_local ScratchStack scratch_stack;
+
+std::size_t round_up(std::size_t bytes) { return (bytes + 127) & ~std::size_t{63}; }  // at least one spare line
+
+void* aligned(std::size_t bytes) {
+    void* p = nullptr;
+    if (posix_memalign(&p, 64, bytes) != 0) throw std::bad_alloc();
+    return p;
+}
+
+}  // namespace
+
+void set_num_threads(int threads) { thread_count().store(std::clamp(threads, 1, max_threads)); }
+int get_num_threads() { return thread_count().load(); }
+
+int threads_for(index tasks, double cost) {
+    // Waking a team costs about half a microsecond, in which one core does some 50,000 operations.
+    constexpr double worth_a_thread = 50000;
+    const double wanted = cost / worth_a_thread;
+    if (tasks <= 1 || wanted < 2) return 1;
+    const int limit = get_num_threads();
+    const int useful = wanted < limit ? static_cast<int>(wanted) : limit;
+    return static_cast<int>(std::min<index>(useful, tasks));
+}
+
+void run_threads(int threads, void (*body)(void*, int), void* context) {
+    if (forked_child.load(std::memory_order_relaxed) || omp_in_parallel()) {
+        for (int t = 0; t < threads; ++t) body(context, t);
+        return;
+    }
+    watch_for_forks();
+    threads_were_used.store(true, std::memory_order_relaxed);
+#pragma omp parallel num_threads(threads)
+    {
+        // The runtime may grant fewer threads than asked for; shares are taken by number, so none is left undone.
+        body(context, omp_get_thread_num());
+    }
+}
+
+ScratchBytes::ScratchBytes(std::size_t bytes) : bytes_(round_up(bytes)), overflow_(false) {
+    ScratchStack& s = scratch_stack;
+    if (s.live == 0 && s.wanted > s.capacity) {
+        std::free(s.block);
+        s.block = nullptr;
+        s.capacity = 0;
+        s.block = static_cast<char*>(aligned(s.wanted));
+        s.capacity = s.wanted;
+    }
+    if (s.used + bytes_ <= s.capacity) {
+        data_ = s.block + s.used;
+    } else {
+        data_ = aligned(bytes_);
+        overflow_ = true;
+    }
+    s.used += bytes_;
+    s.wanted = std::max(s.wanted, s.used);
+    ++s.live;
+}
+
+ScratchBytes::~ScratchBytes() {
+    ScratchStack& s = scratch_stack;
+    s.used -= bytes_;
+    --s.live;
+    if (overflow_) std::free(data_);
+}
+
+}  // namespace vivace

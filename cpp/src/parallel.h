@@ -1,0 +1,125 @@
+// Threads and scratch memory. The only file (with parallel.cpp) that knows OpenMP.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+
+#include "vivace/common.h"
+#include "vivace/parallel.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace vivace {
+
+inline constexpr int max_threads = 256;
+
+// Denormals cost up to 50 times a normal operation: they are flushed to zero inside kernels, and only there.
+class FlushDenormals {
+public:
+#if defined(__x86_64__)
+    FlushDenormals() : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | 0x8040); }  // flush to zero, denormals are zero
+    ~FlushDenormals() { _mm_setcsr(saved_); }
+
+private:
+    unsigned saved_;
+#elif defined(__aarch64__)
+    FlushDenormals() {
+        asm volatile("mrs %0, fpcr" : "=r"(saved_));
+        asm volatile("msr fpcr, %0" ::"r"(saved_ | (std::uint64_t{1} << 24)));
+    }
+    ~FlushDenormals() { asm volatile("msr fpcr, %0" ::"r"(saved_)); }
+
+private:
+    std::uint64_t saved_;
+#endif
+public:
+    FlushDenormals(const FlushDenormals&) = delete;
+    FlushDenormals& operator=(const FlushDenormals&) = delete;
+};
+
+// Threads worth waking for `tasks` pieces of `cost` operations in all (a FLOP, or a byte moved, counts as one).
+int threads_for(index tasks, double cost);
+
+// Calls body(context, thread) on `threads` threads and waits. Inside a forked child it runs them one after another,
+// because the parent's OpenMP threads do not exist there.
+void run_threads(int threads, void (*body)(void* context, int thread), void* context);
+
+// Runs f(task, thread) once for every task. A thread first takes its own contiguous share (caches), then helps the
+// others (a core that something else keeps busy delays nobody). Tasks must be independent, so that who runs what
+// cannot change a bit of the result. f must not throw.
+template <class F>
+void parallel_for(index tasks, double cost, F&& f) {
+    const int threads = threads_for(tasks, cost);
+    if (threads <= 1) {
+        FlushDenormals guard;
+        for (index task = 0; task < tasks; ++task) f(task, 0);
+        return;
+    }
+    struct alignas(64) Share {
+        std::atomic<index> next;
+        index end;
+    };
+    struct Context {
+        Share shares[max_threads];
+        int threads;
+        F* f;
+    } context;
+    context.threads = threads;
+    context.f = &f;
+    for (int t = 0; t < threads; ++t) {
+        context.shares[t].next.store(tasks * t / threads, std::memory_order_relaxed);
+        context.shares[t].end = tasks * (t + 1) / threads;
+    }
+    run_threads(
+        threads,
+        [](void* pointer, int thread) {
+            Context& c = *static_cast<Context*>(pointer);
+            FlushDenormals guard;
+            for (int i = 0; i < c.threads; ++i) {
+                Share& share = c.shares[(thread + i) % c.threads];
+                for (index task; (task = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;)
+                    (*c.f)(task, thread);
+            }
+        },
+        &context);
+}
+
+// Splits `size` elements into fixed blocks (a multiple of 64 elements, so of every vector) and runs f(begin, end)
+// over them in parallel.
+template <class F>
+void parallel_blocks(index size, double cost_per_element, F&& f) {
+    constexpr index block = 16384;
+    const index blocks = (size + block - 1) / block;
+    parallel_for(blocks, static_cast<double>(size) * cost_per_element,
+                 [&](index i, int) { f(i * block, std::min(size, (i + 1) * block)); });
+}
+
+// `count` elements of uninitialised 64-byte aligned memory from the calling thread's stack of scratch, given back
+// at the end of the scope. In steady state it neither allocates nor touches a new page. Throws std::bad_alloc: take it
+// outside parallel_for, with room for every thread.
+class ScratchBytes {
+public:
+    explicit ScratchBytes(std::size_t bytes);
+    ~ScratchBytes();
+    ScratchBytes(const ScratchBytes&) = delete;
+    ScratchBytes& operator=(const ScratchBytes&) = delete;
+
+protected:
+    void* data_;
+
+private:
+    std::size_t bytes_;
+    bool overflow_;
+};
+
+template <class T>
+class Scratch : ScratchBytes {
+public:
+    explicit Scratch(index count) : ScratchBytes(static_cast<std::size_t>(count) * sizeof(T)) {}
+    T* get() const { return static_cast<T*>(data_); }
+    operator T*() const { return get(); }
+};
+
+}  // namespace vivace

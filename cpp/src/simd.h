@@ -1,0 +1,134 @@
+// The vector type every kernel is written in: one register of the ISA level this file is compiled for.
+//
+// GNU vector extensions give + - * / comparisons and ?: on whole registers; GCC and Clang contract a * b + c to FMA.
+// Intrinsics appear only where no expression exists (masked tails), each behind one named function below.
+#pragma once
+
+#include <cstring>
+#include <type_traits>
+
+#include "vivace/common.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#define VIVACE_INLINE inline __attribute__((always_inline))
+
+namespace vivace {
+
+#if defined(__AVX512F__)
+inline constexpr index vector_bytes = 64;
+inline constexpr int vector_registers = 32;
+#elif defined(__AVX2__)
+inline constexpr index vector_bytes = 32;
+inline constexpr int vector_registers = 16;
+#elif defined(__aarch64__)
+inline constexpr index vector_bytes = 16;
+inline constexpr int vector_registers = 32;
+#else
+inline constexpr index vector_bytes = 16;
+inline constexpr int vector_registers = 16;
+#endif
+
+template <class T>
+struct VectorOf {
+    typedef T type __attribute__((vector_size(vector_bytes)));
+    typedef T unaligned __attribute__((vector_size(vector_bytes), aligned(alignof(T)), may_alias));
+};
+
+template <class T>
+using vec = typename VectorOf<T>::type;
+
+// The signed integer type of T's width: comparisons of vec<T> give vec<int_of<T>>, all ones where true.
+template <class T>
+using int_of = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+
+template <class T>
+inline constexpr index lanes = vector_bytes / static_cast<index>(sizeof(T));
+
+// x - 0 is x for every x, -0 and NaN included (x + 0 is not), so the compiler reduces this to one broadcast.
+template <class T>
+VIVACE_INLINE vec<T> broadcast(T x) {
+    return x - vec<T>{};
+}
+
+template <class T>
+VIVACE_INLINE vec<T> load(const T* p) {
+    return *reinterpret_cast<const typename VectorOf<T>::unaligned*>(p);
+}
+
+template <class T>
+VIVACE_INLINE void store(T* p, vec<T> v) {
+    *reinterpret_cast<typename VectorOf<T>::unaligned*>(p) = v;
+}
+
+// The first n elements, 0 < n <= lanes; memory past them is not touched, lanes past them are 0.
+template <class T>
+VIVACE_INLINE vec<T> load_partial(const T* p, index n) {
+#if defined(__AVX512F__)
+    if constexpr (std::is_same_v<T, float>)
+        return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
+    else
+        return _mm512_maskz_loadu_pd(static_cast<__mmask8>((1u << n) - 1), p);
+#else
+    vec<T> v{};
+    std::memcpy(&v, p, static_cast<std::size_t>(n) * sizeof(T));
+    return v;
+#endif
+}
+
+template <class T>
+VIVACE_INLINE void store_partial(T* p, vec<T> v, index n) {
+#if defined(__AVX512F__)
+    if constexpr (std::is_same_v<T, float>)
+        _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), v);
+    else
+        _mm512_mask_storeu_pd(p, static_cast<__mmask8>((1u << n) - 1), v);
+#else
+    std::memcpy(p, &v, static_cast<std::size_t>(n) * sizeof(T));
+#endif
+}
+
+// The larger; b where either is NaN. One instruction: the order of operands is x86's max.
+template <class V>
+VIVACE_INLINE V maximum(V a, V b) {
+    return a > b ? a : b;
+}
+
+// Sum of all lanes, pairwise: the order is fixed, so the bits are.
+template <class T>
+VIVACE_INLINE T horizontal_sum(vec<T> v) {
+    T a[lanes<T>];
+    store(a, v);
+    for (index half = lanes<T> / 2; half > 0; half /= 2)
+        for (index i = 0; i < half; ++i) a[i] += a[i + half];
+    return a[0];
+}
+
+// Runs f(i, n) for each whole or partial register of `size` elements: n == lanes, except for a shorter last one.
+// With load_n and store_n below, one body serves both; the compiler drops the masks from the whole registers.
+template <class T, class F>
+VIVACE_INLINE void for_each_vector(index size, F&& f) {
+    index i = 0;
+    for (; i + lanes<T> <= size; i += lanes<T>) f(i, std::integral_constant<index, lanes<T>>{});
+    if (i < size) f(i, size - i);
+}
+
+template <class T, class N>
+VIVACE_INLINE vec<T> load_n(const T* p, N n) {
+    if constexpr (std::is_same_v<N, std::integral_constant<index, lanes<T>>>)
+        return load(p);
+    else
+        return load_partial(p, n);
+}
+
+template <class T, class N>
+VIVACE_INLINE void store_n(T* p, vec<T> v, N n) {
+    if constexpr (std::is_same_v<N, std::integral_constant<index, lanes<T>>>)
+        store(p, v);
+    else
+        store_partial(p, v, n);
+}
+
+}  // namespace vivace

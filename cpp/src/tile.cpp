@@ -1,0 +1,154 @@
+#include "tile.h"
+
+#include <array>
+#include <utility>
+
+namespace vivace {
+namespace {
+
+template <class T, int rows, int vectors>
+using Accumulators = vec<T>[rows][vectors];
+
+// Every loop over rows and vectors below is unrolled completely, so that the accumulators live in registers.
+template <class T, int rows, int vectors>
+VIVACE_INLINE void store_tile(const Tile<T>& tile, Accumulators<T, rows, vectors>& sum) {
+    const index last = tile.columns - (vectors - 1) * lanes<T>;  // columns in the last register
+    const bool whole = last == lanes<T>;
+#pragma GCC unroll 16
+    for (int m = 0; m < rows; ++m) {
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; ++v) {
+            T* c = tile.c[m] + v * lanes<T>;
+            const bool partial = v == vectors - 1 && !whole;
+            vec<T> x = sum[m][v];
+            if (tile.accumulate) x += partial ? load_partial(c, last) : load(c);
+            if (tile.relu) x = maximum(vec<T>{}, x);
+            if (partial)
+                store_partial(c, x, last);
+            else
+                store(c, x);
+        }
+    }
+}
+
+template <class T, int rows, int vectors>
+VIVACE_INLINE void start_tile(const Tile<T>& tile, Accumulators<T, rows, vectors>& sum) {
+    vec<T> start[vectors] = {};
+    if (tile.bias) {
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; ++v) {
+            const index n = std::min(lanes<T>, tile.columns - v * lanes<T>);
+            start[v] = n == lanes<T> ? load(tile.bias + v * lanes<T>) : load_partial(tile.bias + v * lanes<T>, n);
+        }
+    }
+#pragma GCC unroll 16
+    for (int m = 0; m < rows; ++m)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; ++v) sum[m][v] = start[v];
+}
+
+template <class T, int rows, int vectors>
+void by_rows(const Tile<T>& tile) {
+    Accumulators<T, rows, vectors> sum;
+    start_tile<T, rows, vectors>(tile, sum);
+    const index ldb = tile.ldb, k = tile.k;
+    const T* b = tile.b;
+    for (index t = 0; t < tile.taps; ++t) {
+        const T* a[rows];
+#pragma GCC unroll 16
+        for (int m = 0; m < rows; ++m) a[m] = tile.a[m] + tile.offsets[t];
+        for (index i = 0; i < k; ++i, b += ldb) {
+            vec<T> bv[vectors];
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; ++v) bv[v] = load(b + v * lanes<T>);
+#pragma GCC unroll 16
+            for (int m = 0; m < rows; ++m) {
+                const vec<T> am = broadcast(a[m][i]);
+#pragma GCC unroll 4
+                for (int v = 0; v < vectors; ++v) sum[m][v] += am * bv[v];
+            }
+        }
+    }
+    store_tile<T, rows, vectors>(tile, sum);
+}
+
+template <class T, int rows, int vectors>
+void by_columns(const Tile<T>& tile) {
+    Accumulators<T, rows, vectors> sum;
+    start_tile<T, rows, vectors>(tile, sum);
+    const index ldb = tile.ldb, k = tile.k, step = tile.a_step;
+    const T* b = tile.b;
+    for (index t = 0; t < tile.taps; ++t) {
+        const T* a = tile.a[0] + tile.offsets[t];
+        for (index i = 0; i < k; ++i, b += ldb, a += step) {
+            vec<T> bv[vectors];
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; ++v) bv[v] = load(b + v * lanes<T>);
+#pragma GCC unroll 16
+            for (int m = 0; m < rows; ++m) {
+                const vec<T> am = broadcast(a[m]);
+#pragma GCC unroll 4
+                for (int v = 0; v < vectors; ++v) sum[m][v] += am * bv[v];
+            }
+        }
+    }
+    store_tile<T, rows, vectors>(tile, sum);
+}
+
+// One instance for every tile height, so that a ragged edge computes nothing twice.
+template <class T>
+using Kernel = void (*)(const Tile<T>&);
+template <class T>
+using Kernels = std::array<std::array<Kernel<T>, tile_rows>, tile_vectors>;
+
+template <class T, int vectors, int... rows>
+constexpr std::array<Kernel<T>, tile_rows> kernels_by_rows(std::integer_sequence<int, rows...>) {
+    return {{by_rows<T, rows + 1, vectors>...}};
+}
+template <class T, int vectors, int... rows>
+constexpr std::array<Kernel<T>, tile_rows> kernels_by_columns(std::integer_sequence<int, rows...>) {
+    return {{by_columns<T, rows + 1, vectors>...}};
+}
+
+using Heights = std::make_integer_sequence<int, tile_rows>;
+static_assert(tile_vectors == 2, "the tables below list one entry per panel width");
+
+}  // namespace
+
+template <class T>
+void multiply_by_rows(const Tile<T>& tile) {
+    static constexpr Kernels<T> kernels = {{kernels_by_rows<T, 1>(Heights()), kernels_by_rows<T, 2>(Heights())}};
+    kernels[static_cast<std::size_t>(tile.columns > lanes<T>)][static_cast<std::size_t>(tile.rows - 1)](tile);
+}
+
+template <class T>
+void multiply_by_columns(const Tile<T>& tile) {
+    static constexpr Kernels<T> kernels = {{kernels_by_columns<T, 1>(Heights()), kernels_by_columns<T, 2>(Heights())}};
+    kernels[static_cast<std::size_t>(tile.columns > lanes<T>)][static_cast<std::size_t>(tile.rows - 1)](tile);
+}
+
+template <class T>
+void pack_panels(const T* source, index ld, bool transposed, index row, index k, index total, index n, T* packed) {
+    for (index first = 0; first < n; first += panel_columns<T>) {
+        const index columns = std::min(panel_columns<T>, n - first);
+        const index width = columns <= lanes<T> ? lanes<T> : panel_columns<T>;
+        T* out = packed + first * total + row * width;
+        if (transposed) {
+            for (index j = 0; j < columns; ++j)
+                for (index i = 0; i < k; ++i) out[i * width + j] = source[(first + j) * ld + i];
+        } else {
+            for (index i = 0; i < k; ++i) std::copy_n(source + i * ld + first, columns, out + i * width);
+        }
+        if (columns < width)
+            for (index i = 0; i < k; ++i) std::fill(out + i * width + columns, out + (i + 1) * width, T{});
+    }
+}
+
+#define INSTANTIATE(T)                                   \
+    template void multiply_by_rows(const Tile<T>&);      \
+    template void multiply_by_columns(const Tile<T>&);   \
+    template void pack_panels(const T*, index, bool, index, index, index, index, T*);
+INSTANTIATE(float)
+INSTANTIATE(double)
+
+}  // namespace vivace
