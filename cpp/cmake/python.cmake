@@ -1,4 +1,6 @@
 # One extension module per ISA level, and the baseline one that tells which of them may be loaded.
+find_package(Python REQUIRED COMPONENTS Interpreter Development.Module)
+set(PYBIND11_FINDPYTHON ON)
 find_package(pybind11 CONFIG REQUIRED)
 
 if(VIVACE_LEVELS STREQUAL "all")

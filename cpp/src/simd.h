@@ -96,6 +96,25 @@ VIVACE_INLINE V maximum(V a, V b) {
     return a > b ? a : b;
 }
 
+template <class T>
+VIVACE_INLINE vec<T> square_root(vec<T> x) {
+    constexpr bool is_float = std::is_same_v<T, float>;
+#if defined(__AVX512F__)
+    // The unmasked intrinsics trip GCC 12's uninitialised-variable warning (its bug 105593).
+    if constexpr (is_float) return _mm512_maskz_sqrt_ps(0xffff, x);
+    else return _mm512_maskz_sqrt_pd(0xff, x);
+#elif defined(__AVX2__)
+    if constexpr (is_float) return _mm256_sqrt_ps(x);
+    else return _mm256_sqrt_pd(x);
+#elif defined(__SSE2__)
+    if constexpr (is_float) return _mm_sqrt_ps(x);
+    else return _mm_sqrt_pd(x);
+#else
+    for (index i = 0; i < lanes<T>; ++i) x[i] = is_float ? __builtin_sqrtf(x[i]) : __builtin_sqrt(x[i]);
+    return x;
+#endif
+}
+
 // Sum of all lanes, pairwise: the order is fixed, so the bits are.
 template <class T>
 VIVACE_INLINE T horizontal_sum(vec<T> v) {

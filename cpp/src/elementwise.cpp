@@ -1,0 +1,112 @@
+#include "vivace/elementwise.h"
+
+#include "parallel.h"
+#include "philox.h"
+#include "rows.h"
+#include "vmath.h"
+
+namespace vivace {
+namespace {
+
+// Operations an element costs, for the choice of threads: memory traffic dominates the cheap ones.
+constexpr double cheap = 4, transcendental = 24;
+
+template <class T, class F>
+void map(index size, double cost, const T* x, T* y, F&& f) {
+    parallel_blocks(size, cost, [&](index first, index last) {
+        for_each_vector<T>(last - first, [&](index i, auto n) { store_n(y + first + i, f(load_n(x + first + i, n)), n); });
+    });
+}
+
+template <class T, class F>
+void map(index size, double cost, const T* x, const T* z, T* y, F&& f) {
+    parallel_blocks(size, cost, [&](index first, index last) {
+        for_each_vector<T>(last - first, [&](index i, auto n) {
+            store_n(y + first + i, f(load_n(x + first + i, n), load_n(z + first + i, n)), n);
+        });
+    });
+}
+
+}  // namespace
+
+template <class T>
+void activation_forward(Activation a, index size, const T* x, T* y) {
+    switch (a) {
+        case Activation::linear:
+            if (x != y) map(size, cheap, x, y, [](vec<T> v) { return v; });
+            return;
+        case Activation::relu:  // NaN stays NaN
+            return map(size, cheap, x, y, [](vec<T> v) { return maximum(vec<T>{}, v); });
+        case Activation::sigmoid: return map(size, transcendental, x, y, [](vec<T> v) { return sigmoid<T>(v); });
+        case Activation::tanh: return map(size, transcendental, x, y, [](vec<T> v) { return tanh<T>(v); });
+    }
+}
+
+template <class T>
+void activation_backward(Activation a, index size, const T* y, const T* dy, T* dx) {
+    switch (a) {
+        case Activation::linear:
+            if (dy != dx) map(size, cheap, dy, dx, [](vec<T> d) { return d; });
+            return;
+        case Activation::relu:
+            return map(size, cheap, y, dy, dx, [](vec<T> v, vec<T> d) { return v > T{0} ? d : vec<T>{}; });
+        case Activation::sigmoid:
+            return map(size, cheap, y, dy, dx, [](vec<T> v, vec<T> d) { return d * v * (T{1} - v); });
+        case Activation::tanh:
+            return map(size, cheap, y, dy, dx, [](vec<T> v, vec<T> d) { return d * (T{1} - v * v); });
+    }
+}
+
+template <class T>
+void softmax_forward(index rows, index columns, const T* x, T* y) {
+    parallel_rows(rows, columns, transcendental, [&](index r) { softmax_row(columns, x + r * columns, y + r * columns); });
+}
+
+template <class T>
+void softmax_backward(index rows, index columns, const T* y, const T* dy, T* dx) {
+    parallel_rows(rows, columns, cheap, [&](index r) {
+        const T *yr = y + r * columns, *dr = dy + r * columns;
+        T* out = dx + r * columns;
+        vec<T> sum{};
+        for_each_vector<T>(columns, [&](index i, auto n) { sum += load_n(yr + i, n) * load_n(dr + i, n); });
+        const T dot = horizontal_sum<T>(sum);
+        for_each_vector<T>(columns,
+                           [&](index i, auto n) { store_n(out + i, load_n(yr + i, n) * (load_n(dr + i, n) - dot), n); });
+    });
+}
+
+template <class T>
+void dropout(index size, const T* x, double rate, std::uint64_t seed, std::uint64_t stream, T* y) {
+    const T scale = static_cast<T>(1 / (1 - rate));
+    const std::uint32_t threshold = static_cast<std::uint32_t>(rate * 4294967296.0);
+    parallel_blocks(size, transcendental, [&](index first, index last) {
+        std::uint32_t words[Philox::words];
+        for (index i = first; i < last; i += Philox::words) {
+            Philox::generate(seed, stream, static_cast<std::uint64_t>(i / 4), words);
+            const index n = std::min<index>(Philox::words, last - i);
+            for (index j = 0; j < n; ++j) y[i + j] = words[j] >= threshold ? x[i + j] * scale : T{0};
+        }
+    });
+}
+
+void gather_rows(index count, index row_bytes, const void* source, const std::int64_t* rows, void* out) {
+    const index rows_per_task = std::max<index>(1, 16384 / std::max<index>(1, row_bytes));
+    const index tasks = (count + rows_per_task - 1) / rows_per_task;
+    parallel_for(tasks, static_cast<double>(count * row_bytes) / 4, [&](index task, int) {
+        const index last = std::min(count, (task + 1) * rows_per_task);
+        for (index i = task * rows_per_task; i < last; ++i)
+            std::memcpy(static_cast<char*>(out) + i * row_bytes,
+                        static_cast<const char*>(source) + rows[i] * row_bytes, static_cast<std::size_t>(row_bytes));
+    });
+}
+
+#define INSTANTIATE(T)                                                                 \
+    template void activation_forward(Activation, index, const T*, T*);                 \
+    template void activation_backward(Activation, index, const T*, const T*, T*);      \
+    template void softmax_forward(index, index, const T*, T*);                         \
+    template void softmax_backward(index, index, const T*, const T*, T*);              \
+    template void dropout(index, const T*, double, std::uint64_t, std::uint64_t, T*);
+INSTANTIATE(float)
+INSTANTIATE(double)
+
+}  // namespace vivace

@@ -1,0 +1,168 @@
+#include "vivace/reference.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace vivace::reference {
+namespace {
+
+template <class T>
+T activate(Activation a, double x) {
+    switch (a) {
+        case Activation::relu: return static_cast<T>(x < 0 ? 0 : x);
+        case Activation::sigmoid: return static_cast<T>(1 / (1 + std::exp(-x)));
+        case Activation::tanh: return static_cast<T>(std::tanh(x));
+        default: return static_cast<T>(x);
+    }
+}
+
+// Calls f(x_index, w_index, y_index) for every product in a convolution.
+template <class F>
+void for_each_product(const Conv2DShape& s, F&& f) {
+    const index cg = s.c / s.groups, og = s.o / s.groups;
+    for (index n = 0; n < s.n; ++n)
+        for (index p = 0; p < s.p; ++p)
+            for (index q = 0; q < s.q; ++q)
+                for (index o = 0; o < s.o; ++o)
+                    for (index i = 0; i < s.kh; ++i)
+                        for (index j = 0; j < s.kw; ++j) {
+                            const index h = p * s.stride_h + i * s.dilation_h - s.pad_top;
+                            const index w = q * s.stride_w + j * s.dilation_w - s.pad_left;
+                            if (h < 0 || h >= s.h || w < 0 || w >= s.w) continue;
+                            for (index c = 0; c < cg; ++c)
+                                f(((n * s.h + h) * s.w + w) * s.c + o / og * cg + c, ((i * s.kw + j) * cg + c) * s.o + o,
+                                  ((n * s.p + p) * s.q + q) * s.o + o);
+                        }
+}
+
+// Sums in double, whatever T is.
+class Sums {
+public:
+    explicit Sums(index size) : size_(size), values_(new double[static_cast<std::size_t>(size)]()) {}
+    ~Sums() { delete[] values_; }
+    Sums(const Sums&) = delete;
+    Sums& operator=(const Sums&) = delete;
+    double& operator[](index i) { return values_[i]; }
+    index size() const { return size_; }
+
+private:
+    index size_;
+    double* values_;
+};
+
+// Calls f(window, position, x_index) for every element of every window that lies in the image.
+template <class F>
+void for_each_window_element(const Pool2DShape& s, F&& f) {
+    for (index n = 0; n < s.n; ++n)
+        for (index p = 0; p < s.p; ++p)
+            for (index q = 0; q < s.q; ++q)
+                for (index c = 0; c < s.c; ++c)
+                    for (index i = 0; i < s.kh; ++i)
+                        for (index j = 0; j < s.kw; ++j) {
+                            const index h = p * s.stride_h + i - s.pad_top, w = q * s.stride_w + j - s.pad_left;
+                            if (h < 0 || h >= s.h || w < 0 || w >= s.w) continue;
+                            f(((n * s.p + p) * s.q + q) * s.c + c, i * s.kw + j, ((n * s.h + h) * s.w + w) * s.c + c);
+                        }
+}
+
+}  // namespace
+
+template <class T>
+void gemm(index m, index n, index k, const T* a, bool transpose_a, const T* b, bool transpose_b, T* c,
+          bool accumulate) {
+    for (index i = 0; i < m; ++i)
+        for (index j = 0; j < n; ++j) {
+            double sum = accumulate ? static_cast<double>(c[i * n + j]) : 0;
+            for (index t = 0; t < k; ++t)
+                sum += static_cast<double>(transpose_a ? a[t * m + i] : a[i * k + t]) *
+                       static_cast<double>(transpose_b ? b[j * k + t] : b[t * n + j]);
+            c[i * n + j] = static_cast<T>(sum);
+        }
+}
+
+template <class T>
+void conv2d_forward(const Conv2DShape& s, const T* x, const T* w, const T* bias, Activation activation, T* y) {
+    Sums sums(s.output_size());
+    for_each_product(s, [&](index ix, index iw, index iy) {
+        sums[iy] += static_cast<double>(x[ix]) * static_cast<double>(w[iw]);
+    });
+    for (index i = 0; i < s.output_size(); ++i)
+        y[i] = activate<T>(activation, sums[i] + (bias ? static_cast<double>(bias[i % s.o]) : 0));
+}
+
+template <class T>
+void conv2d_input_gradient(const Conv2DShape& s, const T* dy, const T* w, T* dx) {
+    Sums sums(s.input_size());
+    for_each_product(s, [&](index ix, index iw, index iy) {
+        sums[ix] += static_cast<double>(dy[iy]) * static_cast<double>(w[iw]);
+    });
+    for (index i = 0; i < s.input_size(); ++i) dx[i] = static_cast<T>(sums[i]);
+}
+
+template <class T>
+void conv2d_weight_gradient(const Conv2DShape& s, const T* x, const T* dy, T* dw, T* db) {
+    Sums sums(s.kernel_size()), bias_sums(s.o);
+    for_each_product(s, [&](index ix, index iw, index iy) {
+        sums[iw] += static_cast<double>(x[ix]) * static_cast<double>(dy[iy]);
+    });
+    for (index i = 0; i < s.kernel_size(); ++i) dw[i] += static_cast<T>(sums[i]);
+    if (!db) return;
+    for (index i = 0; i < s.output_size(); ++i) bias_sums[i % s.o] += static_cast<double>(dy[i]);
+    for (index o = 0; o < s.o; ++o) db[o] += static_cast<T>(bias_sums[o]);
+}
+
+template <class T, class Position>
+void max_pool2d_forward(const Pool2DShape& s, const T* x, T* y, Position* positions) {
+    index previous = -1;
+    for_each_window_element(s, [&](index window, index position, index ix) {
+        const bool first = window != previous;
+        previous = window;
+        if (!first && !(x[ix] > y[window]) && !std::isnan(x[ix])) return;
+        y[window] = x[ix];
+        if (positions) positions[window] = static_cast<Position>(position);
+    });
+}
+
+template <class T, class Position>
+void max_pool2d_backward(const Pool2DShape& s, const T* dy, const Position* positions, T* dx) {
+    std::fill_n(dx, s.input_size(), T{});
+    for_each_window_element(s, [&](index window, index position, index ix) {
+        if (positions[window] == static_cast<Position>(position)) dx[ix] += dy[window];
+    });
+}
+
+template <class T>
+void average_pool2d_forward(const Pool2DShape& s, const T* x, T* y) {
+    Sums sums(s.output_size()), counts(s.output_size());
+    for_each_window_element(s, [&](index window, index, index ix) {
+        sums[window] += static_cast<double>(x[ix]);
+        counts[window] += 1;
+    });
+    for (index i = 0; i < s.output_size(); ++i) y[i] = static_cast<T>(sums[i] / counts[i]);
+}
+
+template <class T>
+void average_pool2d_backward(const Pool2DShape& s, const T* dy, T* dx) {
+    Sums counts(s.output_size()), sums(s.input_size());
+    for_each_window_element(s, [&](index window, index, index) { counts[window] += 1; });
+    for_each_window_element(
+        s, [&](index window, index, index ix) { sums[ix] += static_cast<double>(dy[window]) / counts[window]; });
+    for (index i = 0; i < s.input_size(); ++i) dx[i] = static_cast<T>(sums[i]);
+}
+
+#define INSTANTIATE_POSITIONS(T, Position)                                               \
+    template void max_pool2d_forward(const Pool2DShape&, const T*, T*, Position*);       \
+    template void max_pool2d_backward(const Pool2DShape&, const T*, const Position*, T*);
+#define INSTANTIATE(T)                                                                              \
+    template void gemm(index, index, index, const T*, bool, const T*, bool, T*, bool);              \
+    template void conv2d_forward(const Conv2DShape&, const T*, const T*, const T*, Activation, T*); \
+    template void conv2d_input_gradient(const Conv2DShape&, const T*, const T*, T*);                \
+    template void conv2d_weight_gradient(const Conv2DShape&, const T*, const T*, T*, T*);           \
+    INSTANTIATE_POSITIONS(T, std::uint8_t)                                                          \
+    INSTANTIATE_POSITIONS(T, std::uint32_t)                                                         \
+    template void average_pool2d_forward(const Pool2DShape&, const T*, T*);                         \
+    template void average_pool2d_backward(const Pool2DShape&, const T*, T*);
+INSTANTIATE(float)
+INSTANTIATE(double)
+
+}  // namespace vivace::reference
