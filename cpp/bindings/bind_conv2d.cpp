@@ -1,5 +1,7 @@
 #include "vivace/conv2d.h"
 
+#include <pybind11/stl.h>
+
 #include <array>
 
 #include "arrays.h"

@@ -1,0 +1,90 @@
+"""vivace: fast, friendly neural networks for the CPU you already have.
+
+    from vivace.models import Sequential
+    from vivace.layers import Conv2D, MaxPooling2D, Flatten, Dense
+
+See https://keras.io for what the names mean: layers, losses, metrics, optimizers and models follow Keras.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import (
+        activations,
+        callbacks,
+        config,
+        datasets,
+        initializers,
+        layers,
+        losses,
+        metrics,
+        models,
+        optimizers,
+        plotting,
+        utils,
+    )
+    from .config import get_num_threads, set_num_threads, show_config
+    from .layers import Input
+    from .models import Sequential
+
+_NAMES = {
+    "Sequential": "models",
+    "Input": "layers",
+    "show_config": "config",
+    "get_num_threads": "config",
+    "set_num_threads": "config",
+}
+_MODULES = (
+    "activations",
+    "callbacks",
+    "config",
+    "datasets",
+    "initializers",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "optimizers",
+    "plotting",
+    "utils",
+)
+
+__all__ = [
+    "Input",
+    "Sequential",
+    "activations",
+    "callbacks",
+    "config",
+    "datasets",
+    "get_num_threads",
+    "initializers",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "optimizers",
+    "plotting",
+    "set_num_threads",
+    "show_config",
+    "utils",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Modules are imported when first used, so that `import vivace` itself stays quick.
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    if name in _NAMES:
+        return getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("vivace")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

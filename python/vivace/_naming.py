@@ -1,0 +1,42 @@
+"""Names of things: looking one up as Keras spells it, and making one up for a layer."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Mapping, TypeVar
+
+T = TypeVar("T")
+
+
+def snake_case(name: str) -> str:
+    """ "MaxPooling2D" -> "max_pooling2d"."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def lookup(kind: str, name: str, known: Mapping[str, T]) -> T:
+    """known[name] with `name` in snake_case or CamelCase; an unknown one raises ValueError with suggestions."""
+    for candidate in (name, name.lower(), snake_case(name)):
+        if candidate in known:
+            return known[candidate]
+    from difflib import get_close_matches
+
+    close = get_close_matches(snake_case(name), known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    raise ValueError(f"unknown {kind} {name!r}{hint} Known: {', '.join(sorted(known))}")
+
+
+_used: Counter[str] = Counter()
+
+
+def unique_name(class_name: str) -> str:
+    """ "conv2d", then "conv2d_1", ... as Keras counts."""
+    base = snake_case(class_name)
+    count = _used[base]
+    _used[base] += 1
+    return f"{base}_{count}" if count else base
+
+
+def reset_names() -> None:
+    """Start counting again (Keras's clear_session)."""
+    _used.clear()

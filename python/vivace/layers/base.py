@@ -1,0 +1,163 @@
+"""What every layer is: parameters, a shape rule, and a forward/backward pair."""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+import numpy as np
+
+from .. import config, initializers
+from .._naming import unique_name
+from .._typing import Array, BatchShape, Initializer, Shape
+from ..parameters import Parameter
+from ..step import Step
+
+
+class Layer:
+    """Base of all layers.
+
+    A subclass implements `build` (make parameters), `compute_output_shape`, and the pair
+
+        forward(x, step) -> (y, saved)          saved: whatever backward needs; it belongs to this call, not to the
+                                                layer, so one layer can stand in several places
+        backward(dy, saved, step, input_gradient) -> dx or None
+                                                adds the parameters' gradients; may overwrite dy; returns the input's
+                                                gradient, unless `input_gradient` is False
+
+    Arrays have the batch as their first axis and the layer's dtype; buffers come from `step.empty`.
+
+    Args:
+        name: unique within a model; made up from the class when omitted ("conv2d", "conv2d_1", ...).
+        trainable: False freezes the layer's parameters (takes effect at the next `compile`).
+        dtype: "float32" or "float64"; default `vivace.config.floatx()`.
+        input_shape: shape of one sample, without the batch; on a model's first layer it lets the model be built at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        trainable: bool = True,
+        dtype: str | None = None,
+        input_shape: Sequence[int | None] | None = None,
+    ) -> None:
+        self.name = name or unique_name(type(self).__name__)
+        self.trainable = trainable
+        self.dtype = config.check_dtype(self.name, dtype or config.floatx())
+        self.built = False
+        self.input_shape: BatchShape | None = None
+        self.output_shape: BatchShape | None = None
+        self.declared_input_shape = None if input_shape is None else tuple(input_shape)
+        self.parameters: list[Parameter] = []
+
+    def build(self, input_shape: BatchShape) -> None:
+        """Create the parameters for inputs of this shape (batch first, None for its size)."""
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """Shape of the output for an input of this shape. Raises ValueError when the layer cannot take it."""
+        return input_shape
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        raise TypeError(f"{type(self).__name__} must define forward(x, step)")
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        raise TypeError(f"{type(self).__name__} must define backward(dy, saved, step, input_gradient)")
+
+    def flops(self) -> int:
+        """Multiplications and additions of one forward pass over one sample (matrix products and convolutions)."""
+        return 0
+
+    def build_once(self, input_shape: BatchShape) -> BatchShape:
+        """Build for `input_shape` unless built already; returns the output shape."""
+        output_shape = self.compute_output_shape(input_shape)
+        if not self.built:
+            self.build(input_shape)
+            self.built = True
+        self.input_shape, self.output_shape = input_shape, output_shape
+        return output_shape
+
+    def add_weight(
+        self, name: str, shape: Shape, initializer: str | Initializer, trainable: bool = True
+    ) -> Parameter:
+        """Create a parameter `<layer>/<name>`, filled by the initializer."""
+        value = np.ascontiguousarray(initializers.get(initializer)(shape, self.dtype), dtype=self.dtype)
+        if value.shape != shape:
+            raise ValueError(f"{self.name}: the initializer of {name} returned shape {value.shape}, not {shape}")
+        parameter = Parameter(f"{self.name}/{name}", value, trainable)
+        self.parameters.append(parameter)
+        return parameter
+
+    @property
+    def weights(self) -> list[Parameter]:
+        """All parameters, in Keras's order."""
+        return list(self.parameters)
+
+    @property
+    def trainable_weights(self) -> list[Parameter]:
+        return [p for p in self.weights if p.trainable] if self.trainable else []
+
+    @property
+    def non_trainable_weights(self) -> list[Parameter]:
+        trainable = set(map(id, self.trainable_weights))
+        return [p for p in self.weights if id(p) not in trainable]
+
+    def count_params(self) -> int:
+        """Number of weights. Raises ValueError if the layer is not built."""
+        self.check_built("count_params")
+        return sum(p.size for p in self.weights)
+
+    def get_weights(self) -> list[Array]:
+        """Copies of all weights, in Keras's order and shapes."""
+        return [p.value.copy() for p in self.weights]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Overwrite all weights. Nothing changes unless every shape fits.
+
+        Raises:
+            ValueError: wrong number of arrays or a wrong shape (named).
+        """
+        own = self.weights
+        self.check_built("set_weights")
+        if len(weights) != len(own):
+            raise ValueError(f"{self.name}.set_weights: expected {len(own)} arrays, received {len(weights)}")
+        arrays = [np.asarray(w) for w in weights]
+        for parameter, array in zip(own, arrays, strict=True):
+            if array.shape != parameter.shape:
+                raise ValueError(
+                    f"{self.name}.set_weights: {parameter.name} has shape {parameter.shape}, received {array.shape}"
+                )
+        for parameter, array in zip(own, arrays, strict=True):
+            parameter.assign(array)
+
+    def check_built(self, what: str) -> None:
+        if not self.built:
+            raise ValueError(
+                f"{self.name}.{what}: not built yet, so its weights do not exist; give the first layer an "
+                "input_shape, call build(input_shape), or fit it on data first"
+            )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}, output_shape={self.output_shape}>"
+
+
+def pair(owner: str, argument: str, value: int | Sequence[int], minimum: int = 1) -> tuple[int, int]:
+    """An int or a sequence of two as a pair. Raises ValueError naming the layer and the argument."""
+    values = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
+    if len(values) != 2 or not all(isinstance(v, (int, np.integer)) and v >= minimum for v in values):
+        raise ValueError(f"{owner}: {argument} must be an integer >= {minimum} or two of them, received {value!r}")
+    return int(values[0]), int(values[1])
+
+
+def check_rank(owner: str, input_shape: BatchShape, rank: int, axes: str, hint: str = "") -> None:
+    """Raise ValueError unless the shape has `rank` axes and, but for the batch, known sizes."""
+    if len(input_shape) != rank:
+        raise ValueError(f"{owner} takes inputs of rank {rank}, {axes}; received shape {input_shape}{hint}")
+    if any(size is None for size in input_shape[1:]):
+        raise ValueError(f"{owner}: only the batch size may be unknown, received shape {input_shape}")
+
+
+def same_padding(size: int, window: int, stride: int, dilation: int = 1) -> tuple[int, int]:
+    """TensorFlow's "same": ceil(size / stride) outputs; an odd element goes to the end."""
+    outputs = -(-size // stride)
+    total = max(0, (outputs - 1) * stride + (window - 1) * dilation + 1 - size)
+    return total // 2, total - total // 2

@@ -1,0 +1,201 @@
+"""Input, Dense, Activation, Flatten and Dropout."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Callable, Sequence
+
+from .. import activations
+from .._core import native
+from .._typing import Array, BatchShape, Initializer
+from ..step import Step, Stream
+from .base import Layer
+
+
+class InputLayer(Layer):
+    """States the shape of one sample. Made by `Input(shape)`; a Sequential takes it as its first entry."""
+
+    def __init__(self, shape: Sequence[int | None], dtype: str | None = None, name: str | None = None) -> None:
+        super().__init__(name=name, dtype=dtype, input_shape=shape)
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        return x, None
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        return dy
+
+
+def Input(shape: Sequence[int | None], dtype: str | None = None, name: str | None = None) -> InputLayer:  # noqa: N802
+    """The input of a model: `shape` of one sample, without the batch, such as (28, 28, 1)."""
+    return InputLayer(shape, dtype, name)
+
+
+class Activated(Layer):
+    """A layer that ends in an activation, and can also stop before it.
+
+    A loss that is fused with the activation (softmax with cross-entropy) takes the values before it, the logits:
+    training then calls `forward_linear` and `backward_linear` on the model's last layer.
+    """
+
+    def __init__(self, activation: str | Callable[[Any], Array] | None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.activation = activations.name_of(activation)
+
+    def forward_linear(self, x: Array, step: Step, activation: Any = "linear") -> tuple[Array, Any]:
+        """The layer with one of the fused activations in place of its own."""
+        raise TypeError(f"{type(self).__name__} must define forward_linear")
+
+    def backward_linear(self, dz: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        raise TypeError(f"{type(self).__name__} must define backward_linear")
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        if self.activation != "softmax":
+            y, saved = self.forward_linear(x, step, self.activation)
+        else:
+            z, saved = self.forward_linear(x, step)
+            y = step.empty(z.shape, z.dtype)
+            native.softmax_forward(z, y)
+        return y, (y, saved)
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        y, inner = saved
+        if self.activation == "softmax":
+            native.softmax_backward(y, dy, dy)
+        elif self.activation != "linear":
+            native.activation_backward(self.activation, y, dy, dy)  # type: ignore[arg-type]
+        return self.backward_linear(dy, inner, step, input_gradient)
+
+
+class Activation(Activated):
+    """Applies an activation: "linear", "relu", "sigmoid", "tanh" or "softmax" (over the last axis). Any input shape."""
+
+    def __init__(self, activation: str | Callable[[Any], Array], **kwargs: Any) -> None:
+        super().__init__(activation, **kwargs)
+
+    def forward_linear(self, x: Array, step: Step, activation: Any = "linear") -> tuple[Array, Any]:
+        if activation == "linear":
+            return x, None
+        y = step.empty(x.shape, x.dtype)
+        native.activation_forward(activation, x, y)
+        return y, None
+
+    def backward_linear(self, dz: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        return dz
+
+
+class Dense(Activated):
+    """Fully connected: y = activation(x @ kernel + bias).
+
+    Input (batch, features), output (batch, units). Inputs of higher rank are transformed along their last axis.
+    Weights: kernel (features, units), bias (units,).
+
+    Args:
+        units: number of outputs, at least 1.
+        activation: "linear" (None, the default), "relu", "sigmoid", "tanh" or "softmax".
+        use_bias: add a bias (True).
+        kernel_initializer, bias_initializer: names or callables; "glorot_uniform" and "zeros".
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | Callable[[Any], Array] | None = None,
+        use_bias: bool = True,
+        kernel_initializer: str | Initializer = "glorot_uniform",
+        bias_initializer: str | Initializer = "zeros",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(activation, **kwargs)
+        if not isinstance(units, int) or units < 1:
+            raise ValueError(f"{self.name}: units must be an integer >= 1, received {units!r}")
+        self.units = units
+        self.use_bias = use_bias
+        self.kernel_initializer = kernel_initializer
+        self.bias_initializer = bias_initializer
+
+    def build(self, input_shape: BatchShape) -> None:
+        features = input_shape[-1]
+        assert features is not None
+        self.kernel = self.add_weight("kernel", (features, self.units), self.kernel_initializer)
+        self.bias = self.add_weight("bias", (self.units,), self.bias_initializer) if self.use_bias else None
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        if len(input_shape) < 2 or input_shape[-1] is None:
+            raise ValueError(
+                f"{self.name} (Dense) takes inputs of shape (batch, ..., features) with known features; "
+                f"received shape {input_shape}"
+            )
+        if self.built and input_shape[-1] != self.kernel.shape[0]:
+            raise ValueError(
+                f"{self.name} (Dense) was built for {self.kernel.shape[0]} features, received shape {input_shape}"
+            )
+        return (*input_shape[:-1], self.units)
+
+    def flops(self) -> int:
+        rows = math.prod(size or 1 for size in (self.output_shape or (1, 1))[1:-1])
+        return 2 * rows * math.prod(self.kernel.shape)
+
+    def forward_linear(self, x: Array, step: Step, activation: Any = "linear") -> tuple[Array, Any]:
+        y = step.empty((*x.shape[:-1], self.units), x.dtype)
+        flat, out = (x, y) if x.ndim == 2 else (x.reshape(-1, x.shape[-1]), y.reshape(-1, self.units))
+        native.dense_forward(flat, self.kernel.value, self.bias and self.bias.value, out, activation)
+        return y, x
+
+    def backward_linear(self, dz: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        x: Array = saved
+        flat, out = (x, dz) if x.ndim == 2 else (x.reshape(-1, x.shape[-1]), dz.reshape(-1, self.units))
+        native.dense_weight_gradient(flat, out, self.kernel.gradient, self.bias and self.bias.gradient)
+        if not input_gradient:
+            return None
+        dx = step.empty(x.shape, x.dtype)
+        native.dense_input_gradient(out, self.kernel.value, dx if x.ndim == 2 else dx.reshape(flat.shape))
+        return dx
+
+
+class Flatten(Layer):
+    """(batch, a, b, ...) -> (batch, a * b * ...), in row-major order, without copying."""
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        if any(size is None for size in input_shape[1:]):
+            raise ValueError(f"{self.name} (Flatten): only the batch size may be unknown, received shape {input_shape}")
+        return (input_shape[0], math.prod(size or 0 for size in input_shape[1:]))
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        return x.reshape(x.shape[0], -1), x.shape
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        return dy.reshape(saved)
+
+
+class Dropout(Layer):
+    """In training, sets a fraction `rate` of the inputs to 0 and divides the rest by 1 - rate; identity otherwise.
+
+    The mask comes from a counter-based generator: it is not stored, and is the same for every thread count.
+
+    Args:
+        rate: in [0, 1).
+        seed: fixes the sequence of masks; by default the next seed of the global stream.
+    """
+
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not 0 <= rate < 1:
+            raise ValueError(f"{self.name}: rate must lie in [0, 1), received {rate!r}")
+        self.rate = float(rate)
+        self.stream = Stream(seed)
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        if not step.training or self.rate == 0:
+            return x, None
+        number = self.stream.next()
+        y = step.empty(x.shape, x.dtype)
+        native.dropout(x, self.rate, self.stream.seed, number, y)
+        return y, number
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        if saved is not None and input_gradient:
+            native.dropout(dy, self.rate, self.stream.seed, saved, dy)
+        return dy
+
+
+__all__ = ["Activated", "Activation", "Dense", "Dropout", "Flatten", "Input", "InputLayer"]

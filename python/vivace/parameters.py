@@ -1,0 +1,78 @@
+"""Parameters, and the flat blocks they live in."""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+import numpy as np
+
+from ._typing import Array, Shape
+
+
+def aligned_empty(shape: Shape, dtype: Any) -> Array:
+    """Uninitialised memory that starts on a cache line (64 bytes)."""
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape, dtype=np.int64))
+    raw = np.empty(size * dtype.itemsize + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size * dtype.itemsize].view(dtype).reshape(shape)
+
+
+class Parameter:
+    """A named array with its gradient.
+
+    value: the weights, shape as the layer documents it.
+    gradient: same shape; backward passes add to it, the optimizer consumes it and leaves it zero.
+    """
+
+    __slots__ = ("gradient", "name", "trainable", "value")
+
+    def __init__(self, name: str, value: Array, trainable: bool = True) -> None:
+        self.name = name
+        self.value = value
+        self.gradient = np.zeros_like(value)
+        self.trainable = trainable
+
+    @property
+    def shape(self) -> Shape:
+        return self.value.shape
+
+    @property
+    def size(self) -> int:
+        return self.value.size
+
+    def assign(self, value: Any) -> None:
+        """Overwrite the value in place. Raises ValueError if the shape differs."""
+        array = np.asarray(value)
+        if array.shape != self.shape:
+            raise ValueError(f"{self.name}: the weight has shape {self.shape}, received shape {array.shape}")
+        self.value[...] = array
+
+    def __repr__(self) -> str:
+        return f"<Parameter {self.name}, shape={self.shape}, dtype={self.value.dtype}>"
+
+
+class FlatParameters:
+    """Moves parameters into one contiguous block and their gradients into another; the parameters become views.
+
+    So an optimizer is one pass over `values` and `gradients`, each of shape (size,). Every parameter starts on a cache
+    line; the few elements between two of them stay zero, which no optimizer changes.
+    """
+
+    def __init__(self, parameters: Sequence[Parameter]) -> None:
+        dtype = parameters[0].value.dtype if parameters else np.dtype(np.float32)
+        line = 64 // dtype.itemsize
+        offsets, size = [], 0
+        for parameter in parameters:
+            offsets.append(size)
+            size += -(-parameter.size // line) * line
+        self.parameters = tuple(parameters)
+        self.values = aligned_empty((size,), dtype)
+        self.gradients = aligned_empty((size,), dtype)
+        self.values[:] = 0
+        self.gradients[:] = 0
+        for parameter, start in zip(parameters, offsets, strict=True):
+            part = slice(start, start + parameter.size)
+            self.values[part] = parameter.value.ravel()
+            parameter.value = self.values[part].reshape(parameter.shape)
+            parameter.gradient = self.gradients[part].reshape(parameter.shape)

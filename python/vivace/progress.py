@@ -1,0 +1,54 @@
+"""What `fit`, `evaluate` and `predict` show: one live line on a terminal, one line per epoch in a log, or nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Callable, Mapping
+
+
+def format_logs(logs: Mapping[str, float]) -> str:
+    return " - ".join(f"{name}: {value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{name}: {value:.4e}"
+                      for name, value in logs.items())
+
+
+class Progress:
+    """One line for one epoch (or one evaluation).
+
+    verbose: 0 nothing; 1 (or "auto") a live line on a terminal, else as 2; 2 one line at the end.
+    """
+
+    def __init__(self, title: str, steps: int, verbose: int | str) -> None:
+        self.title, self.steps = title, steps
+        self.verbose = 1 if verbose == "auto" else int(verbose)
+        self._bar: Any = None
+        self._started = time.perf_counter()
+        self._shown = 0.0
+        if self.verbose == 1 and sys.stdout.isatty():
+            from tqdm import tqdm
+
+            layout = "{desc} {n_fmt}/{total_fmt} |{bar:24}| {elapsed}<{remaining}{postfix}"
+            self._bar = tqdm(total=steps, desc=title, bar_format=layout, file=sys.stdout, leave=True)
+
+    def update(self, done: int, logs: Callable[[], Mapping[str, float]]) -> None:
+        """After `done` steps. `logs` is called only when the line is redrawn, at most ten times a second."""
+        if self._bar is None:
+            return
+        now = time.perf_counter()
+        if now - self._shown >= 0.1:
+            self._shown = now
+            self._show(done, logs())
+
+    def _show(self, done: int, logs: Mapping[str, float]) -> None:
+        self._bar.n = done
+        self._bar.set_postfix_str(format_logs(logs), refresh=False)
+        self._bar.refresh()
+
+    def close(self, done: int, logs: Mapping[str, float]) -> None:
+        """The last word: the line with the final logs."""
+        if self._bar is not None:
+            self._show(done, logs)
+            self._bar.close()
+        elif self.verbose:
+            seconds = time.perf_counter() - self._started
+            print(f"{self.title} - {done}/{self.steps} - {seconds:.1f} s - {format_logs(logs)}", flush=True)  # noqa: T201

@@ -1,0 +1,46 @@
+"""The one source of randomness: seeds drawn in order from one counter-based stream.
+
+Whatever needs random numbers (an initializer, a dropout layer, the shuffling of a `fit`) asks for a seed of its own when
+it is made. So after `set_random_seed(s)` the same program draws the same numbers, for every thread count.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from ._typing import Array
+
+_seed = int.from_bytes(os.urandom(8), "little")
+_drawn = 0
+
+
+def set_random_seed(seed: int) -> None:
+    """Make everything random from here on a function of `seed` (an integer >= 0) alone.
+
+    Raises:
+        ValueError: `seed` is not a non-negative integer.
+    """
+    global _seed, _drawn
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"set_random_seed: seed must be a non-negative integer, received {seed!r}")
+    _seed, _drawn = int(seed), 0
+
+
+def next_seed() -> int:
+    """A new 63-bit seed, the next of the stream."""
+    global _drawn
+    _drawn += 1
+    return int(np.random.SeedSequence((_seed, _drawn)).generate_state(1, np.uint64)[0]) >> 1
+
+
+def generator(seed: int | None = None) -> np.random.Generator:
+    """A NumPy generator (Philox) with the given seed, or the next one."""
+    return np.random.Generator(np.random.Philox(next_seed() if seed is None else seed))
+
+
+def permutation(rng: np.random.Generator, n: int) -> Array:
+    """A random order of n rows (int64)."""
+    order: Array = rng.permutation(n)
+    return order.astype(np.int64, copy=False)

@@ -1,0 +1,55 @@
+"""The memory and the randomness of one pass through a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import random
+from ._typing import Array, Shape
+from .parameters import aligned_empty
+
+
+class Step:
+    """What a forward or backward pass may need besides its arguments.
+
+    training: whether layers behave as in training (dropout drops, max pooling remembers positions).
+
+    The step owns the buffers: the k-th `empty` of every pass gets the same memory, so that in steady state nothing is
+    allocated and no page is touched for the first time. What a pass returns is therefore valid until the next pass.
+    """
+
+    def __init__(self, training: bool) -> None:
+        self.training = training
+        self._buffers: list[Array] = []
+        self._next = 0
+
+    def start(self) -> Step:
+        """Begin a new pass: all buffers are free again."""
+        self._next = 0
+        return self
+
+    def empty(self, shape: Shape, dtype: Any) -> Array:
+        """An uninitialised, 64-byte aligned array."""
+        k = self._next
+        self._next = k + 1
+        if k < len(self._buffers):
+            buffer = self._buffers[k]
+            if buffer.shape == shape and buffer.dtype == dtype:
+                return buffer
+            self._buffers[k] = buffer = aligned_empty(shape, dtype)
+            return buffer
+        buffer = aligned_empty(shape, dtype)
+        self._buffers.append(buffer)
+        return buffer
+
+
+class Stream:
+    """Numbers for a counter-based generator: a seed, and a new stream number for every call."""
+
+    def __init__(self, seed: int | None) -> None:
+        self.seed = random.next_seed() if seed is None else seed
+        self.position = 0
+
+    def next(self) -> int:
+        self.position += 1
+        return self.position

@@ -1,0 +1,473 @@
+"""compile, fit, evaluate and predict: epochs, batches and callbacks around one `train_step`."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Mapping, Sequence
+
+import numpy as np
+
+from . import data, losses, metrics, optimizers, random
+from ._core import native
+from ._typing import Array, BatchShape
+from .callbacks import Callback, CallbackList, History
+from .layers.base import Layer
+from .parameters import FlatParameters
+from .progress import Progress
+from .step import Step
+
+Logs = dict[str, float]
+_KEPT_STEPS = 8  # batch shapes whose buffers are kept
+
+
+class Trainer(Layer):
+    """What a model adds to a layer: training and inference over data sets."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.compiled = False
+        self.stop_training = False
+        self.history: History | None = None
+        self._flat: FlatParameters | None = None
+        self._frozen: list[Array] = []
+        self._local = threading.local()  # buffers belong to a thread: a model may serve several at once
+        self._ones: dict[int, Array] = {}
+
+    # What a model must offer besides a layer's methods.
+
+    final_activation: str | None = None  # the last layer's, if training may leave it to the loss
+
+    def forward_linear(self, x: Array, step: Step) -> tuple[Array, Any]:
+        """Forward, but for the final activation."""
+        raise TypeError(f"{type(self).__name__} must define forward_linear(x, step)")
+
+    def backward_linear(self, dz: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        raise TypeError(f"{type(self).__name__} must define backward_linear(dz, saved, step, input_gradient)")
+
+    # Compiling
+
+    def compile(
+        self,
+        optimizer: str | optimizers.Optimizer = "adam",
+        loss: str | losses.Loss | None = None,
+        *,
+        metrics: Sequence[str | metrics.Metric] | None = None,
+    ) -> None:
+        """Choose how to train.
+
+        Args:
+            optimizer: "adam", "sgd", or an object of `vivace.optimizers`.
+            loss: a name such as "sparse_categorical_crossentropy", or an object of `vivace.losses`.
+            metrics: names such as "accuracy", or objects of `vivace.metrics`.
+
+        Raises:
+            ValueError: an unknown name.
+        """
+        if loss is None:
+            raise ValueError(f"{self.name}.compile: give a loss, such as loss='sparse_categorical_crossentropy'")
+        self.optimizer = optimizers.get(optimizer)
+        self.loss = losses.get(loss)
+        self._metric_identifiers = list(metrics or ())
+        self._metrics: list[Any] | None = None  # resolved with the first targets
+        self._loss_mean = _loss_mean()
+        self._flat = None
+        self.compiled = True
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """ "loss" and the names of the metrics."""
+        self._check_compiled("metrics_names")
+        return ["loss", *(m.name if isinstance(m, metrics.Metric) else m for m in self._metric_identifiers)]
+
+    def _check_compiled(self, what: str) -> None:
+        if not self.compiled:
+            raise ValueError(
+                f"You must call `compile()` before `{what}`: {self.name} has no optimizer and no loss yet, "
+                "for example model.compile(optimizer='adam', loss='mse')"
+            )
+
+    # One step
+
+    def train_step(self, x: Array, targets: Array, weights: Array | None = None) -> None:
+        """Forward, loss, backward and update for one batch; adds to the running loss and metrics.
+
+        x: (n, ...) of the model's dtype; targets: as `loss.prepare` returns them; weights: (n,) or None.
+        """
+        step = self._step(len(x), training=True)
+        fused = self._loss_takes_logits()
+        loss = self.loss
+        if fused:
+            z, saved = self.forward_linear(x, step)
+            losses_, y = loss.forward_logits(z, targets, step)
+            scale = self._account(losses_, y, targets, weights)
+            self.backward_linear(loss.backward_logits(y, targets, scale, step), saved, step, input_gradient=False)
+        else:
+            y, saved = self.forward(x, step)
+            losses_ = loss.forward_logits(y, targets, step)[0] if loss.from_logits else loss.forward(y, targets, step)
+            scale = self._account(losses_, y, targets, weights)
+            dy = self._loss_gradient(y, targets, scale, step)
+            self.backward(dy, saved, step, input_gradient=False)
+        flat = self._flat_parameters()
+        for gradient in self._frozen:
+            gradient.fill(0)
+        self.optimizer.apply(flat.values, flat.gradients)
+
+    def _loss_gradient(self, y: Array, targets: Array, scale: Array, step: Step) -> Array:
+        if not self.loss.from_logits:
+            return self.loss.backward(y, targets, scale, step)
+        p = self.loss.forward_logits(y, targets, step)[1]
+        return self.loss.backward_logits(p, targets, scale, step)
+
+    def _loss_takes_logits(self) -> bool:
+        """Whether the loss replaces the model's final activation (softmax with cross-entropy, say)."""
+        loss = self.loss
+        return loss.fused_activation is not None and loss.fused_activation == self.final_activation and not loss.from_logits
+
+    def test_step(self, x: Array, targets: Array, weights: Array | None = None) -> None:
+        """Forward and loss for one batch; adds to the running loss and metrics."""
+        step = self._step(len(x), training=False)
+        if self._loss_takes_logits():
+            losses_, y = self.loss.forward_logits(self.forward_linear(x, step)[0], targets, step)
+        else:
+            y = self.forward(x, step)[0]
+            from_logits = self.loss.from_logits
+            losses_ = self.loss.forward_logits(y, targets, step)[0] if from_logits else self.loss.forward(y, targets, step)
+        self._account(losses_, y, targets, weights)
+
+    def _account(self, losses_: Array, y: Array, targets: Array, weights: Array | None) -> Array:
+        """Add a batch to the running loss and metrics; returns each row's share of the mean's gradient."""
+        rows = losses_.size
+        if weights is None:
+            total, scale = float(losses_.sum(dtype=np.float64)), self._mean_scale(rows, losses_.dtype)
+        else:
+            of_rows = np.broadcast_to(weights.reshape(-1, *(1,) * (losses_.ndim - 1)), losses_.shape)
+            total, scale = float((losses_ * of_rows).sum(dtype=np.float64)), np.ascontiguousarray(of_rows / rows)
+        self._loss_mean.add(total, rows)
+        for metric in self._metrics or ():
+            metric.update_state(targets, y)
+        return scale.reshape(losses_.shape)
+
+    def _mean_scale(self, rows: int, dtype: Any) -> Array:
+        scale = self._ones.get(rows)
+        if scale is None:
+            if len(self._ones) >= _KEPT_STEPS:
+                self._ones.clear()
+            scale = self._ones[rows] = np.full(rows, 1 / rows, dtype)
+        return scale
+
+    def _step(self, rows: int, training: bool) -> Step:
+        steps: dict[tuple[int, bool], Step] | None = getattr(self._local, "steps", None)
+        if steps is None:
+            steps = self._local.steps = {}
+        step = steps.get((rows, training))
+        if step is None:
+            if len(steps) >= _KEPT_STEPS:
+                steps.pop(next(iter(steps)))
+            step = steps[rows, training] = Step(training)
+        return step.start()
+
+    def _flat_parameters(self) -> FlatParameters:
+        """The block the optimizer works on; rebuilt if a parameter has moved to another model's block since."""
+        flat = self._flat
+        if flat is None or any(p.value is not v for p, v in zip(flat.parameters, self._views, strict=True)):
+            trainable = self.trainable_weights
+            pending = [p.gradient.copy() for p in trainable]
+            flat = self._flat = FlatParameters(trainable)
+            for parameter, gradient in zip(trainable, pending, strict=True):
+                parameter.gradient[...] = gradient
+            self._views = [p.value for p in trainable]
+            self._frozen = [p.gradient for p in self.non_trainable_weights]
+        return flat
+
+    # Preparing data
+
+    def _prepare_x(self, what: str, x: Any) -> Array:
+        x = data.as_input(f"{self.name}.{what}", x, self.dtype)
+        if not self.built:
+            self.build_once((None, *x.shape[1:]))
+        assert self.input_shape is not None
+        data.check_sample_shape(f"{self.name}.{what}", x, self.input_shape)
+        return x
+
+    def _prepare(
+        self, what: str, x: Any, y: Any, class_weight: Mapping[int, float] | None = None, sample_weight: Any = None
+    ) -> tuple[Array, Array, Array | None]:
+        owner = f"{self.name}.{what}"
+        self._check_compiled(what)
+        if y is None:
+            raise ValueError(f"{owner}: the targets y are missing")
+        x = self._prepare_x(what, x)
+        output_shape: BatchShape = self.output_shape or ()
+        raw_rank = np.ndim(y)
+        targets = self.loss.prepare(y, output_shape, self.dtype)
+        if len(targets) != len(x):
+            raise ValueError(f"{owner}: x has {len(x)} samples, y has {len(targets)}")
+        if self._metrics is None:
+            shaped = np.shape(y)
+            sparse_column = raw_rank == len(output_shape) and shaped[-1] == 1
+            rank = raw_rank - 1 if sparse_column else raw_rank
+            self._metrics = [metrics.get(m, rank, output_shape) for m in self._metric_identifiers]
+        return x, targets, data.row_weights(owner, targets, class_weight, sample_weight, self.dtype)
+
+    def _reset_metrics(self) -> None:
+        self._loss_mean.reset_state()
+        for metric in self._metrics or ():
+            metric.reset_state()
+
+    def _logs(self) -> Logs:
+        return {"loss": self._loss_mean.result(), **{m.name: m.result() for m in self._metrics or ()}}
+
+    # Loops
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: Callback | Sequence[Callback] | None = None,
+        validation_split: float = 0.0,
+        validation_data: Sequence[Any] | None = None,
+        shuffle: bool = True,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: int = 1,
+    ) -> History:
+        """Train for `epochs - initial_epoch` epochs.
+
+        Args:
+            x: inputs (samples, ...): an array, or whatever NumPy makes one of. Converted to the model's dtype once.
+            y: targets (samples, ...).
+            batch_size: samples per update, 32. The last batch of an epoch may be smaller.
+            epochs: number of the epoch to stop before.
+            verbose: 0 silent; 1 or "auto" a live line on a terminal, one line per epoch elsewhere; 2 one line per epoch.
+            callbacks: see `vivace.callbacks`.
+            validation_split: this last fraction of the samples validates instead of training.
+            validation_data: (x, y) or (x, y, sample_weight) to validate on after each epoch.
+            shuffle: a new random order for each epoch.
+            class_weight: label -> weight of its samples in the loss.
+            sample_weight: (samples,) weights in the loss.
+            initial_epoch: number of the first epoch.
+            steps_per_epoch: stop each epoch after this many batches.
+            validation_batch_size: batch size of the validation; default batch_size.
+            validation_freq: validate after every so many epochs.
+
+        Returns:
+            A History; its `history` maps "loss", each metric and their "val_" twins to a list with one value per epoch.
+
+        Raises:
+            ValueError, TypeError: data that does not fit the model or the loss; the message says what would.
+        """
+        size = _positive(f"{self.name}.fit", "batch_size", batch_size, 32)
+        x, targets, weights = self._prepare("fit", x, y, class_weight, sample_weight)
+        validation = None
+        if validation_data is not None:
+            if len(validation_data) not in (2, 3):
+                raise ValueError(f"{self.name}.fit: validation_data must be (x, y) or (x, y, sample_weight)")
+            vx, vy, *vw = validation_data
+            validation = self._prepare("fit(validation_data)", vx, vy, None, vw[0] if vw else None)
+        elif validation_split:
+            (x, targets, weights), held_out = data.split_validation(  # type: ignore[assignment]
+                f"{self.name}.fit", (x, targets, weights), validation_split
+            )
+            validation = held_out  # type: ignore[assignment]
+
+        steps = -(-len(x) // size)
+        if steps_per_epoch is not None:
+            steps = min(steps, _positive(f"{self.name}.fit", "steps_per_epoch", steps_per_epoch, steps))
+        self.history = History()
+        self.stop_training = False
+        calls = CallbackList(
+            [self.history, *([callbacks] if isinstance(callbacks, Callback) else callbacks or ())],
+            self, epochs=epochs, steps=steps, verbose=verbose,
+        )  # fmt: skip
+        rng = random.generator() if shuffle else None
+        self._flat_parameters()
+        logs: Logs = {}
+        calls.call("on_train_begin", {})
+        for epoch in range(initial_epoch, epochs):
+            calls.call("on_epoch_begin", epoch, {})
+            progress = Progress(f"Epoch {epoch + 1}/{epochs}", steps, verbose)
+            order = None if rng is None else random.permutation(rng, len(x))
+            self._train_epoch(x, targets, weights, order, size, steps, calls, progress)
+            logs = self._logs()
+            if validation is not None and (epoch + 1) % validation_freq == 0:
+                tested = self._test(*validation, validation_batch_size or size, calls)
+                logs |= {f"val_{name}": value for name, value in tested.items()}
+            progress.close(steps, logs)
+            calls.call("on_epoch_end", epoch, logs)
+            if self.stop_training:
+                break
+        calls.call("on_train_end", logs)
+        return self.history
+
+    def _train_epoch(
+        self,
+        x: Array,
+        targets: Array,
+        weights: Array | None,
+        order: Array | None,
+        size: int,
+        steps: int,
+        calls: CallbackList,
+        progress: Progress,
+    ) -> None:
+        self._reset_metrics()
+        begin, end = calls.wants("on_train_batch_begin"), calls.wants("on_train_batch_end")
+        buffers = Step(training=True)
+        for i in range(steps):
+            if begin:
+                calls.call("on_train_batch_begin", i, {})
+            rows = slice(i * size, min((i + 1) * size, len(x)))
+            if order is None:
+                batch = x[rows], targets[rows], None if weights is None else weights[rows]
+            else:
+                picked = order[rows]
+                buffers.start()
+                batch = (
+                    _gather(x, picked, buffers),
+                    _gather(targets, picked, buffers),
+                    None if weights is None else _gather(weights, picked, buffers),
+                )
+            self.train_step(*batch)
+            if end:
+                calls.call("on_train_batch_end", i, self._logs())
+            progress.update(i + 1, self._logs)
+            if self.stop_training:
+                break
+
+    def _test(
+        self, x: Array, targets: Array, weights: Array | None, size: int, calls: CallbackList,
+        progress: Progress | None = None,
+    ) -> Logs:  # fmt: skip
+        self._reset_metrics()
+        calls.call("on_test_begin", {})
+        for i in range(-(-len(x) // size)):
+            calls.call("on_test_batch_begin", i, {})
+            rows = slice(i * size, (i + 1) * size)
+            self.test_step(x[rows], targets[rows], None if weights is None else weights[rows])
+            if calls.wants("on_test_batch_end"):
+                calls.call("on_test_batch_end", i, self._logs())
+            if progress:
+                progress.update(i + 1, self._logs)
+        logs = self._logs()
+        calls.call("on_test_end", logs)
+        return logs
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        sample_weight: Any = None,
+        callbacks: Callback | Sequence[Callback] | None = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """Loss and metrics over a data set, in inference mode.
+
+        Returns:
+            The loss; or [loss, metric, ...] with metrics; or a dict by name with `return_dict=True`.
+        """
+        size = _positive(f"{self.name}.evaluate", "batch_size", batch_size, 32)
+        prepared = self._prepare("evaluate", x, y, None, sample_weight)
+        steps = -(-len(prepared[0]) // size)
+        progress = Progress("Evaluate", steps, verbose)
+        calls = CallbackList(callbacks, self, epochs=1, steps=steps, verbose=verbose)
+        logs = self._test(*prepared, size, calls, progress)
+        progress.close(steps, logs)
+        return _as_result(logs, return_dict)
+
+    def train_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None,
+        return_dict: bool = False,
+    ) -> Any:  # fmt: skip
+        """One update on one batch. Returns this batch's loss and metrics as `evaluate` does."""
+        batch = self._prepare("train_on_batch", x, y, class_weight, sample_weight)
+        self._flat_parameters()
+        self._reset_metrics()
+        self.train_step(*batch)
+        return _as_result(self._logs(), return_dict)
+
+    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
+        """Loss and metrics of one batch, as `evaluate` returns them."""
+        batch = self._prepare("test_on_batch", x, y, None, sample_weight)
+        self._reset_metrics()
+        self.test_step(*batch)
+        return _as_result(self._logs(), return_dict)
+
+    def __call__(self, x: Any, training: bool = False) -> Array:
+        """The output for one batch, as a new array. The same path, and the same bits, as `predict_on_batch`."""
+        x = self._prepare_x("__call__", x)
+        y, _ = self.forward(x, self._step(len(x), training))
+        return y.copy()
+
+    def predict_on_batch(self, x: Any) -> Array:
+        """The output for one batch, as a new array."""
+        return self(x)
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        callbacks: Callback | Sequence[Callback] | None = None,
+    ) -> Array:
+        """The outputs (samples, ...) for all inputs, computed in batches (of 32) in inference mode.
+
+        verbose: "auto" shows a live line on a terminal if there are several batches; 0 nothing; 1 or 2 as in `fit`.
+        """
+        size = _positive(f"{self.name}.predict", "batch_size", batch_size, 32)
+        if callbacks is None and len(x) <= size:
+            return self(x)
+        x = self._prepare_x("predict", x)
+        steps = -(-len(x) // size)
+        import sys
+
+        quiet = verbose == "auto" and not sys.stdout.isatty()
+        progress = Progress("Predict", steps, 0 if quiet else verbose)
+        calls = CallbackList(callbacks, self, epochs=1, steps=steps, verbose=verbose)
+        calls.call("on_predict_begin", {})
+        out: Array | None = None
+        for i in range(steps):
+            calls.call("on_predict_batch_begin", i, {})
+            rows = slice(i * size, min((i + 1) * size, len(x)))
+            y, _ = self.forward(x[rows], self._step(rows.stop - rows.start, training=False))
+            if out is None:
+                out = np.empty((len(x), *y.shape[1:]), y.dtype)
+            out[rows] = y
+            calls.call("on_predict_batch_end", i, {})
+            progress.update(i + 1, dict)
+        progress.close(steps, {})
+        calls.call("on_predict_end", {})
+        assert out is not None
+        return out
+
+
+def _loss_mean() -> metrics.Mean:
+    return metrics.Mean("loss")
+
+
+def _positive(owner: str, argument: str, value: int | None, default: int) -> int:
+    if value is None:
+        return default
+    if not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{owner}: {argument} must be an integer >= 1, received {value!r}")
+    return int(value)
+
+
+def _gather(source: Array, rows: Array, buffers: Step) -> Array:
+    out = buffers.empty((len(rows), *source.shape[1:]), source.dtype)
+    native.gather_rows(source, rows, out)
+    return out
+
+
+def _as_result(logs: Logs, return_dict: bool) -> Any:
+    if return_dict:
+        return logs
+    values = list(logs.values())
+    return values[0] if len(values) == 1 else values
