@@ -1,0 +1,130 @@
+"""Bad input: the right exception, naming the layer or argument, the rule and what was received; nothing is changed."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import numpy as np
+import pytest
+
+import vivace
+from vivace import callbacks, initializers, layers, losses, optimizers
+from vivace.layers import Conv2D, Dense, Dropout, Flatten, Input, MaxPooling2D
+from vivace.models import Sequential
+
+X = np.zeros((6, 8, 8, 1), "float32")
+Y = np.array([0, 1, 2, 0, 1, 2])
+
+
+def model(loss: Any = "sparse_categorical_crossentropy") -> Sequential:
+    m = Sequential([Input((8, 8, 1)), Conv2D(4, 3, name="first"), MaxPooling2D(), Flatten(), Dense(3, "softmax")])
+    m.compile("sgd", loss)
+    return m
+
+
+def fit(x: Any, y: Any, loss: Any = "sparse_categorical_crossentropy", **arguments: Any) -> Any:
+    return model(loss).fit(x, y, verbose=0, **arguments)
+
+
+def labels(bad: Any) -> np.ndarray:
+    y = Y.astype(type(bad))
+    y[3] = bad
+    return y
+
+
+TABLE: list[tuple[Callable[[], Any], type[Exception], str]] = [
+    # inputs
+    (lambda: fit(X[..., 0], Y), ValueError, r"expected input of shape \('batch', 8, 8, 1\), received \(6, 8, 8\).*\[\.\.\., None\]"),
+    (lambda: model().predict(X[0]), ValueError, r"a batch axis is missing: x\[None, \.\.\.\]"),
+    (lambda: fit(np.zeros((6, 8, 8, 3)), Y), ValueError, r"expected input of shape .* received \(6, 8, 8, 3\)"),
+    (lambda: fit(X.transpose(0, 3, 1, 2), Y), ValueError, "channels come last here"),
+    (lambda: fit(X[:0], Y[:0]), ValueError, r"at least one sample, received shape \(0, 8, 8, 1\)"),
+    (lambda: fit(X.astype("complex64"), Y), TypeError, "must hold real numbers, received dtype complex64"),
+    (lambda: fit(np.full(X.shape, "a"), Y), TypeError, "must hold real numbers, received dtype <U1"),
+    (lambda: fit([[1], [1, 2]], Y), ValueError, "not a rectangular array"),
+    (lambda: fit(X, Y[:5]), ValueError, "x has 6 samples, y has 5"),
+    (lambda: fit(X, None), ValueError, "the targets y are missing"),
+    # targets
+    (lambda: fit(X, labels(float("nan"))), ValueError, "targets must be finite, received nan at position 3"),
+    (lambda: fit(X, labels(3)), ValueError, r"labels must lie in \[0, 3\).*received label 3"),
+    (lambda: fit(X, labels(-1)), ValueError, "received label -1"),
+    (lambda: fit(X, labels(0.5)), ValueError, "labels must be integers, received 0.5"),
+    (lambda: fit(X, np.eye(3)[Y]), ValueError, "one-hot targets go with loss='categorical_crossentropy'"),
+    (lambda: fit(X, Y, "categorical_crossentropy"), ValueError, "use loss='sparse_categorical_crossentropy'"),
+    (lambda: fit(X, np.full(6, "a")), TypeError, "targets must be numbers, received dtype <U1"),
+    (lambda: fit(X, np.zeros((6, 2)), "mse"), ValueError, r"must have the output's shape \(None, 3\), received shape \(6, 2"),
+    (lambda: losses.get("mse")(np.zeros((2, 1)), np.zeros((3, 1))), ValueError, "2 targets for 3 predictions"),
+    # arguments of fit
+    (lambda: fit(X, Y, batch_size=0), ValueError, "batch_size must be an integer >= 1, received 0"),
+    (lambda: fit(X, Y, validation_split=1.5), ValueError, r"validation_split must lie in \(0, 1\), received 1.5"),
+    (lambda: fit(X, Y, validation_split=0.999), ValueError, "leaves no samples on one side of 6"),
+    (lambda: fit(X, Y, validation_data=(X,)), ValueError, r"validation_data must be \(x, y\)"),
+    (lambda: fit(X, Y, sample_weight=[1, 2]), ValueError, r"one entry per sample \(6\), received 2"),
+    (lambda: fit(X, Y, callbacks=[print]), TypeError, "callbacks must be vivace.callbacks.Callback"),
+    (lambda: callbacks.LambdaCallback(on_epoch=print), ValueError, "unknown hook 'on_epoch'"),
+    # not ready
+    (lambda: Sequential([Input((2,)), Dense(1)]).fit(X, Y), ValueError, r"You must call `compile\(\)` before `fit`"),
+    (lambda: Sequential([Dense(1)]).summary(), ValueError, "not built yet.*input_shape"),
+    (lambda: Sequential([Dense(1)]).count_params(), ValueError, "not built yet"),
+    (lambda: Sequential().build((None, 3)), ValueError, "the model has no layers"),
+    (lambda: Sequential().pop(), ValueError, "the model has no layers"),
+    (lambda: Sequential([Dense(1)]).compile("sgd"), ValueError, "give a loss"),
+    # names
+    (lambda: model("categorical_crosentropy"), ValueError, "did you mean 'categorical_crossentropy'"),
+    (lambda: optimizers.get("adm"), ValueError, "unknown optimizer 'adm'; did you mean 'adam'"),
+    (lambda: Dense(1, "rellu"), ValueError, "unknown activation 'rellu'; did you mean 'relu'"),
+    (lambda: initializers.get("glorot"), ValueError, "unknown initializer 'glorot'"),
+    (lambda: model().get_layer("second"), ValueError, "no layer 'second'; there are"),
+    (lambda: vivace.layer, AttributeError, "has no attribute 'layer'"),
+    # layers
+    (lambda: Dense(0), ValueError, "units must be an integer >= 1, received 0"),
+    (lambda: Conv2D(8, (3, 3, 3)), ValueError, "kernel_size must be an integer >= 1 or two of them"),
+    (lambda: Conv2D(8, 3, padding="full"), ValueError, "padding must be 'valid' or 'same', received 'full'"),
+    (lambda: Conv2D(8, 3, data_format="channels_first"), ValueError, r"x\.transpose\(0, 2, 3, 1\)"),
+    (lambda: Conv2D(8, 3, groups=3), ValueError, r"groups must divide filters \(8\), received 3"),
+    (lambda: Dropout(1.0), ValueError, r"rate must lie in \[0, 1\), received 1.0"),
+    (lambda: Dense(1, dtype="float16"), ValueError, "dtype must be float32 or float64, received float16"),
+    (lambda: Sequential([print]), TypeError, "expected a layer"),
+    (lambda: Sequential([Dense(1, name="a"), Dense(1, name="a")]), ValueError, "a layer named 'a' already"),
+    (lambda: Sequential([Dense(1), Dense(1, dtype="float64")]), ValueError, "give all layers one dtype"),
+    (lambda: Sequential([Dense(1), Input((3,))]), ValueError, "an Input must come first"),
+    (lambda: optimizers.SGD(-1), ValueError, "learning_rate must not be negative, received -1"),
+    (lambda: optimizers.Adam(beta_1=1.0), ValueError, r"beta_1 must lie in \[0, 1\), received 1.0"),
+    (lambda: losses.BinaryCrossentropy(label_smoothing=2), ValueError, "label_smoothing must lie in"),
+    (lambda: vivace.utils.set_random_seed(-1), ValueError, "seed must be a non-negative integer, received -1"),
+    (lambda: vivace.set_num_threads(0), ValueError, "threads must be at least 1, received 0"),
+    # weights
+    (lambda: model().set_weights([]), ValueError, "expected 4 arrays, received 0"),
+    (lambda: model().set_weights([np.zeros(1)] * 4), ValueError, r"kernel has shape \(3, 3, 1, 4\), received \(1,\)"),
+    (lambda: model().load_weights("missing.safetensors"), FileNotFoundError, "no file 'missing.safetensors'"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), TABLE, ids=[row[2][:40] for row in TABLE])
+def test_bad_input(call: Callable[[], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_a_layer_that_does_not_fit_names_itself_and_the_chain() -> None:
+    m = Sequential([Input((8, 8, 1)), Conv2D(4, 3, name="a"), MaxPooling2D(4, name="b")])
+    with pytest.raises(ValueError) as info:
+        m.add(Conv2D(2, 3, name="c"))
+    text = str(info.value)
+    assert "layer 2: c (Conv2D): conv2d: the dilated kernel does not fit the padded input" in text
+    assert "input (None, 8, 8, 1) -> a (None, 6, 6, 4) -> b (None, 1, 1, 4)" in text
+    assert len(m.layers) == 2  # the model is as it was
+    m.add(layers.Flatten())
+    assert m.output_shape == (None, 4)
+
+
+def test_failed_calls_change_no_weights() -> None:
+    m = model()
+    before = m.get_weights()
+    for bad in (labels(3), labels(float("nan"))):
+        with pytest.raises(ValueError, match="labels|targets"):
+            m.fit(X, bad, verbose=0)
+    with pytest.raises(ValueError, match="received"):
+        m.set_weights([*before[:3], np.zeros(7)])
+    for a, b in zip(before, m.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -1,0 +1,128 @@
+"""The package as a whole: the one-way imports, import cost, ISA choice, the main job, pictures."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vivace
+from vivace import _core, plotting
+
+SOURCE = Path(vivace.__file__).parent
+
+# Rooms from the top down: a module may import from its own room and from those below.
+ROOMS = [
+    ["__main__"],
+    ["models", "saving"],
+    ["training"],
+    ["callbacks", "progress", "data", "plotting"],
+    ["layers", "losses", "metrics", "optimizers", "datasets"],
+    ["activations", "step", "utils"],
+    ["initializers", "parameters", "random", "config"],
+    ["_core", "_naming", "_typing"],
+]
+LEVEL = {name: i for i, room in enumerate(ROOMS) for name in room}
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """The top-level modules of vivace that a file imports when it runs (not for type checking only)."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = []
+    rooms = set()
+    depth = len(path.relative_to(SOURCE).parts)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        if node.level == depth:
+            rooms |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
+        elif node.level == 0 and node.module and node.module.startswith("vivace."):
+            rooms.add(node.module.split(".")[1])
+    return rooms & set(LEVEL)
+
+
+def test_imports_run_one_way() -> None:
+    files = [p for p in SOURCE.rglob("*.py") if p != SOURCE / "__init__.py"]
+    assert len(files) > 15
+    for path in files:
+        own = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+        for room in imported_rooms(path):
+            lazy_saving = own == "models" and room == "saving"
+            assert LEVEL[room] >= LEVEL[own] or lazy_saving, f"{path.name} imports {room} from above"
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, check=False
+    )
+
+
+def test_importing_loads_no_third_party_module_but_numpy() -> None:
+    code = (
+        "import sys, numpy; before = set(sys.modules); import vivace.models, vivace.layers, vivace.datasets; "
+        "print({m.split('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names) - {'vivace', 'numpy'})"
+    )
+    assert run(code).stdout.strip() == "set()"
+
+
+def test_isa_levels() -> None:
+    assert _core.native.isa in _core.supported_levels()
+    forced = _core.built_levels()[0]
+    code = "from vivace._core import native; print(native.isa)"
+    assert run(code, VIVACE_ISA=forced).stdout.strip() == forced
+    failed = run(code, VIVACE_ISA="x86-64-v9")
+    assert "the ISA level 'x86-64-v9' is unknown; this machine supports" in failed.stderr
+    with pytest.raises(ImportError, match="is not supported by this machine|is not part of this build"):
+        _core.load("aarch64" if "aarch64" not in _core.supported_levels() else "x86-64-v2")
+
+
+def test_show_config() -> None:
+    config = vivace.show_config()
+    assert config["ISA level"] == _core.native.isa
+    assert config["CUDA"] == "no"
+    assert "threads" in str(config)
+
+
+def test_summary_reads_well(capsys: pytest.CaptureFixture[str]) -> None:
+    from vivace.__main__ import reference_cnn
+
+    reference_cnn().summary()
+    text = capsys.readouterr().out
+    assert "225,034" in text
+    assert "5.26 MFLOP per sample" in text
+    assert "(None, 11, 11, 64)" in text
+
+
+def test_denormals_are_flushed_inside_kernels_only() -> None:
+    tiny = np.full(1000, 1e-39, "float32")
+    y = np.empty_like(tiny)
+    _core.native.activation_forward("sigmoid", tiny, y)
+    assert (tiny * np.float32(0.5) > 0).all()  # the caller's arithmetic still has them
+
+
+def test_main_trains_the_digits_and_draws(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vivace", "--epochs", "2", "--output", str(tmp_path)]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    environment.pop("VIVACE_DATA", None)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "digits that come with vivace" in done.stdout
+    assert "Test accuracy" in done.stdout
+    assert "samples/s" in done.stdout
+    assert (tmp_path / "vivace-training.png").exists() or "pip install 'vivace[plot]'" in done.stdout
+
+
+def test_plots(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the plot extra is not installed")
+    history = {"loss": [1.0, 0.5], "val_loss": [1.1, 0.7], "accuracy": [0.6, 0.8]}
+    figure = plotting.plot_history(history, tmp_path / "curves.png")
+    assert len(figure.axes) == 2
+    plotting.plot_predictions(np.zeros((3, 8, 8)), np.arange(3), np.eye(3), tmp_path / "predictions.png")
+    assert (tmp_path / "predictions.png").stat().st_size > 1000
