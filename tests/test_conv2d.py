@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+
 from helpers import integers, numeric_gradient
 
 
@@ -109,7 +110,12 @@ def test_same_bits_for_every_thread_count(core: ModuleType, shape: tuple, rng: n
     try:
         for count in (1, 2, 3):
             core.set_num_threads(count)
-            y, dx, dkernel, dbias = np.empty_like(dy), np.empty_like(x), np.zeros_like(kernel), np.zeros(s.output[3], "f4")
+            y, dx, dkernel, dbias = (
+                np.empty_like(dy),
+                np.empty_like(x),
+                np.zeros_like(kernel),
+                np.zeros(s.output[3], "f4"),
+            )
             core.conv2d_forward(s, x, kernel, None, y)
             core.conv2d_input_gradient(s, dy, kernel, dx)
             core.conv2d_weight_gradient(s, x, dy, dkernel, dbias)
@@ -138,7 +144,9 @@ def test_bad_shapes_are_refused(core: ModuleType, arguments: tuple, message: str
 def test_bad_arrays_are_refused(core: ModuleType) -> None:
     s = core.Conv2DShape((1, 5, 5, 2), (3, 3, 2, 4))
     x, kernel, y = np.zeros(s.input, "f4"), np.zeros(s.kernel, "f4"), np.zeros(s.output, "f4")
-    with pytest.raises(ValueError, match=r"conv2d_forward: x must have shape \(1, 5, 5, 2\), received shape \(1, 5, 5, 3"):
+    with pytest.raises(
+        ValueError, match=r"conv2d_forward: x must have shape \(1, 5, 5, 2\), received shape \(1, 5, 5, 3"
+    ):
         core.conv2d_forward(s, np.zeros((1, 5, 5, 3), "f4"), kernel, None, y)
     with pytest.raises(TypeError, match="conv2d_forward: kernel must be float32, received float64"):
         core.conv2d_forward(s, x, kernel.astype("f8"), None, y)

@@ -6,6 +6,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+
 from helpers import distinct, integers, numeric_gradient
 
 WIDTH = 16  # lanes of the widest register; ragged sizes lie around it
@@ -194,7 +195,11 @@ def test_dropout_masks_are_the_same_at_every_level() -> None:
 
 
 def test_gather_rows(core: ModuleType, rng: np.random.Generator) -> None:
-    for source in (rng.standard_normal((50, 3, 5)).astype("f4"), rng.integers(0, 255, (50, 28, 28), np.uint8), np.arange(50)):
+    for source in (
+        rng.standard_normal((50, 3, 5)).astype("f4"),
+        rng.integers(0, 255, (50, 28, 28), np.uint8),
+        np.arange(50),
+    ):
         rows = rng.integers(0, 50, 70)
         out = np.empty((70, *source.shape[1:]), source.dtype)
         core.gather_rows(source, rows, out)

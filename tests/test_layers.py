@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import distinct, numeric_gradient
 
+from helpers import distinct, numeric_gradient
 from vivace import initializers, layers
 from vivace.layers import (
     Activation,
@@ -52,7 +52,7 @@ def check_gradients(layer: Layer, x: np.ndarray, rng: np.random.Generator) -> No
         (lambda: Dense(3, "softmax", use_bias=False, **F64), (4, 6)),
         (lambda: Dense(2, "sigmoid", **F64), (2, 3, 4)),
         (lambda: Conv2D(3, 3, activation="relu", **F64), (2, 5, 6, 2)),
-        (lambda: Conv2D(4, (2, 3), strides=(2, 1), padding="same", groups=2, activation="softmax", **F64), (2, 5, 5, 2)),
+        (lambda: Conv2D(4, (2, 3), (2, 1), "same", groups=2, activation="softmax", **F64), (2, 5, 5, 2)),
         (lambda: Conv2D(2, 2, dilation_rate=2, use_bias=False, padding="same", **F64), (1, 6, 5, 3)),
         (lambda: MaxPooling2D(2, **F64), (2, 5, 5, 2)),
         (lambda: MaxPooling2D(3, 2, "same", **F64), (1, 6, 7, 3)),
@@ -101,7 +101,11 @@ def test_dropout_drops_only_in_training_and_backward_repeats_the_mask(rng: np.ra
 @pytest.mark.parametrize("size", [5, 6, 7])
 def test_output_sizes_follow_keras(padding: str, stride: int, size: int) -> None:
     expected = -(-size // stride) if padding == "same" else -(-(size - 2) // stride)
-    for layer in (Conv2D(4, 3, stride, padding), MaxPooling2D(3, stride, padding), AveragePooling2D(3, stride, padding)):
+    for layer in (
+        Conv2D(4, 3, stride, padding),
+        MaxPooling2D(3, stride, padding),
+        AveragePooling2D(3, stride, padding),
+    ):
         assert layer.compute_output_shape((None, size, size, 2))[1:3] == (expected, expected)
 
 

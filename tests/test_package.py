@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,7 +68,8 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def test_importing_loads_no_third_party_module_but_numpy() -> None:
     code = (
         "import sys, numpy; before = set(sys.modules); import vivace.models, vivace.layers, vivace.datasets; "
-        "print({m.split('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names) - {'vivace', 'numpy'})"
+        "new = {m.split('.')[0] for m in set(sys.modules) - before}; "
+        "print(new - set(sys.stdlib_module_names) - {'vivace', 'numpy'})"
     )
     assert run(code).stdout.strip() == "set()"
 
@@ -81,6 +83,37 @@ def test_isa_levels() -> None:
     assert "the ISA level 'x86-64-v9' is unknown; this machine supports" in failed.stderr
     with pytest.raises(ImportError, match="is not supported by this machine|is not part of this build"):
         _core.load("aarch64" if "aarch64" not in _core.supported_levels() else "x86-64-v2")
+
+
+def stub_signatures(body: list[ast.stmt]) -> dict[str, list[str]]:
+    return {f.name: [a.arg for a in f.args.args] for f in body if isinstance(f, ast.FunctionDef)}
+
+
+def native_signatures(module: object) -> dict[str, list[str]]:
+    """Argument names of a native module's functions, from the signatures that pybind11 writes into their docstrings."""
+    signatures = {}
+    for name, function in vars(module).items():
+        if callable(function) and not isinstance(function, type) and not name.startswith("_"):
+            signature = function.__doc__.splitlines()[0]
+            signatures[name] = re.findall(r"(?:\(|, )(\w+): ", signature)
+    return signatures
+
+
+def test_the_stub_says_what_the_native_module_has() -> None:
+    stub = ast.parse((SOURCE / "_core" / "native.pyi").read_text())
+    native = _core.native
+    assert stub_signatures(stub.body) == native_signatures(native)
+    classes = {c.name: c for c in stub.body if isinstance(c, ast.ClassDef)}
+    public = {name for name, value in vars(native).items() if not name.startswith("_") and not callable(value)}
+    annotated = {s.target.id for s in stub.body if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name)}
+    assert public == annotated | {"reference", "im2col"}
+    for name, definition in classes.items():
+        actual = getattr(native, name)
+        members = stub_signatures(definition.body)
+        if isinstance(actual, type):
+            assert {m for m in vars(actual) if not m.startswith("_")} == set(members) - {"__init__"}
+        else:
+            assert members == native_signatures(actual)
 
 
 def test_show_config() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import numeric_gradient
 
 import vivace
+from helpers import numeric_gradient
 from vivace import callbacks, losses, metrics, optimizers
 from vivace.datasets import digits
 from vivace.layers import Activation, Conv2D, Dense, Dropout, Flatten, Input, MaxPooling2D
@@ -86,7 +86,9 @@ def test_crossentropies_from_probabilities_and_from_logits(
     def of_logits() -> float:
         return float((loss(from_logits=True).forward_logits(z, prepared, Step(True))[0] * scale).sum())
 
-    np.testing.assert_allclose(loss().backward(p, prepared, scale, step), numeric_gradient(of_output, p), rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(
+        loss().backward(p, prepared, scale, step), numeric_gradient(of_output, p), rtol=1e-5, atol=1e-8
+    )
     got = loss().backward_logits(link(z), prepared, scale, step)
     np.testing.assert_allclose(got, numeric_gradient(of_logits, z), rtol=1e-5, atol=1e-8)
 
@@ -326,7 +328,9 @@ def test_training_allocates_nothing_in_steady_state() -> None:
     model = small_cnn()
     model.fit(x[:256], y[:256], verbose=0)
     snapshot = []
-    watch = callbacks.LambdaCallback(on_train_batch_end=lambda b, logs: snapshot.append(tracemalloc.get_traced_memory()[0]))
+    watch = callbacks.LambdaCallback(
+        on_train_batch_end=lambda b, logs: snapshot.append(tracemalloc.get_traced_memory()[0])
+    )
     tracemalloc.start()
     try:
         model.fit(x[:256], y[:256], verbose=0, callbacks=watch)
@@ -362,7 +366,9 @@ if pid == 0:
     os._exit(17)
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.stdout.strip() == "17", done.stderr
 
 
@@ -380,7 +386,8 @@ from vivace.models import Sequential
 from vivace.layers import Conv2D, Dense, Flatten, Input, MaxPooling2D
 vivace.utils.set_random_seed(0)
 (x, y), (xt, yt) = digits.load_data()
-model = Sequential([Input((8, 8, 1)), Conv2D(16, 3, activation="relu"), MaxPooling2D(), Flatten(), Dense(10, "softmax")])
+model = Sequential([Input((8, 8, 1)), Conv2D(16, 3, activation="relu"), MaxPooling2D(), Flatten()])
+model.add(Dense(10, "softmax"))
 model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 model.fit(x[..., None] / 16, y, epochs=8, verbose=0)
 print(native.isa, model.evaluate(xt[..., None] / 16, yt, verbose=0)[1] > 0.9)

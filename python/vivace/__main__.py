@@ -24,7 +24,9 @@ def resize(images: Array, size: int) -> Array:
         matrix: Array = np.maximum(0, 1 - np.abs(positions[:, None] - np.arange(old)))
         return matrix.astype(np.float32)
 
-    result: Array = np.einsum("ih,nhw,jw->nij", weights(images.shape[1]), images.astype(np.float32), weights(images.shape[2]))
+    result: Array = np.einsum(
+        "ih,nhw,jw->nij", weights(images.shape[1]), images.astype(np.float32), weights(images.shape[2])
+    )
     return result
 
 
@@ -73,7 +75,9 @@ def picture(history: object, x: Array, y: Array, probabilities: Array, folder: P
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m vivace", description=__doc__)
-    parser.add_argument("command", nargs="?", choices=("train", "info"), default="train", help="train (default) or info")
+    parser.add_argument(
+        "command", nargs="?", choices=("train", "info"), default="train", help="train (default) or info"
+    )
     parser.add_argument("--data", metavar="DIR", help="folder with MNIST's four IDX files")
     parser.add_argument("--epochs", type=int, help="default: 5 for MNIST, 20 for the small digits")
     parser.add_argument("--batch-size", type=int, default=32, help="default: 32")

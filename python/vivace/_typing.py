@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, ...]
-BatchShape = tuple[Optional[int], ...]  # None: the batch size, not known yet
+BatchShape = tuple[int | None, ...]  # None: the batch size, not known yet
 Initializer = Callable[[Shape, Any], Array]

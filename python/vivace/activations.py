@@ -5,7 +5,8 @@ linear, relu, sigmoid and tanh are fused into the kernels before them; softmax w
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 

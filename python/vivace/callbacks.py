@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -73,9 +74,7 @@ class CallbackList:
                 raise TypeError(f"callbacks must be vivace.callbacks.Callback, received {callback!r}")
             callback.set_model(model)
             callback.set_params(params)
-        self._defined = {
-            hook: [getattr(c, hook) for c in self.callbacks if _defines(c, hook)] for hook in _HOOKS
-        }
+        self._defined = {hook: [getattr(c, hook) for c in self.callbacks if _defines(c, hook)] for hook in _HOOKS}
 
     def wants(self, hook: str) -> bool:
         return bool(self._defined[hook])

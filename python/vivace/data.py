@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -72,7 +73,5 @@ def split_validation(
     assert first is not None
     cut = int(len(first) * (1 - fraction))
     if not 0 < cut < len(first):
-        raise ValueError(
-            f"{owner}: validation_split={fraction} leaves no samples on one side of {len(first)} samples"
-        )
+        raise ValueError(f"{owner}: validation_split={fraction} leaves no samples on one side of {len(first)} samples")
     return [a if a is None else a[:cut] for a in arrays], [a if a is None else a[cut:] for a in arrays]

@@ -10,7 +10,8 @@ probabilities would have rounded to 0, and cheaper.
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Callable, Iterable
+from typing import Any
 
 from ._typing import Array, BatchShape
 from .layers.base import Layer
@@ -43,13 +44,13 @@ class Sequential(Trainer):
             self.dtype = layer.dtype
         if isinstance(layer, InputLayer):
             if self.layers:
-                raise ValueError(f"{self.name}.add: an Input must come first, after {len(self.layers)} layers it is late")
+                raise ValueError(f"{self.name}.add: an Input must come first, not after {len(self.layers)} layers")
             return
         if any(layer.name == other.name for other in self.layers):
             raise ValueError(f"{self.name}.add: the model has a layer named {layer.name!r} already; names must differ")
         if layer.dtype != self.dtype:
             raise ValueError(
-                f"{self.name}.add: {layer.name} has dtype {layer.dtype}, the model {self.dtype}; give all layers one dtype"
+                f"{self.name}.add: {layer.name} has dtype {layer.dtype}, the model {self.dtype}; give all one dtype"
             )
         self.layers.append(layer)
         self._flat = None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -90,7 +91,8 @@ def plot_training(history: Any, images: Array, labels: Array, probabilities: Arr
     curves: Mapping[str, Sequence[float]] = getattr(history, "history", history)
     names = [name for name in curves if not name.startswith("val_")]
     figure = _figure(9, 6)
-    upper, lower = figure.subfigures(2, 1, height_ratios=(3, 2.6))
+    panels: Any = figure.subfigures(2, 1, height_ratios=(3, 2.6))
+    upper, lower = panels
     for i, name in enumerate(names):
         _draw_curves(upper.add_subplot(1, len(names), i + 1), curves, name)
     for i in range(min(16, len(images))):

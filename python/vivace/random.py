@@ -1,7 +1,7 @@
 """The one source of randomness: seeds drawn in order from one counter-based stream.
 
-Whatever needs random numbers (an initializer, a dropout layer, the shuffling of a `fit`) asks for a seed of its own when
-it is made. So after `set_random_seed(s)` the same program draws the same numbers, for every thread count.
+Whatever needs random numbers (an initializer, a dropout layer, the shuffling of a `fit`) asks for a seed of its own
+when it is made. So after `set_random_seed(s)` the same program draws the same numbers, for every thread count.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,7 @@ class Trainer(Layer):
         self.history: History | None = None
         self._flat: FlatParameters | None = None
         self._frozen: list[Array] = []
+        self._views: list[Array] = []
         self._local = threading.local()  # buffers belong to a thread: a model may serve several at once
         self._ones: dict[int, Array] = {}
 
@@ -121,7 +123,11 @@ class Trainer(Layer):
     def _loss_takes_logits(self) -> bool:
         """Whether the loss replaces the model's final activation (softmax with cross-entropy, say)."""
         loss = self.loss
-        return loss.fused_activation is not None and loss.fused_activation == self.final_activation and not loss.from_logits
+        return (
+            loss.fused_activation is not None
+            and loss.fused_activation == self.final_activation
+            and not loss.from_logits
+        )
 
     def test_step(self, x: Array, targets: Array, weights: Array | None = None) -> None:
         """Forward and loss for one batch; adds to the running loss and metrics."""
@@ -131,7 +137,9 @@ class Trainer(Layer):
         else:
             y = self.forward(x, step)[0]
             from_logits = self.loss.from_logits
-            losses_ = self.loss.forward_logits(y, targets, step)[0] if from_logits else self.loss.forward(y, targets, step)
+            losses_ = (
+                self.loss.forward_logits(y, targets, step)[0] if from_logits else self.loss.forward(y, targets, step)
+            )
         self._account(losses_, y, targets, weights)
 
     def _account(self, losses_: Array, y: Array, targets: Array, weights: Array | None) -> Array:
@@ -244,7 +252,7 @@ class Trainer(Layer):
             y: targets (samples, ...).
             batch_size: samples per update, 32. The last batch of an epoch may be smaller.
             epochs: number of the epoch to stop before.
-            verbose: 0 silent; 1 or "auto" a live line on a terminal, one line per epoch elsewhere; 2 one line per epoch.
+            verbose: 0 silent; 1 or "auto" a live line on a terminal and otherwise as 2; 2 one line per epoch.
             callbacks: see `vivace.callbacks`.
             validation_split: this last fraction of the samples validates instead of training.
             validation_data: (x, y) or (x, y, sample_weight) to validate on after each epoch.

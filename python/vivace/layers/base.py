@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class Layer:
         name: unique within a model; made up from the class when omitted ("conv2d", "conv2d_1", ...).
         trainable: False freezes the layer's parameters (takes effect at the next `compile`).
         dtype: "float32" or "float64"; default `vivace.config.floatx()`.
-        input_shape: shape of one sample, without the batch; on a model's first layer it lets the model be built at once.
+        input_shape: shape of one sample, without the batch; on a model's first layer, it builds the model at once.
     """
 
     def __init__(
@@ -76,9 +77,7 @@ class Layer:
         self.input_shape, self.output_shape = input_shape, output_shape
         return output_shape
 
-    def add_weight(
-        self, name: str, shape: Shape, initializer: str | Initializer, trainable: bool = True
-    ) -> Parameter:
+    def add_weight(self, name: str, shape: Shape, initializer: str | Initializer, trainable: bool = True) -> Parameter:
         """Create a parameter `<layer>/<name>`, filled by the initializer."""
         value = np.ascontiguousarray(initializers.get(initializer)(shape, self.dtype), dtype=self.dtype)
         if value.shape != shape:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from .._core import native
 from .._typing import Array, BatchShape, Initializer, Shape
@@ -14,7 +15,8 @@ from .core import Activated
 class Conv2D(Activated):
     """2-D convolution over images.
 
-        y(n,p,q,o) = activation(bias(o) + sum_{i,j,c} x(n, p*stride + i*dilation, q*stride + j*dilation, c) kernel(i,j,c,o))
+        y(n,p,q,o) = activation(bias(o)
+                     + sum_{i,j,c} x(n, p*stride + i*dilation, q*stride + j*dilation, c) kernel(i,j,c,o))
 
     Input (batch, height, width, channels); output (batch, p, q, filters). Weights: kernel
     (height, width, channels / groups, filters), bias (filters,).
@@ -107,12 +109,12 @@ class Conv2D(Activated):
     def forward_linear(self, x: Array, step: Step, activation: Any = "linear") -> tuple[Array, Any]:
         shape = self._shape(x.shape)
         y = step.empty(shape.output, x.dtype)
-        native.conv2d_forward(shape, x, self.kernel.value, self.bias and self.bias.value, y, activation)
+        native.conv2d_forward(shape, x, self.kernel.value, self.bias.value if self.bias else None, y, activation)
         return y, (x, shape)
 
     def backward_linear(self, dz: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         x, shape = saved
-        native.conv2d_weight_gradient(shape, x, dz, self.kernel.gradient, self.bias and self.bias.gradient)
+        native.conv2d_weight_gradient(shape, x, dz, self.kernel.gradient, self.bias.gradient if self.bias else None)
         if not input_gradient:
             return None
         dx = step.empty(x.shape, x.dtype)

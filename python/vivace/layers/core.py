@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from .. import activations
 from .._core import native
@@ -25,7 +26,7 @@ class InputLayer(Layer):
         return dy
 
 
-def Input(shape: Sequence[int | None], dtype: str | None = None, name: str | None = None) -> InputLayer:  # noqa: N802
+def Input(shape: Sequence[int | None], dtype: str | None = None, name: str | None = None) -> InputLayer:
     """The input of a model: `shape` of one sample, without the batch, such as (28, 28, 1)."""
     return InputLayer(shape, dtype, name)
 
@@ -138,13 +139,13 @@ class Dense(Activated):
     def forward_linear(self, x: Array, step: Step, activation: Any = "linear") -> tuple[Array, Any]:
         y = step.empty((*x.shape[:-1], self.units), x.dtype)
         flat, out = (x, y) if x.ndim == 2 else (x.reshape(-1, x.shape[-1]), y.reshape(-1, self.units))
-        native.dense_forward(flat, self.kernel.value, self.bias and self.bias.value, out, activation)
+        native.dense_forward(flat, self.kernel.value, self.bias.value if self.bias else None, out, activation)
         return y, x
 
     def backward_linear(self, dz: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         x: Array = saved
         flat, out = (x, dz) if x.ndim == 2 else (x.reshape(-1, x.shape[-1]), dz.reshape(-1, self.units))
-        native.dense_weight_gradient(flat, out, self.kernel.gradient, self.bias and self.bias.gradient)
+        native.dense_weight_gradient(flat, out, self.kernel.gradient, self.bias.gradient if self.bias else None)
         if not input_gradient:
             return None
         dx = step.empty(x.shape, x.dtype)
