@@ -22,7 +22,7 @@ ROOMS = [
     ["__main__"],
     ["models", "saving"],
     ["training"],
-    ["callbacks", "progress", "data", "plotting"],
+    ["callbacks", "progress", "data", "plotting", "fusion"],
     ["layers", "losses", "metrics", "optimizers", "datasets"],
     ["activations", "step", "utils"],
     ["initializers", "parameters", "random", "config"],

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "arrays.h"
+#include "vivace/conv2d_pool.h"
 #include "vivace/reference.h"
 
 namespace vivace::bindings {
@@ -92,6 +93,75 @@ void bind_directions(py::module_& m, const Implementations& implementations) {
         py::arg("shape"), py::arg("x"), py::arg("dy"), py::arg("dkernel"), py::arg("dbias").none(true));
 }
 
+Activation linear_or_relu(const char* op, const std::string& name) {
+    const Activation activation = activation_named(op, name);
+    if (activation != Activation::linear && activation != Activation::relu)
+        throw py::value_error(std::string(op) + ": activation must be linear or relu, received " + name);
+    return activation;
+}
+
+void bind_conv2d_pool(py::module_& m) {
+    m.def(
+        "conv2d_pool_forward",
+        [](const Conv2DShape& s, const Pool2DShape& pool, const py::array& x, const py::array& kernel,
+           const py::object& bias, const std::string& activation, const py::array& y, const py::object& positions) {
+            const Arguments arg("conv2d_pool_forward");
+            const Activation act = linear_or_relu("conv2d_pool_forward", activation);
+            check_conv2d_pool(s, pool);
+            arg.for_dtype(x, "x", [&](auto zero) {
+                using T = decltype(zero);
+                const T* px = arg.in<T>(x, "x", {s.n, s.h, s.w, s.c});
+                const T* pw = arg.in<T>(kernel, "kernel", {s.kh, s.kw, s.c, s.o});
+                const T* pb = arg.optional_in<T>(bias, "bias", {s.o});
+                T* py = arg.out<T>(y, "y", {s.n, pool.p, pool.q, s.o});
+                auto* pp = arg.optional_out<std::uint8_t>(positions, "positions", {s.n, pool.p, pool.q, s.o});
+                without_gil([&] { conv2d_pool_forward(s, pool, px, pw, pb, act, py, pp); });
+            });
+        },
+        py::arg("shape"), py::arg("pool"), py::arg("x"), py::arg("kernel"), py::arg("bias").none(true),
+        py::arg("activation"), py::arg("y"), py::arg("positions").none(true));
+    m.def(
+        "conv2d_pool_input_gradient",
+        [](const Conv2DShape& s, const Pool2DShape& pool, const py::array& dy, const py::array& y,
+           const py::array& positions, const std::string& activation, const py::array& kernel, const py::array& dx) {
+            const Arguments arg("conv2d_pool_input_gradient");
+            const Activation act = linear_or_relu("conv2d_pool_input_gradient", activation);
+            check_conv2d_pool(s, pool);
+            arg.for_dtype(dy, "dy", [&](auto zero) {
+                using T = decltype(zero);
+                const T* pdy = arg.in<T>(dy, "dy", {s.n, pool.p, pool.q, s.o});
+                const T* py = arg.in<T>(y, "y", {s.n, pool.p, pool.q, s.o});
+                const auto* pp = arg.in<std::uint8_t>(positions, "positions", {s.n, pool.p, pool.q, s.o});
+                const T* pw = arg.in<T>(kernel, "kernel", {s.kh, s.kw, s.c, s.o});
+                T* pdx = arg.out<T>(dx, "dx", {s.n, s.h, s.w, s.c});
+                without_gil([&] { conv2d_pool_input_gradient(s, pool, pdy, py, pp, act, pw, pdx); });
+            });
+        },
+        py::arg("shape"), py::arg("pool"), py::arg("dy"), py::arg("y"), py::arg("positions"), py::arg("activation"),
+        py::arg("kernel"), py::arg("dx"));
+    m.def(
+        "conv2d_pool_weight_gradient",
+        [](const Conv2DShape& s, const Pool2DShape& pool, const py::array& x, const py::array& dy, const py::array& y,
+           const py::array& positions, const std::string& activation, const py::array& dkernel,
+           const py::object& dbias) {
+            const Arguments arg("conv2d_pool_weight_gradient");
+            const Activation act = linear_or_relu("conv2d_pool_weight_gradient", activation);
+            check_conv2d_pool(s, pool);
+            arg.for_dtype(x, "x", [&](auto zero) {
+                using T = decltype(zero);
+                const T* px = arg.in<T>(x, "x", {s.n, s.h, s.w, s.c});
+                const T* pdy = arg.in<T>(dy, "dy", {s.n, pool.p, pool.q, s.o});
+                const T* py = arg.in<T>(y, "y", {s.n, pool.p, pool.q, s.o});
+                const auto* pp = arg.in<std::uint8_t>(positions, "positions", {s.n, pool.p, pool.q, s.o});
+                T* pdw = arg.out<T>(dkernel, "dkernel", {s.kh, s.kw, s.c, s.o});
+                T* pdb = arg.optional_out<T>(dbias, "dbias", {s.o});
+                without_gil([&] { conv2d_pool_weight_gradient(s, pool, px, pdy, py, pp, act, pdw, pdb); });
+            });
+        },
+        py::arg("shape"), py::arg("pool"), py::arg("x"), py::arg("dy"), py::arg("y"), py::arg("positions"),
+        py::arg("activation"), py::arg("dkernel"), py::arg("dbias").none(true));
+}
+
 }  // namespace
 
 #define VIVACE_DIRECTIONS(space, T) \
@@ -111,6 +181,7 @@ void bind_conv2d(py::module_& m) {
     py::module_ textbook = m.attr("im2col"), naive = m.attr("reference");
     bind_directions(textbook, {VIVACE_DIRECTIONS(im2col, float), VIVACE_DIRECTIONS(im2col, double)});
     bind_directions(naive, {VIVACE_DIRECTIONS(reference, float), VIVACE_DIRECTIONS(reference, double)});
+    bind_conv2d_pool(m);
 }
 
 }  // namespace vivace::bindings

@@ -22,8 +22,8 @@ PYBIND11_MODULE(VIVACE_MODULE, m) {
     m.def("set_num_threads", &vivace::set_num_threads, py::arg("threads"));
     m.def_submodule("reference", "The naive reference of every op.");
     m.def_submodule("im2col", "The textbook method: column matrix and GEMM.");
-    bind_conv2d(m);
     bind_pool2d(m);
+    bind_conv2d(m);  // its fused ops take the pool's shape
     bind_gemm(m);
     bind_elementwise(m);
     bind_loss(m);

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "parallel.h"
-#include "simd.h"
+#include "positions.h"
 
 namespace vivace {
 namespace {
@@ -22,26 +22,6 @@ struct Span {
     Span(index i, index stride, index pad, index window, index size)
         : start(i * stride - pad), first(std::max<index>(start, 0)), last(std::min(start + window, size)) {}
 };
-
-template <class T, class Position>
-struct Narrow {
-    typedef Position type __attribute__((vector_size(lanes<T> * sizeof(Position))));
-};
-template <class T, class Position>
-using PositionVector = typename Narrow<T, Position>::type;
-
-template <class T, class Position, class N>
-VIVACE_INLINE void store_positions(Position* p, vec<int_of<T>> positions, N n) {
-    const auto narrow = __builtin_convertvector(positions, PositionVector<T, Position>);
-    std::memcpy(p, &narrow, static_cast<std::size_t>(n) * sizeof(Position));
-}
-
-template <class T, class Position, class N>
-VIVACE_INLINE vec<int_of<T>> load_positions(const Position* p, N n) {
-    PositionVector<T, Position> narrow{};
-    std::memcpy(&narrow, p, static_cast<std::size_t>(n) * sizeof(Position));
-    return __builtin_convertvector(narrow, vec<int_of<T>>);
-}
 
 // Calls f(n, p, rows) for every row of output windows in parallel.
 template <class T, class F>

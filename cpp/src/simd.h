@@ -100,9 +100,8 @@ template <class T>
 VIVACE_INLINE vec<T> square_root(vec<T> x) {
     constexpr bool is_float = std::is_same_v<T, float>;
 #if defined(__AVX512F__)
-    // The unmasked intrinsics trip GCC 12's uninitialised-variable warning (its bug 105593).
-    if constexpr (is_float) return _mm512_maskz_sqrt_ps(0xffff, x);
-    else return _mm512_maskz_sqrt_pd(0xff, x);
+    if constexpr (is_float) return _mm512_sqrt_ps(x);
+    else return _mm512_sqrt_pd(x);
 #elif defined(__AVX2__)
     if constexpr (is_float) return _mm256_sqrt_ps(x);
     else return _mm256_sqrt_pd(x);

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ._typing import Array, BatchShape
+from .fusion import Unit, fuse
 from .layers.base import Layer
 from .layers.core import Activated, InputLayer
 from .parameters import Parameter
@@ -28,6 +29,7 @@ class Sequential(Trainer):
     def __init__(self, layers: Iterable[Layer] | None = None, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.layers: list[Layer] = []
+        self._fused: list[Unit] | None = None  # how the chain runs; made again when the chain changes
         for layer in layers or ():
             self.add(layer)
 
@@ -53,7 +55,7 @@ class Sequential(Trainer):
                 f"{self.name}.add: {layer.name} has dtype {layer.dtype}, the model {self.dtype}; give all one dtype"
             )
         self.layers.append(layer)
-        self._flat = None
+        self._flat = self._fused = None
         if self.declared_input_shape is not None:
             try:
                 self._build_chain((None, *self.declared_input_shape))
@@ -66,7 +68,7 @@ class Sequential(Trainer):
         if not self.layers:
             raise ValueError(f"{self.name}.pop: the model has no layers")
         layer = self.layers.pop()
-        self._flat = None
+        self._flat = self._fused = None
         if self.built:
             self.output_shape = self.layers[-1].output_shape if self.layers else self.input_shape
         return layer
@@ -94,44 +96,51 @@ class Sequential(Trainer):
 
     # The pair
 
+    @property
+    def _units(self) -> list[Unit]:
+        units = self._fused
+        if units is None:
+            units = self._fused = fuse(self.layers)
+        return units
+
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         tape = []
-        for layer in self.layers:
-            x, saved = layer.forward(x, step)
+        for unit in self._units:
+            x, saved = unit.forward(x, step)
             tape.append(saved)
         return x, tape
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        return self._backward(dy, saved, step, input_gradient, len(self.layers))
+        return self._backward(dy, saved, step, input_gradient, len(self._units))
 
-    def _backward(self, dy: Array, tape: Any, step: Step, input_gradient: bool, count: int) -> Array | None:
-        dx: Array | None = dy
+    def _backward(self, dy: Array | None, tape: Any, step: Step, input_gradient: bool, count: int) -> Array | None:
+        units = self._units
         for i in range(count - 1, -1, -1):
-            assert dx is not None
-            dx = self.layers[i].backward(dx, tape[i], step, i > 0 or input_gradient)
-        return dx
+            assert dy is not None
+            dy = units[i].backward(dy, tape[i], step, i > 0 or input_gradient)
+        return dy
 
     @property
     def final_activation(self) -> str | None:  # type: ignore[override]
-        last = self.layers[-1] if self.layers else None
+        last = self._units[-1] if self.layers else None
         return last.activation if isinstance(last, Activated) else None
 
     def forward_linear(self, x: Array, step: Step) -> tuple[Array, Any]:
-        tape = []
-        for layer in self.layers[:-1]:
-            x, saved = layer.forward(x, step)
-            tape.append(saved)
-        last = self.layers[-1]
+        *first, last = self._units
         assert isinstance(last, Activated)
+        tape = []
+        for unit in first:
+            x, saved = unit.forward(x, step)
+            tape.append(saved)
         x, saved = last.forward_linear(x, step)
         tape.append(saved)
         return x, tape
 
     def backward_linear(self, dz: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        last, count = self.layers[-1], len(self.layers)
+        *first, last = self._units
         assert isinstance(last, Activated)
-        dx = last.backward_linear(dz, saved[-1], step, count > 1 or input_gradient)
-        return self._backward(dx, saved, step, input_gradient, count - 1) if dx is not None else None
+        dx = last.backward_linear(dz, saved[-1], step, bool(first) or input_gradient)
+        return self._backward(dx, saved, step, input_gradient, len(first))
 
     # Weights
 

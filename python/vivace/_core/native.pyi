@@ -60,6 +60,40 @@ def conv2d_forward(
 def conv2d_input_gradient(shape: Conv2DShape, dy: Array, kernel: Array, dx: Array) -> None: ...
 def conv2d_weight_gradient(shape: Conv2DShape, x: Array, dy: Array, dkernel: Array, dbias: Array | None) -> None: ...
 
+# Convolution, activation (linear or relu) and max pooling in one. The pool's input is the convolution's output, its
+# strides equal its window, it has no padding, and at most 256 elements in a window, so positions are uint8.
+def conv2d_pool_forward(
+    shape: Conv2DShape,
+    pool: Pool2DShape,
+    x: Array,
+    kernel: Array,
+    bias: Array | None,
+    activation: Activation,
+    y: Array,
+    positions: NDArray[np.uint8] | None,
+) -> None: ...
+def conv2d_pool_input_gradient(
+    shape: Conv2DShape,
+    pool: Pool2DShape,
+    dy: Array,
+    y: Array,
+    positions: NDArray[np.uint8],
+    activation: Activation,
+    kernel: Array,
+    dx: Array,
+) -> None: ...
+def conv2d_pool_weight_gradient(
+    shape: Conv2DShape,
+    pool: Pool2DShape,
+    x: Array,
+    dy: Array,
+    y: Array,
+    positions: NDArray[np.uint8],
+    activation: Activation,
+    dkernel: Array,
+    dbias: Array | None,
+) -> None: ...
+
 # positions: uint8 where the window has at most 256 elements, uint32 otherwise; None if no backward pass will follow.
 def max_pool2d_forward(shape: Pool2DShape, x: Array, y: Array, positions: Positions | None) -> None: ...
 def max_pool2d_backward(shape: Pool2DShape, dy: Array, positions: Positions, dx: Array) -> None: ...

@@ -81,9 +81,9 @@ class Conv2D(Activated):
                 f"received shape {input_shape}"
             )
         sample = (1, *(size or 0 for size in input_shape[1:]))
-        return (input_shape[0], *self._shape(sample).output[1:])
+        return (input_shape[0], *self.shape_for(sample).output[1:])
 
-    def _shape(self, x_shape: Shape) -> native.Conv2DShape:
+    def shape_for(self, x_shape: Shape) -> native.Conv2DShape:
         """The convolution's geometry for inputs of this shape; validated once for each."""
         shape = self._shapes.get(x_shape)
         if shape is None:
@@ -104,10 +104,10 @@ class Conv2D(Activated):
 
     def flops(self) -> int:
         assert self.input_shape is not None
-        return self._shape((1, *(size or 0 for size in self.input_shape[1:]))).flops
+        return self.shape_for((1, *(size or 0 for size in self.input_shape[1:]))).flops
 
     def forward_linear(self, x: Array, step: Step, activation: Any = "linear") -> tuple[Array, Any]:
-        shape = self._shape(x.shape)
+        shape = self.shape_for(x.shape)
         y = step.empty(shape.output, x.dtype)
         native.conv2d_forward(shape, x, self.kernel.value, self.bias.value if self.bias else None, y, activation)
         return y, (x, shape)

@@ -41,9 +41,9 @@ class _Pooling2D(Layer):
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         check_rank(f"{self.name} ({type(self).__name__})", input_shape, 4, "(batch, height, width, channels)")
-        return (input_shape[0], *self._shape((1, *(size or 0 for size in input_shape[1:]))).output[1:])
+        return (input_shape[0], *self.shape_for((1, *(size or 0 for size in input_shape[1:]))).output[1:])
 
-    def _shape(self, x_shape: Shape) -> native.Pool2DShape:
+    def shape_for(self, x_shape: Shape) -> native.Pool2DShape:
         shape = self._shapes.get(x_shape)
         if shape is None:
             (kh, kw), (sh, sw) = self.pool_size, self.strides
@@ -65,7 +65,7 @@ class MaxPooling2D(_Pooling2D):
     __doc__ = f"The maximum of each window. {_Pooling2D.__doc__}"
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        shape = self._shape(x.shape)
+        shape = self.shape_for(x.shape)
         y = step.empty(shape.output, x.dtype)
         positions = None
         if step.training:
@@ -87,7 +87,7 @@ class AveragePooling2D(_Pooling2D):
     __doc__ = f"The mean of each window. {_Pooling2D.__doc__}"
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        shape = self._shape(x.shape)
+        shape = self.shape_for(x.shape)
         y = step.empty(shape.output, x.dtype)
         native.average_pool2d_forward(shape, x, y)
         return y, shape
