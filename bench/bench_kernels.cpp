@@ -1,0 +1,263 @@
+// The kernels side by side: naive reference, im2col + GEMM, ours. GFLOP/s are useful operations (padding not counted),
+// "peak" is their share of the FMA rate that this very run measured on as many cores. A result that is not the
+// reference's is reported as an error, not as a time.
+//
+//   vivace_bench --benchmark_filter='conv2 .*forward'      ('--threads=1' first, for one core)
+#include <benchmark/benchmark.h>
+
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "../src/parallel.h"
+#include "../src/simd.h"
+#include "vivace/conv2d_pool.h"
+#include "vivace/gemm.h"
+#include "vivace/parallel.h"
+#include "vivace/reference.h"
+
+namespace vivace::bench {
+namespace {
+
+double seconds() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// FMAs on registers alone: 16 independent chains hide the latency of any core.
+double peak_flops(int threads) {
+    constexpr int chains = 16;
+    constexpr long steps = 4000000;
+    double best = 0;
+    std::vector<float> sink(static_cast<std::size_t>(threads));
+    struct Context {
+        float* sink;
+    } context{sink.data()};
+    for (int repeat = 0; repeat < 5; ++repeat) {
+        const double start = seconds();
+        run_threads(
+            threads,
+            [](void* pointer, int thread) {
+                vec<float> sums[chains];
+                for (int i = 0; i < chains; ++i) sums[i] = broadcast(0.1f * static_cast<float>(i));
+                const vec<float> a = broadcast(0.999f), b = broadcast(1e-4f);
+                for (long step = 0; step < steps; ++step) {
+#pragma GCC unroll 16
+                    for (int i = 0; i < chains; ++i) sums[i] = sums[i] * a + b;
+                }
+                for (int i = 1; i < chains; ++i) sums[0] += sums[i];
+                static_cast<Context*>(pointer)->sink[thread] = sums[0][0];
+            },
+            &context);
+        const double flops = 2.0 * chains * steps * static_cast<double>(lanes<float>) * threads;
+        best = std::max(best, flops / (seconds() - start));
+    }
+    return best;
+}
+double peak = 0;
+
+using Floats = std::vector<float>;
+
+Floats random_floats(index size, unsigned seed) {
+    std::mt19937 rng(seed);
+    std::uniform_real_distribution<float> uniform(-1, 1);
+    Floats v(static_cast<std::size_t>(size));
+    for (float& x : v) x = uniform(rng);
+    return v;
+}
+
+// Largest difference, relative to the largest value.
+double difference(const Floats& a, const Floats& b) {
+    double most = 0, scale = 1e-30;
+    for (std::size_t i = 0; i < a.size(); ++i) {
+        most = std::max(most, std::fabs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
+        scale = std::max(scale, std::fabs(static_cast<double>(b[i])));
+    }
+    return most / scale;
+}
+
+// Times run(output) after comparing its output with that of `trusted`.
+void add(const std::string& name, double flops, index output_size, std::function<void(float*)> run,
+         std::function<void(float*)> trusted) {
+    benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& state) {
+        Floats got(static_cast<std::size_t>(output_size)), expected(got.size());
+        run(got.data());
+        trusted(expected.data());
+        if (!(difference(got, expected) < 1e-4)) {
+            state.SkipWithError("wrong result");
+            return;
+        }
+        for (auto _ : state) {
+            run(got.data());
+            benchmark::ClobberMemory();
+        }
+        const double done = flops * static_cast<double>(state.iterations());
+        state.counters["GFLOP/s"] = benchmark::Counter(done / 1e9, benchmark::Counter::kIsRate);
+        state.counters["peak %"] = benchmark::Counter(done / peak * 100, benchmark::Counter::kIsRate);
+    })->UseRealTime()->Unit(benchmark::kMicrosecond);
+}
+
+struct Conv {
+    const char* name;
+    index n, size, c, k, o, stride, pad;
+};
+
+constexpr Conv convolutions[] = {
+    {"conv1", 32, 28, 1, 3, 32, 1, 0},  // the reference CNN at batch 32, then at batch 1
+    {"conv2", 32, 13, 32, 3, 64, 1, 0},
+    {"conv2_batch1", 1, 13, 32, 3, 64, 1, 0},
+    {"resnet_56x64_k3", 8, 56, 64, 3, 64, 1, 1},
+    {"resnet_28x128_k3", 8, 28, 128, 3, 128, 1, 1},
+    {"resnet_14x256_k3", 8, 14, 256, 3, 256, 1, 1},
+    {"resnet_7x512_k3", 8, 7, 512, 3, 512, 1, 1},
+    {"resnet_56x64_256_k1", 8, 56, 64, 1, 256, 1, 0},
+    {"resnet_7x2048_512_k1", 8, 7, 2048, 1, 512, 1, 0},
+    {"resnet_stem_k7s2", 8, 224, 3, 7, 64, 2, 3},
+};
+
+void add_convolution(const Conv& c) {
+    const Conv2DShape s =
+        conv2d_shape({c.n, c.size, c.size, c.c}, {c.k, c.k, c.c, c.o}, {c.stride, c.stride}, {c.pad, c.pad, c.pad, c.pad},
+                     {1, 1}, 1);
+    const Floats x = random_floats(s.input_size(), 1), w = random_floats(s.kernel_size(), 2),
+                 b = random_floats(s.o, 3), dy = random_floats(s.output_size(), 4);
+    const double flops = static_cast<double>(s.flops());
+    const std::string prefix = std::string("conv/") + c.name + "/";
+    auto forward = [=](auto f) { return [=](float* y) { f(s, x.data(), w.data(), b.data(), Activation::relu, y); }; };
+    auto input = [=](auto f) { return [=](float* dx) { f(s, dy.data(), w.data(), dx); }; };
+    auto weight = [=](auto f) {
+        return [=](float* dw) {
+            std::fill_n(dw, s.kernel_size(), 0.0f);
+            f(s, x.data(), dy.data(), dw, static_cast<float*>(nullptr));
+        };
+    };
+    const bool quick = flops < 2e8;  // the naive loops take seconds on more
+    const auto trusted_forward = forward(im2col::conv2d_forward<float>);
+    const auto trusted_input = input(im2col::conv2d_input_gradient<float>);
+    const auto trusted_weight = weight(im2col::conv2d_weight_gradient<float>);
+    if (quick) {
+        add(prefix + "forward/naive", flops, s.output_size(), forward(reference::conv2d_forward<float>), trusted_forward);
+        add(prefix + "input_gradient/naive", flops, s.input_size(), input(reference::conv2d_input_gradient<float>),
+            trusted_input);
+        add(prefix + "weight_gradient/naive", flops, s.kernel_size(), weight(reference::conv2d_weight_gradient<float>),
+            trusted_weight);
+    }
+    add(prefix + "forward/im2col", flops, s.output_size(), trusted_forward, forward(conv2d_forward<float>));
+    add(prefix + "forward/vivace", flops, s.output_size(), forward(conv2d_forward<float>), trusted_forward);
+    add(prefix + "input_gradient/im2col", flops, s.input_size(), trusted_input, input(conv2d_input_gradient<float>));
+    add(prefix + "input_gradient/vivace", flops, s.input_size(), input(conv2d_input_gradient<float>), trusted_input);
+    add(prefix + "weight_gradient/im2col", flops, s.kernel_size(), trusted_weight, weight(conv2d_weight_gradient<float>));
+    add(prefix + "weight_gradient/vivace", flops, s.kernel_size(), weight(conv2d_weight_gradient<float>), trusted_weight);
+}
+
+// The reference CNN's convolutions with the pooling behind them; FLOPs are the dense count, so gradients may exceed peak.
+void add_fused(const Conv& c) {
+    const Conv2DShape s = conv2d_shape({c.n, c.size, c.size, c.c}, {c.k, c.k, c.c, c.o}, {1, 1}, {0, 0, 0, 0}, {1, 1}, 1);
+    const Pool2DShape pool = pool2d_shape({s.n, s.p, s.q, s.o}, {2, 2}, {2, 2}, {0, 0, 0, 0});
+    const Floats x = random_floats(s.input_size(), 1), w = random_floats(s.kernel_size(), 2), b = random_floats(s.o, 3),
+                 dy = random_floats(pool.output_size(), 4);
+    Floats y(static_cast<std::size_t>(pool.output_size()));
+    std::vector<std::uint8_t> positions(y.size());
+    conv2d_pool_forward(s, pool, x.data(), w.data(), b.data(), Activation::relu, y.data(), positions.data());
+    Floats alive(y.size()), full(static_cast<std::size_t>(s.output_size()));
+    for (std::size_t i = 0; i < y.size(); ++i) alive[i] = y[i] > 0 ? dy[i] : 0;
+    max_pool2d_backward(pool, alive.data(), positions.data(), full.data());
+    const double flops = static_cast<double>(s.flops());
+    const std::string prefix = std::string("conv+relu+pool/") + c.name + "/";
+    add(prefix + "forward/vivace", flops, pool.output_size(),
+        [=, p = positions](float* out) mutable {
+            conv2d_pool_forward(s, pool, x.data(), w.data(), b.data(), Activation::relu, out, p.data());
+        },
+        [=](float* out) {
+            Floats all(static_cast<std::size_t>(s.output_size()));
+            im2col::conv2d_forward(s, x.data(), w.data(), b.data(), Activation::relu, all.data());
+            max_pool2d_forward(pool, all.data(), out, static_cast<std::uint8_t*>(nullptr));
+        });
+    add(prefix + "input_gradient/vivace", flops, s.input_size(),
+        [=](float* dx) {
+            conv2d_pool_input_gradient(s, pool, dy.data(), y.data(), positions.data(), Activation::relu, w.data(), dx);
+        },
+        [=](float* dx) { im2col::conv2d_input_gradient(s, full.data(), w.data(), dx); });
+    add(prefix + "weight_gradient/vivace", flops, s.kernel_size(),
+        [=](float* dw) {
+            std::fill_n(dw, s.kernel_size(), 0.0f);
+            conv2d_pool_weight_gradient(s, pool, x.data(), dy.data(), y.data(), positions.data(), Activation::relu, dw,
+                                        static_cast<float*>(nullptr));
+        },
+        [=](float* dw) {
+            std::fill_n(dw, s.kernel_size(), 0.0f);
+            im2col::conv2d_weight_gradient(s, x.data(), full.data(), dw, static_cast<float*>(nullptr));
+        });
+}
+
+void add_pool(const char* name, index n, index size, index c) {
+    const Pool2DShape s = pool2d_shape({n, size, size, c}, {2, 2}, {2, 2}, {0, 0, 0, 0});
+    const Floats x = random_floats(s.input_size(), 1), dy = random_floats(s.output_size(), 2);
+    std::vector<std::uint8_t> positions(dy.size());
+    Floats y(dy.size());
+    max_pool2d_forward(s, x.data(), y.data(), positions.data());
+    const double compared = static_cast<double>(s.output_size() * 4);  // one comparison an element counts as one
+    auto forward = [=](auto f) { return [=, p = positions](float* out) mutable { f(s, x.data(), out, p.data()); }; };
+    auto backward = [=](auto f) { return [=](float* dx) { f(s, dy.data(), positions.data(), dx); }; };
+    const std::string prefix = std::string("max_pool/") + name + "/";
+    const auto naive_forward = forward(reference::max_pool2d_forward<float, std::uint8_t>);
+    const auto naive_backward = backward(reference::max_pool2d_backward<float, std::uint8_t>);
+    add(prefix + "forward/naive", compared, s.output_size(), naive_forward, naive_forward);
+    add(prefix + "forward/vivace", compared, s.output_size(), forward(max_pool2d_forward<float, std::uint8_t>), naive_forward);
+    add(prefix + "backward/naive", compared, s.input_size(), naive_backward, naive_backward);
+    add(prefix + "backward/vivace", compared, s.input_size(), backward(max_pool2d_backward<float, std::uint8_t>),
+        naive_backward);
+}
+
+void add_gemm(index m, index n, index k, bool transpose_a, bool transpose_b) {
+    const Floats a = random_floats(m * k, 1), b = random_floats(k * n, 2);
+    const double flops = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+    const std::string prefix = "gemm/" + std::to_string(m) + "x" + std::to_string(k) + "x" + std::to_string(n) +
+                               (transpose_a ? "_at" : "") + (transpose_b ? "_bt" : "") + "/";
+    auto product = [=](auto f) { return [=](float* c) { f(m, n, k, a.data(), transpose_a, b.data(), transpose_b, c, false); }; };
+    // Where the naive loops would take seconds, the result is compared with that of the product's other path: row by row.
+    const std::function<void(float*)> row_by_row = [=](float* c) {
+        for (index i = 0; i < m; ++i)
+            gemm(1, n, k, a.data() + i * k, false, b.data(), transpose_b, c + i * n, false);
+    };
+    const bool quick = flops < 5e7;
+    const auto trusted = quick || transpose_a ? std::function<void(float*)>(product(reference::gemm<float>)) : row_by_row;
+    if (quick) add(prefix + "naive", flops, m * n, product(reference::gemm<float>), trusted);
+    add(prefix + "vivace", flops, m * n, product(gemm<float>), trusted);
+}
+
+void add_all() {
+    for (const Conv& c : convolutions) add_convolution(c);
+    add_fused(convolutions[0]);
+    add_fused(convolutions[1]);
+    add_pool("26x26x32", 32, 26, 32);
+    add_pool("11x11x64", 32, 11, 64);
+    add_gemm(32, 128, 1600, false, false);  // the reference CNN's first dense layer and its gradients
+    add_gemm(32, 1600, 128, false, true);
+    add_gemm(1600, 128, 32, true, false);
+    for (index size : {512, 1024, 2048}) add_gemm(size, size, size, false, false);
+}
+
+}  // namespace
+}  // namespace vivace::bench
+
+int main(int argc, char** argv) {
+    using namespace vivace;
+    if (argc > 1 && std::strncmp(argv[1], "--threads=", 10) == 0) {
+        set_num_threads(std::atoi(argv[1] + 10));
+        argv[1] = argv[0];
+        ++argv;
+        --argc;
+    }
+    benchmark::Initialize(&argc, argv);
+    if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+    bench::peak = bench::peak_flops(get_num_threads());
+    benchmark::AddCustomContext("FMA peak", std::to_string(bench::peak / 1e9) + " GFLOP/s on " +
+                                                std::to_string(get_num_threads()) + " threads");
+    bench::add_all();
+    benchmark::RunSpecifiedBenchmarks();
+    return 0;
+}

@@ -1,0 +1,15 @@
+// The C++ tests: kernels against the naive reference and the C library, made to run under sanitizers. The Python tests
+// hold the same kernels, at every ISA level, against NumPy.
+#include "check.h"
+
+int main() {
+    using namespace vivace::tests;
+    test_conv2d();
+    test_conv2d_pool();
+    test_gemm();
+    test_pool2d();
+    test_vmath();
+    test_elementwise();
+    std::printf("%d passed, %d failed\n", counts.passed, counts.failed);
+    return counts.failed ? 1 : 0;
+}
