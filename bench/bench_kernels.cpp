@@ -42,14 +42,14 @@ double peak_flops(int threads) {
             threads,
             [](void* pointer, int thread) {
                 vec<float> sums[chains];
-                for (int i = 0; i < chains; ++i) sums[i] = broadcast(0.1f * static_cast<float>(i));
+                for (int i = 0; i < chains; ++i) sums[i] = broadcast(0.1f * static_cast<float>(i + 1));
                 const vec<float> a = broadcast(0.999f), b = broadcast(1e-4f);
                 for (long step = 0; step < steps; ++step) {
 #pragma GCC unroll 16
                     for (int i = 0; i < chains; ++i) sums[i] = sums[i] * a + b;
                 }
                 for (int i = 1; i < chains; ++i) sums[0] += sums[i];
-                static_cast<Context*>(pointer)->sink[thread] = sums[0][0];
+                static_cast<Context*>(pointer)->sink[thread] = horizontal_sum<float>(sums[0]);
             },
             &context);
         const double flops = 2.0 * chains * steps * static_cast<double>(lanes<float>) * threads;
