@@ -42,7 +42,7 @@ double peak_flops(int threads) {
             threads,
             [](void* pointer, int thread) {
                 vec<float> sums[chains];
-                for (int i = 0; i < chains; ++i) sums[i] = broadcast(0.1f * static_cast<float>(i + 1));
+                for (int i = 0; i < chains; ++i) sums[i] = broadcast(0.3f + static_cast<float>(i));
                 const vec<float> a = broadcast(0.999f), b = broadcast(1e-4f);
                 for (long step = 0; step < steps; ++step) {
 #pragma GCC unroll 16
