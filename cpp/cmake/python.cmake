@@ -15,13 +15,18 @@ message(STATUS "vivace ${PROJECT_VERSION}: Python modules for ${levels}")
 pybind11_add_module(_cpu MODULE NO_EXTRAS cpp/bindings/cpu.cpp)
 install(TARGETS _cpu DESTINATION vivace/_core COMPONENT python)
 
+# The bindings hold no vector code: compiled once, for the baseline, and linked into every level's module.
+add_library(bindings OBJECT
+  cpp/bindings/bind_conv2d.cpp cpp/bindings/bind_pool2d.cpp cpp/bindings/bind_gemm.cpp
+  cpp/bindings/bind_elementwise.cpp cpp/bindings/bind_loss.cpp cpp/bindings/bind_optimizer.cpp)
+target_include_directories(bindings PRIVATE cpp/include)
+target_link_libraries(bindings PRIVATE pybind11::module)
+
 foreach(level ${levels})
   string(REPLACE "-" "_" module "native_${level}")
   vivace_add_kernels(kernels_${module} OBJECT ${level})
-  pybind11_add_module(${module} MODULE NO_EXTRAS
-    cpp/bindings/module.cpp cpp/bindings/bind_conv2d.cpp cpp/bindings/bind_pool2d.cpp cpp/bindings/bind_gemm.cpp
-    cpp/bindings/bind_elementwise.cpp cpp/bindings/bind_loss.cpp cpp/bindings/bind_optimizer.cpp)
-  target_link_libraries(${module} PRIVATE kernels_${module})
+  pybind11_add_module(${module} MODULE NO_EXTRAS cpp/bindings/module.cpp)
+  target_link_libraries(${module} PRIVATE kernels_${module} bindings)
   target_compile_definitions(${module} PRIVATE VIVACE_MODULE=${module} VIVACE_LEVEL="${level}")
   vivace_level_flags(${module} ${level})
   install(TARGETS ${module} DESTINATION vivace/_core COMPONENT python)
