@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -298,6 +299,30 @@ def test_progress_is_one_line_per_epoch_in_a_log(capsys: pytest.CaptureFixture[s
     model.fit(x[:64], y[:64], verbose=0)
     model.predict(x[:64])
     assert capsys.readouterr().out == ""
+
+
+def test_progress_is_one_live_line_on_a_terminal() -> None:
+    pty = pytest.importorskip("pty", reason="needs a POSIX terminal")
+    code = """
+import numpy as np
+from vivace.models import Sequential
+from vivace.layers import Dense, Input
+model = Sequential([Input((4,)), Dense(2, "softmax")])
+model.compile("sgd", "sparse_categorical_crossentropy")
+model.fit(np.zeros((64, 4)), np.zeros(64, int), epochs=2)
+"""
+    output = bytearray()
+    main, terminal = pty.openpty()
+    with subprocess.Popen([sys.executable, "-c", code], stdout=terminal, stderr=terminal, stdin=terminal):
+        os.close(terminal)
+        with contextlib.suppress(OSError):  # Linux: the other end is closed
+            while chunk := os.read(main, 4096):
+                output += chunk
+    os.close(main)
+    lines = output.decode().replace("\r\n", "\n").strip().split("\n")
+    assert len(lines) == 2  # each redrawn in place
+    assert "Epoch 2/2 2/2 |" in lines[1]
+    assert "loss: 0." in lines[1].split("\r")[-1]
 
 
 def test_save_and_load_weights(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -30,8 +31,9 @@ class Progress:
         if self.verbose == 1 and sys.stdout.isatty():
             from tqdm import tqdm
 
-            layout = "{desc} {n_fmt}/{total_fmt} |{bar:24}| {elapsed}<{remaining}{postfix}"
-            self._bar = tqdm(total=steps, desc=title, bar_format=layout, file=sys.stdout, leave=True)
+            layout = "{desc} {n_fmt}/{total_fmt} |{bar:16}| {elapsed}<{remaining}{postfix}"
+            columns = shutil.get_terminal_size().columns  # 80 where the terminal does not tell; tqdm would draw nothing
+            self._bar = tqdm(total=steps, desc=title, bar_format=layout, file=sys.stdout, leave=True, ncols=columns)
 
     def update(self, done: int, logs: Callable[[], Mapping[str, float]]) -> None:
         """After `done` steps. `logs` is called only when the line is redrawn, at most ten times a second."""
