@@ -32,8 +32,11 @@ class Progress:
             from tqdm import tqdm
 
             layout = "{desc} {n_fmt}/{total_fmt} |{bar:16}| {elapsed}<{remaining}{postfix}"
-            columns = shutil.get_terminal_size().columns  # 80 where the terminal does not tell; tqdm would draw nothing
-            self._bar = tqdm(total=steps, desc=title, bar_format=layout, file=sys.stdout, leave=True, ncols=columns)
+            # tqdm draws nothing on a terminal that does not tell its size; 80 x 24 is assumed there.
+            size = shutil.get_terminal_size()
+            self._bar = tqdm(
+                total=steps, desc=title, bar_format=layout, file=sys.stdout, ncols=size.columns, nrows=size.lines
+            )
 
     def update(self, done: int, logs: Callable[[], Mapping[str, float]]) -> None:
         """After `done` steps. `logs` is called only when the line is redrawn, at most ten times a second."""
