@@ -208,6 +208,18 @@ def test_gather_rows(core: ModuleType, rng: np.random.Generator) -> None:
         core.gather_rows(np.zeros((50, 2)), np.array([50]), np.zeros((1, 2)))
 
 
+@pytest.mark.parametrize("columns", [1, 17, 64])
+def test_scatter_add_rows(core: ModuleType, columns: int, rng: np.random.Generator) -> None:
+    rows, table = rng.integers(0, 9, (6, 5)), integers(rng, (9, columns), "f4")  # many rows meet
+    dy = integers(rng, (6, 5, columns), "f4")
+    expected = table.copy()
+    np.add.at(expected, rows, dy)
+    core.scatter_add_rows(dy, rows, table)
+    np.testing.assert_array_equal(table, expected)
+    with pytest.raises(IndexError, match="row 9 is outside a table of 9 rows"):
+        core.scatter_add_rows(dy[0, :1], np.array([9]), table)
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 10), (33, 17), (600, 40)])
 def test_crossentropies(core: ModuleType, rows: int, columns: int, rng: np.random.Generator) -> None:
     z = rng.standard_normal((rows, columns)) * 5

@@ -100,6 +100,24 @@ void bind_elementwise(py::module_& m) {
             without_gil([&] { gather_rows(count, row_size * source.itemsize(), from, numbers, to); });
         },
         py::arg("source"), py::arg("rows"), py::arg("out"));
+    m.def(
+        "scatter_add_rows",
+        [](const py::array& dy, const py::array& rows, const py::array& table) {
+            const Arguments arg("scatter_add_rows");
+            const index height = arg.size(table, "table", 2, 0), columns = arg.size(table, "table", 2, 1);
+            const std::int64_t* numbers = arg.in_flat<std::int64_t>(rows, "rows", rows.size());
+            for (index i = 0; i < rows.size(); ++i)
+                if (numbers[i] < 0 || numbers[i] >= height)
+                    throw py::index_error("scatter_add_rows: row " + std::to_string(numbers[i]) +
+                                          " is outside a table of " + std::to_string(height) + " rows");
+            arg.for_dtype(dy, "dy", [&](auto zero) {
+                using T = decltype(zero);
+                const T* in = arg.in_flat<T>(dy, "dy", rows.size() * columns);
+                T* out = arg.out<T>(table, "table", {height, columns});
+                without_gil([&] { scatter_add_rows(rows.size(), columns, in, numbers, out); });
+            });
+        },
+        py::arg("dy"), py::arg("rows"), py::arg("table"));
 }
 
 }  // namespace vivace::bindings

@@ -13,6 +13,7 @@
 #include "padded.h"
 #include "tile.h"
 #include "vivace/elementwise.h"
+#include "vivace/gemm.h"
 
 namespace vivace {
 namespace {
@@ -37,20 +38,6 @@ struct PixelWalk {
         ++image;
     }
 };
-
-template <class T>
-void add_column_sums(const T* dy, index rows, index ld, index columns, T* sums) {
-    for_each_vector<T>(columns, [&](index j, auto width) {
-        vec<T> a{}, b{};
-        index r = 0;
-        for (; r + 2 <= rows; r += 2) {
-            a += load_n(dy + r * ld + j, width);
-            b += load_n(dy + (r + 1) * ld + j, width);
-        }
-        if (r < rows) a += load_n(dy + r * ld + j, width);
-        store_n(sums + j, load_n(sums + j, width) + (a + b), width);
-    });
-}
 
 }  // namespace
 
@@ -228,7 +215,7 @@ struct WeightGradient {
                     tile.c[r] = dw + (t * runs.length + elements.first + r) * s.o + g * og + j * panel_columns<T>;
                 multiply_by_columns(tile);
                 if (db && t == 0 && m == 0)
-                    add_column_sums(b, tile.taps * s.q, ldy, tile.columns, db + g * og + j * panel_columns<T>);
+                    add_column_sums(tile.taps * s.q, tile.columns, b, ldy, db + g * og + j * panel_columns<T>);
             }
         }
     }

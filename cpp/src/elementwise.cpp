@@ -100,12 +100,27 @@ void gather_rows(index count, index row_bytes, const void* source, const std::in
     });
 }
 
+template <class T>
+void scatter_add_rows(index count, index columns, const T* dy, const std::int64_t* rows, T* table) {
+    // Threads share out the columns: equal rows meet in the same order whatever their number.
+    const index group = std::max<index>(lanes<T>, 16), groups = (columns + group - 1) / group;
+    parallel_for(groups, static_cast<double>(count * columns), [&](index g, int) {
+        const index first = g * group, size = std::min(group, columns - first);
+        for (index r = 0; r < count; ++r) {
+            T* out = table + rows[r] * columns + first;
+            const T* in = dy + r * columns + first;
+            for_each_vector<T>(size, [&](index j, auto n) { store_n(out + j, load_n(out + j, n) + load_n(in + j, n), n); });
+        }
+    });
+}
+
 #define INSTANTIATE(T)                                                                 \
     template void activation_forward(Activation, index, const T*, T*);                 \
     template void activation_backward(Activation, index, const T*, const T*, T*);      \
     template void softmax_forward(index, index, const T*, T*);                         \
     template void softmax_backward(index, index, const T*, const T*, T*);              \
-    template void dropout(index, const T*, double, std::uint64_t, std::uint64_t, T*);
+    template void dropout(index, const T*, double, std::uint64_t, std::uint64_t, T*);  \
+    template void scatter_add_rows(index, index, const T*, const std::int64_t*, T*);
 INSTANTIATE(float)
 INSTANTIATE(double)
 

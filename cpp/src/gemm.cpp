@@ -11,8 +11,14 @@ constexpr index no_offset[1] = {0};
 // Steps of k per pass over C when both operands are packed: a panel of B (32 KB on AVX-512) then stays in L1.
 constexpr index k_block = 256;
 
-// Operands larger than this in every direction are worth packing.
+// Operands larger than this in every direction are worth packing; so are sums over many rows of a (weight gradients),
+// which would otherwise stream b through memory once for every tile.
 constexpr index worth_packing = 96;
+
+template <class T>
+bool worth_packing_all(index m, index n, index k, bool transpose_a) {
+    return std::min({m, n, k}) >= worth_packing || (transpose_a && k >= 512 && std::min(m, n) >= 32);
+}
 
 template <class T>
 struct Operands {
@@ -25,9 +31,8 @@ struct Operands {
     bool accumulate;
     const T* bias;
     bool relu;
+    index lda, ldb, ldc;  // from one stored row to the next
 
-    index lda() const { return transpose_a ? m : k; }
-    index ldb() const { return transpose_b ? k : n; }
     double flops() const { return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k); }
 };
 
@@ -52,9 +57,9 @@ void multiply_packed(const Operands<T>& op) {
     Scratch<T> a(tiles * tile_rows * kb_max), b(packed_size<T>(kb_max, op.n));
     const Panels<T> panels_of_b = packed_panels(b.get(), kb_max, op.n);
     const index panels = panels_of_b.count();
-    constexpr index tiles_per_task = 8, panels_per_task = 8;
-    const index row_tasks = (tiles + tiles_per_task - 1) / tiles_per_task;
-    const index column_tasks = (panels + panels_per_task - 1) / panels_per_task;
+    // Blocks of 8 x 8 tiles; smaller ones where that would leave too few to share out.
+    const index row_tasks = (tiles + 7) / 8;
+    const index column_tasks = std::min(panels, std::max((panels + 7) / 8, 16 / row_tasks));
 
     for (index k0 = 0; k0 < op.k; k0 += k_block) {
         const index kb = std::min(k_block, op.k - k0);
@@ -63,14 +68,14 @@ void multiply_packed(const Operands<T>& op) {
             if (i < tiles) {  // a tile of A, k steps of `rows` neighbours
                 const Part rows(op.m, tiles, i);
                 T* out = a + i * tile_rows * kb_max;
-                const T* in = op.transpose_a ? op.a + k0 * op.lda() + rows.first : op.a + rows.first * op.lda() + k0;
-                const index row_step = op.transpose_a ? 1 : op.lda(), k_step = op.transpose_a ? op.lda() : 1;
+                const T* in = op.transpose_a ? op.a + k0 * op.lda + rows.first : op.a + rows.first * op.lda + k0;
+                const index row_step = op.transpose_a ? 1 : op.lda, k_step = op.transpose_a ? op.lda : 1;
                 for (index r = 0; r < rows.size(); ++r)
                     for (index s = 0; s < kb; ++s) out[s * rows.size() + r] = in[r * row_step + s * k_step];
             } else {
                 const index j = (i - tiles) * panel_columns<T>, columns = std::min(panel_columns<T>, op.n - j);
-                const T* in = op.transpose_b ? op.b + j * op.ldb() + k0 : op.b + k0 * op.ldb() + j;
-                pack_panels(in, op.ldb(), op.transpose_b, index{0}, kb, kb_max, columns, b + j * kb_max);
+                const T* in = op.transpose_b ? op.b + j * op.ldb + k0 : op.b + k0 * op.ldb + j;
+                pack_panels(in, op.ldb, op.transpose_b, index{0}, kb, kb_max, columns, b + j * kb_max);
             }
         });
         const double flops = op.flops() * static_cast<double>(kb) / static_cast<double>(op.k);
@@ -87,7 +92,7 @@ void multiply_packed(const Operands<T>& op) {
                     tile.rows = tile.a_step = rows.size();
                     tile.a[0] = a + i * tile_rows * kb_max;
                     for (index r = 0; r < tile.rows; ++r)
-                        tile.c[r] = op.c + (rows.first + r) * op.n + j * panel_columns<T>;
+                        tile.c[r] = op.c + (rows.first + r) * op.ldc + j * panel_columns<T>;
                     multiply_by_columns(tile);
                 }
             }
@@ -100,7 +105,7 @@ void multiply_packed(const Operands<T>& op) {
 template <class T>
 void multiply_transposed(const Operands<T>& op) {
     Scratch<T> at(packed_size<T>(op.k, op.m));
-    pack_panels(op.a, op.lda(), !op.transpose_a, index{0}, op.k, op.k, op.m, at.get());
+    pack_panels(op.a, op.lda, !op.transpose_a, index{0}, op.k, op.k, op.m, at.get());
     const Panels<T> panels = packed_panels(at.get(), op.k, op.m);
     const index tiles = (op.n + tile_rows - 1) / tile_rows;
     const index tasks = std::min<index>(tiles, 64);
@@ -115,10 +120,10 @@ void multiply_transposed(const Operands<T>& op) {
             for (index i = mine.first; i < mine.last; ++i) {
                 const Part rows(op.n, tiles, i);
                 tile.rows = rows.size();
-                for (index r = 0; r < tile.rows; ++r) tile.a[r] = op.b + (rows.first + r) * op.ldb();
+                for (index r = 0; r < tile.rows; ++r) tile.a[r] = op.b + (rows.first + r) * op.ldb;
                 multiply_by_rows(tile);
                 for (index col = 0; col < tile.columns; ++col) {
-                    T* c = op.c + (j * panel_columns<T> + col) * op.n + rows.first;
+                    T* c = op.c + (j * panel_columns<T> + col) * op.ldc + rows.first;
                     for (index r = 0; r < tile.rows; ++r) {
                         const T x = result[r * panel_columns<T> + col];
                         c[r] = op.accumulate ? c[r] + x : x;
@@ -133,15 +138,15 @@ void multiply_transposed(const Operands<T>& op) {
 template <class T, class F>
 void with_panels(const Operands<T>& op, F&& f) {
     if (!op.transpose_b && op.n % lanes<T> == 0 && (op.m <= 4 * tile_rows || op.k <= worth_packing)) {
-        f(panels_in_place(op.b, op.n, op.n));
+        f(panels_in_place(op.b, op.ldb, op.n));
         return;
     }
     Scratch<T> packed(packed_size<T>(op.k, op.n));
     const index panels = (op.n + panel_columns<T> - 1) / panel_columns<T>;
     parallel_for(panels, static_cast<double>(op.k * op.n), [&](index i, int) {
         const index j = i * panel_columns<T>;
-        const T* in = op.transpose_b ? op.b + j * op.ldb() : op.b + j;
-        pack_panels(in, op.ldb(), op.transpose_b, index{0}, op.k, op.k, std::min(panel_columns<T>, op.n - j),
+        const T* in = op.transpose_b ? op.b + j * op.ldb : op.b + j;
+        pack_panels(in, op.ldb, op.transpose_b, index{0}, op.k, op.k, std::min(panel_columns<T>, op.n - j),
                     packed + j * op.k);
     });
     f(packed_panels(packed.get(), op.k, op.n));
@@ -152,8 +157,8 @@ void multiply_a_by_rows(const Operands<T>& op) {
     with_panels(op, [&](const Panels<T>& b) {
         multiply_gathered(op.m, b, tile_for(op, op.k, 0), [&](index row, index rows, const T** a, T** c) {
             for (index r = 0; r < rows; ++r) {
-                a[r] = op.a + (row + r) * op.k;
-                c[r] = op.c + (row + r) * op.n;
+                a[r] = op.a + (row + r) * op.lda;
+                c[r] = op.c + (row + r) * op.ldc;
             }
         });
     });
@@ -165,14 +170,14 @@ void multiply_a_by_columns(const Operands<T>& op) {
     with_panels(op, [&](const Panels<T>& b) {
         parallel_for(tiles, op.flops(), [&](index i, int) {
             const Part rows(op.m, tiles, i);
-            Tile<T> tile = tile_for(op, op.k, op.m);
+            Tile<T> tile = tile_for(op, op.k, op.lda);
             tile.rows = rows.size();
             tile.a[0] = op.a + rows.first;
             for (index j = 0; j < b.count(); ++j) {
                 b.select(j, tile);
                 tile.bias = op.bias ? op.bias + j * panel_columns<T> : nullptr;
                 for (index r = 0; r < tile.rows; ++r)
-                    tile.c[r] = op.c + (rows.first + r) * op.n + j * panel_columns<T>;
+                    tile.c[r] = op.c + (rows.first + r) * op.ldc + j * panel_columns<T>;
                 multiply_by_columns(tile);
             }
         });
@@ -181,7 +186,7 @@ void multiply_a_by_columns(const Operands<T>& op) {
 
 template <class T>
 void multiply(const Operands<T>& op) {
-    if (std::min({op.m, op.n, op.k}) >= worth_packing)
+    if (worth_packing_all<T>(op.m, op.n, op.k, op.transpose_a))
         multiply_packed(op);
     else if (op.transpose_b && !op.bias && !op.relu && op.m <= worth_packing && op.n > op.m)
         multiply_transposed(op);
@@ -196,12 +201,19 @@ void multiply(const Operands<T>& op) {
 template <class T>
 void gemm(index m, index n, index k, const T* a, bool transpose_a, const T* b, bool transpose_b, T* c,
           bool accumulate) {
-    multiply(Operands<T>{m, n, k, a, transpose_a, b, transpose_b, c, accumulate, nullptr, false});
+    gemm_strided<T>(m, n, k, a, transpose_a ? m : k, transpose_a, b, transpose_b ? k : n, transpose_b, nullptr, c, n,
+                    accumulate);
+}
+
+template <class T>
+void gemm_strided(index m, index n, index k, const T* a, index lda, bool transpose_a, const T* b, index ldb,
+                  bool transpose_b, const T* bias, T* c, index ldc, bool accumulate) {
+    multiply(Operands<T>{m, n, k, a, transpose_a, b, transpose_b, c, accumulate, bias, false, lda, ldb, ldc});
 }
 
 template <class T>
 void dense_forward(index n, index i, index o, const T* x, const T* w, const T* bias, Activation activation, T* y) {
-    multiply(Operands<T>{n, o, i, x, false, w, false, y, false, bias, activation == Activation::relu});
+    multiply(Operands<T>{n, o, i, x, false, w, false, y, false, bias, activation == Activation::relu, i, o, o});
     if (activation != Activation::linear && activation != Activation::relu) activation_forward(activation, n * o, y, y);
 }
 
@@ -211,17 +223,28 @@ void dense_input_gradient(index n, index i, index o, const T* dy, const T* w, T*
 }
 
 template <class T>
+void add_column_sums(index rows, index columns, const T* x, index ldx, T* sums) {
+    const index groups = (columns + 63) / 64;
+    parallel_for(groups, 2.0 * static_cast<double>(rows * columns), [&](index group, int) {
+        const index first = group * 64, size = std::min<index>(64, columns - first);
+        for (index r = 0; r < rows; ++r)
+            for_each_vector<T>(size, [&](index j, auto width) {
+                T* sum = sums + first + j;
+                store_n(sum, load_n(sum, width) + load_n(x + r * ldx + first + j, width), width);
+            });
+    });
+}
+
+template <class T>
 void dense_weight_gradient(index n, index i, index o, const T* x, const T* dy, T* dw, T* db) {
     gemm(i, o, n, x, true, dy, false, dw, true);
-    if (!db) return;
-    for (index r = 0; r < n; ++r)
-        for_each_vector<T>(o, [&](index j, auto width) {
-            store_n(db + j, load_n(db + j, width) + load_n(dy + r * o + j, width), width);
-        });
+    if (db) add_column_sums(n, o, dy, o, db);
 }
 
 #define INSTANTIATE(T)                                                                                        \
     template void gemm(index, index, index, const T*, bool, const T*, bool, T*, bool);                        \
+    template void gemm_strided(index, index, index, const T*, index, bool, const T*, index, bool, const T*, T*, index, bool); \
+    template void add_column_sums(index, index, const T*, index, T*); \
     template void dense_forward(index, index, index, const T*, const T*, const T*, Activation, T*);           \
     template void dense_input_gradient(index, index, index, const T*, const T*, T*);                          \
     template void dense_weight_gradient(index, index, index, const T*, const T*, T*, T*);

@@ -22,6 +22,8 @@ def as_input(owner: str, x: Any, dtype: str) -> Array:
         raise ValueError(f"{owner}: the input is not a rectangular array: {error}") from None
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{owner}: the input must hold real numbers, received dtype {array.dtype}")
+    if np.dtype(dtype).kind == "i" and array.dtype.kind == "f" and not (array == np.floor(array)).all():
+        raise ValueError(f"{owner}: the input must hold integers, received {array[array != np.floor(array)].flat[0]}")
     if array.ndim == 0 or array.shape[0] == 0:
         raise ValueError(f"{owner}: the input must hold at least one sample, received shape {array.shape}")
     return np.ascontiguousarray(array, dtype=dtype)
@@ -32,6 +34,8 @@ def check_sample_shape(owner: str, x: Array, input_shape: BatchShape) -> None:
     expected = input_shape[1:]
     if x.shape[1:] == expected:
         return
+    if x.ndim == len(input_shape) and all(want in (None, got) for want, got in zip(expected, x.shape[1:], strict=True)):
+        return  # an axis of unknown size, such as a sequence's steps
     hint = ""
     if (*x.shape[1:], 1) == expected:
         hint = "; add the channel axis with x[..., None]"

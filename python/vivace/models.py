@@ -44,6 +44,8 @@ class Sequential(Trainer):
         if not self.layers and self.declared_input_shape is None:
             self.declared_input_shape = layer.declared_input_shape
             self.dtype = layer.dtype
+        if not self.layers:
+            self.input_dtype = layer.input_dtype
         if isinstance(layer, InputLayer):
             if self.layers:
                 raise ValueError(f"{self.name}.add: an Input must come first, not after {len(self.layers)} layers")

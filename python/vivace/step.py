@@ -13,6 +13,8 @@ class Step:
     """What a forward or backward pass may need besides its arguments.
 
     training: whether layers behave as in training (dropout drops, max pooling remembers positions).
+    mask: uint8 (batch, steps), nonzero where a step of a sequence counts; None: all do. A layer that makes a mask sets
+        it, one whose output has no steps takes it away.
 
     The step owns the buffers: the k-th `empty` of every pass gets the same memory, so that in steady state nothing is
     allocated and no page is touched for the first time. What a pass returns is therefore valid until the next pass.
@@ -20,12 +22,14 @@ class Step:
 
     def __init__(self, training: bool) -> None:
         self.training = training
+        self.mask: Array | None = None
         self._buffers: list[Array] = []
         self._next = 0
 
     def start(self) -> Step:
         """Begin a new pass: all buffers are free again."""
         self._next = 0
+        self.mask = None
         return self
 
     def empty(self, shape: Shape, dtype: Any) -> Array:

@@ -101,12 +101,12 @@ class Trainer(Layer):
         if fused:
             z, saved = self.forward_linear(x, step)
             losses_, y = loss.forward_logits(z, targets, step)
-            scale = self._account(losses_, y, targets, weights)
+            scale = self._account(losses_, y, targets, weights, step.mask)
             self.backward_linear(loss.backward_logits(y, targets, scale, step), saved, step, input_gradient=False)
         else:
             y, saved = self.forward(x, step)
             losses_ = loss.forward_logits(y, targets, step)[0] if loss.from_logits else loss.forward(y, targets, step)
-            scale = self._account(losses_, y, targets, weights)
+            scale = self._account(losses_, y, targets, weights, step.mask)
             dy = self._loss_gradient(y, targets, scale, step)
             self.backward(dy, saved, step, input_gradient=False)
         flat = self._flat_parameters()
@@ -140,10 +140,17 @@ class Trainer(Layer):
             losses_ = (
                 self.loss.forward_logits(y, targets, step)[0] if from_logits else self.loss.forward(y, targets, step)
             )
-        self._account(losses_, y, targets, weights)
+        self._account(losses_, y, targets, weights, step.mask)
 
-    def _account(self, losses_: Array, y: Array, targets: Array, weights: Array | None) -> Array:
-        """Add a batch to the running loss and metrics; returns each row's share of the mean's gradient."""
+    def _account(
+        self, losses_: Array, y: Array, targets: Array, weights: Array | None, mask: Array | None = None
+    ) -> Array:
+        """Add a batch to the running loss and metrics; returns each row's share of the mean's gradient.
+
+        Where the output has steps and a mask, only the steps that count enter the loss and the metrics.
+        """
+        if mask is not None and mask.shape == losses_.shape:
+            return self._account_masked(losses_, y, targets, weights, mask.astype(bool))
         rows = losses_.size
         if weights is None:
             total, scale = float(losses_.sum(dtype=np.float64)), self._mean_scale(rows, losses_.dtype)
@@ -154,6 +161,16 @@ class Trainer(Layer):
         for metric in self._metrics or ():
             metric.update_state(targets, y)
         return scale.reshape(losses_.shape)
+
+    def _account_masked(self, losses_: Array, y: Array, targets: Array, weights: Array | None, mask: Array) -> Array:
+        rows = max(1, int(mask.sum()))
+        share = mask / losses_.dtype.type(rows)
+        if weights is not None:
+            share = share * weights.reshape(-1, *(1,) * (losses_.ndim - 1))
+        self._loss_mean.add(float((losses_ * share).sum(dtype=np.float64)) * rows, rows)
+        for metric in self._metrics or ():
+            metric.update_state(targets[mask], y[mask])
+        return np.ascontiguousarray(share, dtype=losses_.dtype)
 
     def _mean_scale(self, rows: int, dtype: Any) -> Array:
         scale = self._ones.get(rows)
@@ -190,7 +207,7 @@ class Trainer(Layer):
     # Preparing data
 
     def _prepare_x(self, what: str, x: Any) -> Array:
-        x = data.as_input(f"{self.name}.{what}", x, self.dtype)
+        x = data.as_input(f"{self.name}.{what}", x, self.input_dtype or self.dtype)
         if not self.built:
             self.build_once((None, *x.shape[1:]))
         assert self.input_shape is not None

@@ -26,4 +26,8 @@ void dropout(index size, const T* x, double rate, std::uint64_t seed, std::uint6
 // out[r] = source[rows[r]], each row of `row_bytes` bytes. Row numbers must be in range.
 void gather_rows(index count, index row_bytes, const void* source, const std::int64_t* rows, void* out);
 
+// table[rows[r]] += dy[r], in the order of r; rows of `columns` elements. The gradient of a lookup.
+template <class T>
+void scatter_add_rows(index count, index columns, const T* dy, const std::int64_t* rows, T* table);
+
 }  // namespace vivace

@@ -110,6 +110,58 @@ def dense_forward(x: Array, kernel: Array, bias: Array | None, y: Array, activat
 def dense_input_gradient(dy: Array, kernel: Array, dx: Array) -> None: ...
 def dense_weight_gradient(x: Array, dy: Array, dkernel: Array, dbias: Array | None) -> None: ...
 
+class RnnShape:
+    def __init__(
+        self,
+        batch: int,
+        steps: int,
+        inputs: int,
+        units: int,
+        cell: Literal["simple", "lstm", "gru", "output_gated"],
+        reverse: bool = False,
+    ) -> None: ...
+    @property
+    def workspace(self) -> tuple[int, int, int]: ...
+    @property
+    def states(self) -> tuple[int, int, int]: ...
+
+# kernel (inputs, gates), recurrent_kernel (units, gates), bias (gates,), for a GRU (2, gates); mask uint8
+# (batch, steps); h0, c0 (batch, units); workspace, h and c as the shape says; c for an LSTM only.
+def rnn_forward(
+    shape: RnnShape,
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    bias: Array | None,
+    mask: NDArray[np.uint8] | None,
+    h0: Array | None,
+    c0: Array | None,
+    workspace: Array,
+    h: Array,
+    c: Array | None,
+) -> None: ...
+
+# dh, dc (batch, units): in, the gradient of the final state; out, of the initial one. Consumes the workspace.
+def rnn_backward(
+    shape: RnnShape,
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    mask: NDArray[np.uint8] | None,
+    h0: Array | None,
+    c0: Array | None,
+    workspace: Array,
+    h: Array,
+    c: Array | None,
+    dy: Array | None,
+    dx: Array | None,
+    dkernel: Array,
+    drecurrent_kernel: Array,
+    dbias: Array | None,
+    dh: Array,
+    dc: Array | None,
+) -> None: ...
+
 # Element-wise; any shape; the output may be the input.
 def activation_forward(activation: Activation, x: Array, y: Array) -> None: ...
 def activation_backward(activation: Activation, y: Array, dy: Array, dx: Array) -> None: ...
@@ -121,6 +173,9 @@ def dropout(x: Array, rate: float, seed: int, stream: int, y: Array) -> None: ..
 
 # out[i] = source[rows[i]] for any dtype; rows outside the source raise IndexError.
 def gather_rows(source: np.ndarray, rows: Labels, out: np.ndarray) -> None: ...
+
+# table[rows[i]] += dy[i]; rows of any shape, dy (*rows.shape, columns), table (height, columns).
+def scatter_add_rows(dy: Array, rows: Labels, table: Array) -> None: ...
 
 # Rows = all axes but the last. labels, losses and scale have one entry a row. A label out of range raises ValueError.
 def sparse_softmax_crossentropy_forward(logits: Array, labels: Labels, probabilities: Array, losses: Array) -> None: ...

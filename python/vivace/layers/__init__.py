@@ -4,8 +4,11 @@ from .base import Layer
 from .conv import Conv2D, Convolution2D
 from .core import Activation, Dense, Dropout, Flatten, Input, InputLayer
 from .pooling import AveragePooling2D, AvgPool2D, MaxPool2D, MaxPooling2D
+from .recurrent import GRU, LSTM, Embedding, Masking, OutputGatedRNN, SimpleRNN
 
 __all__ = [
+    "GRU",
+    "LSTM",
     "Activation",
     "AveragePooling2D",
     "AvgPool2D",
@@ -13,10 +16,14 @@ __all__ = [
     "Convolution2D",
     "Dense",
     "Dropout",
+    "Embedding",
     "Flatten",
     "Input",
     "InputLayer",
     "Layer",
+    "Masking",
     "MaxPool2D",
     "MaxPooling2D",
+    "OutputGatedRNN",
+    "SimpleRNN",
 ]

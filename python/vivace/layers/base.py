@@ -34,6 +34,8 @@ class Layer:
         input_shape: shape of one sample, without the batch; on a model's first layer, it builds the model at once.
     """
 
+    input_dtype: str | None = None  # of the input, where it is not the layer's dtype
+
     def __init__(
         self,
         *,

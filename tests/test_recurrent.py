@@ -1,0 +1,123 @@
+"""Recurrent layers, embeddings and masks inside models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vivace
+from test_layers import F64, check_gradients
+from vivace.layers import GRU, LSTM, Dense, Embedding, Input, Masking, OutputGatedRNN, SimpleRNN
+from vivace.models import Sequential
+from vivace.step import Step
+
+
+@pytest.mark.parametrize("cell", [SimpleRNN, LSTM, GRU, lambda units, **k: OutputGatedRNN(units, 3, **k)])
+@pytest.mark.parametrize("return_sequences", [False, True])
+@pytest.mark.parametrize("go_backwards", [False, True])
+def test_gradients(cell: Any, return_sequences: bool, go_backwards: bool, rng: np.random.Generator) -> None:
+    layer = cell(4, return_sequences=return_sequences, go_backwards=go_backwards, **F64)
+    check_gradients(layer, rng.standard_normal((3, 5, 2)), rng)
+
+
+def test_weights_have_kerass_shapes_and_start_values() -> None:
+    model = Sequential([Input((7, 3)), LSTM(5, return_sequences=True), GRU(4, return_sequences=True), SimpleRNN(2)])
+    assert [p.shape for p in model.weights] == [
+        (3, 20),
+        (5, 20),
+        (20,),
+        (5, 12),
+        (4, 12),
+        (2, 12),
+        (4, 2),
+        (2, 2),
+        (2,),
+    ]
+    lstm = model.layers[0].get_weights()
+    np.testing.assert_array_equal(lstm[2], [0] * 5 + [1] * 5 + [0] * 10)
+    np.testing.assert_allclose(lstm[1] @ lstm[1].T, np.eye(5), atol=1e-6)
+    assert model.output_shape == (None, 2)
+    assert model.flops() == 2 * 7 * (3 * 20 + 5 * 20 + 5 * 12 + 4 * 12 + 4 * 2 + 2 * 2)
+
+
+def test_a_mask_is_the_same_as_leaving_the_steps_out(rng: np.random.Generator) -> None:
+    for cell in (SimpleRNN, LSTM, GRU):
+        layer = cell(6)
+        model = Sequential([Input((None, 3)), Masking(), layer])
+        x = rng.standard_normal((1, 6, 3)).astype("float32")
+        full = x.copy()
+        full[0, [0, 2, 5]] = 0  # left, interior and right padding
+        np.testing.assert_allclose(model(full), model(np.ascontiguousarray(x[:, [1, 3, 4]])), atol=1e-6)
+        np.testing.assert_array_equal(model(np.zeros((1, 4, 3))), np.zeros((1, 6)))  # nothing counts: the first state
+
+
+def test_losses_and_metrics_count_valid_steps_only(rng: np.random.Generator) -> None:
+    model = Sequential(
+        [Input((4,)), Embedding(9, 5, mask_zero=True), GRU(6, return_sequences=True), Dense(3, "softmax")]
+    )
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    x, y = np.array([[1, 2, 0, 0], [0, 3, 0, 4]]), np.array([[0, 1, 2, 2], [2, 1, 0, 0]])
+    p = model(x)
+    valid = x != 0
+    picked = np.take_along_axis(p, y[..., None], -1)[..., 0]
+    loss, accuracy = model.evaluate(x, y, verbose=0)
+    assert loss == pytest.approx(-np.log(picked[valid]).mean(), rel=1e-5)
+    assert accuracy == pytest.approx((p.argmax(-1) == y)[valid].mean())
+    before = model.get_weights()
+    y[~valid] = 1  # what stands behind the mask must not matter
+    first = model.train_on_batch(x, y)
+    after = model.get_weights()
+    model.set_weights(before)
+    y[~valid] = 0
+    assert model.train_on_batch(x, y)[0] == first[0]
+    for a, b in zip(after, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_embedding_gradient(rng: np.random.Generator) -> None:
+    layer = Embedding(6, 3)
+    layer.build_once((None, 4))
+    x = np.array([[1, 1, 5, 0], [1, 2, 2, 2]])
+    y, saved = layer.forward(x, Step(training=True))
+    np.testing.assert_array_equal(y, layer.embeddings.value[x])
+    dy = rng.standard_normal(y.shape).astype("float32")
+    layer.backward(dy, saved, Step(training=True))
+    expected = np.zeros((6, 3), "float32")
+    np.add.at(expected, x, dy)
+    np.testing.assert_allclose(layer.embeddings.gradient, expected, rtol=1e-6)
+
+
+def test_a_recurrent_classifier_learns_an_order() -> None:
+    """Which of two marks came first: only a state can tell."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(3, 10, (600, 12))
+    at = np.sort(np.stack([rng.permutation(12)[:2] for _ in range(600)]), 1)
+    y = rng.integers(0, 2, 600)
+    x[np.arange(600), at[:, 0]], x[np.arange(600), at[:, 1]] = 1 + y, 2 - y
+    for cell in (LSTM, GRU):
+        vivace.utils.set_random_seed(1)
+        model = Sequential([Input((12,)), Embedding(10, 8), cell(24), Dense(1, "sigmoid")])
+        model.compile(vivace.optimizers.Adam(0.01), "binary_crossentropy", metrics=["accuracy"])
+        model.fit(x[:500], y[:500], epochs=15, verbose=0)
+        assert model.evaluate(x[500:], y[500:], verbose=0)[1] >= 0.95
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: Sequential([Input((5,)), LSTM(3)]),
+            r"takes inputs of rank 3.*received shape \(None, 5\).*x\[\.\.\., None\]",
+        ),
+        (lambda: GRU(0), "units must be an integer >= 1, received 0"),
+        (lambda: OutputGatedRNN(3, 0), "output_units must be an integer >= 1, received 0"),
+        (lambda: Embedding(0, 3), "input_dim must be an integer >= 1, received 0"),
+        (lambda: Sequential([Input((2,)), Embedding(3, 2)])([[0, 3]]), r"integers must lie in \[0, 3\), received 3"),
+        (lambda: Sequential([Input((2,)), Embedding(3, 2)])([[0, 0.5]]), "must hold integers, received 0.5"),
+    ],
+)
+def test_bad_input(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
