@@ -11,13 +11,13 @@ constexpr index no_offset[1] = {0};
 // Steps of k per pass over C when both operands are packed: a panel of B (32 KB on AVX-512) then stays in L1.
 constexpr index k_block = 256;
 
-// Operands larger than this in every direction are worth packing; so are sums over many rows of a (weight gradients),
-// which would otherwise stream b through memory once for every tile.
+// Operands larger than this in every direction are worth packing.
 constexpr index worth_packing = 96;
 
-template <class T>
-bool worth_packing_all(index m, index n, index k, bool transpose_a) {
-    return std::min({m, n, k}) >= worth_packing || (transpose_a && k >= 512 && std::min(m, n) >= 32);
+// A long sum over the rows of both operands (a weight gradient) is quicker in place, chunk by chunk: their rows are
+// contiguous already, and packing would cost as much as the few products that use each element.
+bool is_long_sum(index m, index n, index k, bool transpose_a, bool transpose_b) {
+    return transpose_a && !transpose_b && k >= 4 * std::max(m, n);
 }
 
 template <class T>
@@ -134,10 +134,12 @@ void multiply_transposed(const Operands<T>& op) {
     });
 }
 
-// b in place when its rows are whole registers and too few rows of a would share the packing; packed otherwise.
+// b in place when its rows are whole registers and too few tiles would share the packing; packed otherwise.
 template <class T, class F>
 void with_panels(const Operands<T>& op, F&& f) {
-    if (!op.transpose_b && op.n % lanes<T> == 0 && (op.m <= 4 * tile_rows || op.k <= worth_packing)) {
+    const bool few_uses = op.m <= 4 * tile_rows || op.k <= worth_packing ||
+                          is_long_sum(op.m, op.n, op.k, op.transpose_a, op.transpose_b);
+    if (!op.transpose_b && op.n % lanes<T> == 0 && few_uses) {
         f(panels_in_place(op.b, op.ldb, op.n));
         return;
     }
@@ -168,25 +170,37 @@ template <class T>
 void multiply_a_by_columns(const Operands<T>& op) {
     const index tiles = (op.m + tile_rows - 1) / tile_rows;
     with_panels(op, [&](const Panels<T>& b) {
-        parallel_for(tiles, op.flops(), [&](index i, int) {
-            const Part rows(op.m, tiles, i);
-            Tile<T> tile = tile_for(op, op.k, op.lda);
-            tile.rows = rows.size();
-            tile.a[0] = op.a + rows.first;
-            for (index j = 0; j < b.count(); ++j) {
-                b.select(j, tile);
-                tile.bias = op.bias ? op.bias + j * panel_columns<T> : nullptr;
-                for (index r = 0; r < tile.rows; ++r)
-                    tile.c[r] = op.c + (rows.first + r) * op.ldc + j * panel_columns<T>;
-                multiply_by_columns(tile);
-            }
-        });
+        // A chunk of both operands' rows stays in L2 while all tiles use it.
+        const index chunk = std::max<index>(64, 64 * 1024 / (op.m + op.n));
+        const index panel_tasks = std::min(b.count(), (16 + tiles - 1) / tiles);
+        for (index k0 = 0; k0 < op.k; k0 += chunk) {
+            const index k = std::min(chunk, op.k - k0);
+            const bool last = k0 + k == op.k;
+            const double flops = op.flops() * static_cast<double>(k) / static_cast<double>(op.k);
+            parallel_for(tiles * panel_tasks, flops, [&](index task, int) {
+                const Part rows(op.m, tiles, task / panel_tasks), panels(b.count(), panel_tasks, task % panel_tasks);
+                Tile<T> tile = tile_for(op, k, op.lda);
+                tile.accumulate = op.accumulate || k0 > 0;
+                tile.relu = op.relu && last;
+                tile.rows = rows.size();
+                tile.a[0] = op.a + k0 * op.lda + rows.first;
+                for (index j = panels.first; j < panels.last; ++j) {
+                    b.select(j, tile);
+                    tile.b += k0 * tile.ldb;
+                    tile.bias = op.bias && last ? op.bias + j * panel_columns<T> : nullptr;
+                    for (index r = 0; r < tile.rows; ++r)
+                        tile.c[r] = op.c + (rows.first + r) * op.ldc + j * panel_columns<T>;
+                    multiply_by_columns(tile);
+                }
+            });
+        }
     });
 }
 
 template <class T>
 void multiply(const Operands<T>& op) {
-    if (worth_packing_all<T>(op.m, op.n, op.k, op.transpose_a))
+    if (std::min({op.m, op.n, op.k}) >= worth_packing &&
+        !is_long_sum(op.m, op.n, op.k, op.transpose_a, op.transpose_b))
         multiply_packed(op);
     else if (op.transpose_b && !op.bias && !op.relu && op.m <= worth_packing && op.n > op.m)
         multiply_transposed(op);

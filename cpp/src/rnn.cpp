@@ -12,12 +12,18 @@ namespace {
 
 constexpr index no_offset[1] = {0};
 
-// One sequence's slice of one step. The gates stand `units` apart from each other in z.
+// One sequence's slice of one step. Gates stand `units` apart from each other.
 template <class T>
 struct Slice {
     index units;
-    T* z;
+    T* z;                              // in the workspace
     const T *h_previous, *c_previous;  // null: zeros
+};
+
+// What a step of one sequence adds: h_{t-1} U (null: h_{t-1} is 0), and a GRU's bias of that product (may be null).
+template <class T>
+struct Recurrent {
+    const T *product, *bias;
 };
 
 template <class T, class N>
@@ -26,20 +32,21 @@ VIVACE_INLINE vec<T> load_or_zero(const T* p, index i, N n) {
 }
 
 template <class T>
-void step_forward(Cell cell, const Slice<T>& s, T* h, T* c) {
+void step_forward(Cell cell, const Slice<T>& s, const Recurrent<T>& recurrent, T* h, T* c) {
     const index u = s.units;
     T* const z = s.z;
     for_each_vector<T>(u, [&](index i, auto n) {
+        const auto gate = [&](index k) { return load_n(z + k * u + i, n) + load_or_zero(recurrent.product, k * u + i, n); };
         switch (cell) {
             case Cell::simple: {
-                const vec<T> y = tanh<T>(load_n(z + i, n));
+                const vec<T> y = tanh<T>(gate(0));
                 store_n(z + i, y, n);
                 store_n(h + i, y, n);
                 return;
             }
             case Cell::lstm: {
-                const vec<T> in = sigmoid<T>(load_n(z + i, n)), forget = sigmoid<T>(load_n(z + u + i, n));
-                const vec<T> g = tanh<T>(load_n(z + 2 * u + i, n)), out = sigmoid<T>(load_n(z + 3 * u + i, n));
+                const vec<T> in = sigmoid<T>(gate(0)), forget = sigmoid<T>(gate(1)), g = tanh<T>(gate(2)),
+                             out = sigmoid<T>(gate(3));
                 const vec<T> memory = forget * load_or_zero(s.c_previous, i, n) + in * g;
                 store_n(z + i, in, n);
                 store_n(z + u + i, forget, n);
@@ -50,18 +57,20 @@ void step_forward(Cell cell, const Slice<T>& s, T* h, T* c) {
                 return;
             }
             case Cell::gru: {
-                const vec<T> update = sigmoid<T>(load_n(z + i, n)), reset = sigmoid<T>(load_n(z + u + i, n));
-                const vec<T> g = tanh<T>(load_n(z + 3 * u + i, n) + reset * load_n(z + 2 * u + i, n));
+                const vec<T> update = sigmoid<T>(gate(0)), reset = sigmoid<T>(gate(1));
+                const vec<T> own = load_or_zero(recurrent.product, 2 * u + i, n) + load_or_zero(recurrent.bias, i, n);
+                const vec<T> g = tanh<T>(load_n(z + 3 * u + i, n) + reset * own);
                 store_n(z + i, update, n);
                 store_n(z + u + i, reset, n);
+                store_n(z + 2 * u + i, own, n);
                 store_n(z + 3 * u + i, g, n);
                 store_n(h + i, g + update * (load_or_zero(s.h_previous, i, n) - g), n);
                 return;
             }
             case Cell::output_gated: {
-                const vec<T> a = sigmoid<T>(load_n(z + i, n));
+                const vec<T> a = sigmoid<T>(gate(0));
                 store_n(z + i, a, n);
-                store_n(z + u + i, sigmoid<T>(load_n(z + u + i, n)), n);
+                store_n(z + u + i, sigmoid<T>(gate(1)), n);
                 store_n(h + i, tanh<T>(a), n);
                 return;
             }
@@ -136,27 +145,30 @@ struct Rows {
         return step ? states + state(b, step - 1) : first ? first + b * s.units : nullptr;
     }
     Slice<T> slice(index b, index step) const {
-        return {s.units, gates(b, step), previous(h, initial.h, b, step), previous(c, initial.c, b, step)};
+        return {s.units, gates(b, step), previous(h, initial.h, b, step), c ? previous(c, initial.c, b, step) : nullptr};
     }
 };
 
-// rows (first ... last) of C += A B, tile by tile; a panel of B serves all tiles before the next one is touched.
-template <class T, class RowOfA, class RowOfC>
-void multiply_rows(Part rows, const Panels<T>& b, index k, RowOfA&& row_of_a, RowOfC&& row_of_c) {
+// Rows (first ... last) of C = A B, or +=, tile by tile; a panel of B serves all tiles before the next one is touched.
+// A and C are compact copies of one step: in the sequences' own arrays the rows of a step stand a power of two or nearly
+// so apart, where they would push each other out of the caches.
+template <class T>
+void multiply_rows(Part rows, const Panels<T>& b, index k, const T* a, T* c, bool accumulate) {
     const index tiles = (rows.size() + tile_rows - 1) / tile_rows;
     Tile<T> tile{};
     tile.offsets = no_offset;
     tile.taps = 1;
     tile.k = k;
-    tile.accumulate = true;
+    tile.accumulate = accumulate;
     for (index j = 0; j < b.count(); ++j) {
         b.select(j, tile);
         for (index i = 0; i < tiles; ++i) {
             const Part part(rows.size(), tiles, i);
             tile.rows = part.size();
             for (index r = 0; r < tile.rows; ++r) {
-                tile.a[r] = row_of_a(rows.first + part.first + r);
-                tile.c[r] = row_of_c(rows.first + part.first + r) + j * panel_columns<T>;
+                const index row = rows.first + part.first + r;
+                tile.a[r] = a + row * k;
+                tile.c[r] = c + row * b.columns + j * panel_columns<T>;
             }
             multiply_by_rows(tile);
         }
@@ -200,33 +212,28 @@ void rnn_forward(const RnnShape& s, const T* x, const T* w, const T* u, const T*
     const Panels<T> panels = packed_panels(packed.get(), s.units, columns);
     const T* recurrent_bias = s.cell == Cell::gru && bias ? bias + columns + 2 * s.units : nullptr;
     const Rows<T> rows{s, mask, initial, workspace, h, c};
+    Scratch<T> state(s.batch * s.units), product(s.batch * columns);
     for_sequences(s, [&](Part mine) {
+        if (initial.h) std::copy_n(initial.h + mine.first * s.units, mine.size() * s.units, state + mine.first * s.units);
         for (index t = 0; t < s.steps; ++t) {
-            if (s.cell == Cell::gru)
-                for (index b = mine.first; b < mine.last; ++b) {
-                    T* recurrent = rows.gates(b, t) + 2 * s.units;
-                    if (recurrent_bias)
-                        std::copy_n(recurrent_bias, s.units, recurrent);
-                    else
-                        std::fill_n(recurrent, s.units, T{});
-                }
-            if (t > 0 || initial.h)
-                multiply_rows(
-                    mine, panels, s.units, [&](index b) { return rows.previous(h, initial.h, b, t); },
-                    [&](index b) { return rows.gates(b, t); });
+            const bool any_state = t > 0 || initial.h;
+            if (any_state) multiply_rows<T>(mine, panels, s.units, state, product, false);
             for (index b = mine.first; b < mine.last; ++b) {
                 const index at = rows.state(b, t);
                 const Slice<T> slice = rows.slice(b, t);
-                step_forward(s.cell, slice, h + at, c ? c + at : nullptr);
-                if (rows.counts(b, t)) continue;
-                const auto carry = [&](const T* previous, T* state) {
-                    if (previous)
-                        std::copy_n(previous, s.units, state);
-                    else
-                        std::fill_n(state, s.units, T{});
-                };
-                carry(slice.h_previous, h + at);
-                if (c) carry(slice.c_previous, c + at);
+                const Recurrent<T> recurrent{any_state ? product + b * columns : nullptr, recurrent_bias};
+                step_forward(s.cell, slice, recurrent, h + at, c ? c + at : nullptr);
+                if (!rows.counts(b, t)) {
+                    const auto carry = [&](const T* previous, T* to) {
+                        if (previous)
+                            std::copy_n(previous, s.units, to);
+                        else
+                            std::fill_n(to, s.units, T{});
+                    };
+                    carry(slice.h_previous, h + at);
+                    if (c) carry(slice.c_previous, c + at);
+                }
+                std::copy_n(h + at, s.units, state + b * s.units);
             }
         }
     });
@@ -240,6 +247,7 @@ void rnn_backward(const RnnShape& s, const T* x, const T* w, const T* u, const s
     pack_panels(u, columns, true, index{0}, columns, columns, s.units, packed.get());
     const Panels<T> panels = packed_panels(packed.get(), columns, s.units);
     const Rows<T> rows{s, mask, initial, workspace, h, c};
+    Scratch<T> dz(s.batch * columns);
     for_sequences(s, [&](Part mine) {
         for (index t = s.steps - 1; t >= 0; --t) {
             for (index b = mine.first; b < mine.last; ++b) {
@@ -256,6 +264,7 @@ void rnn_backward(const RnnShape& s, const T* x, const T* w, const T* u, const s
                     std::fill_n(slice.z, ld, T{});
                     for (index i = 0; d_out && s.cell != Cell::output_gated && i < s.units; ++i) dh[i] += d_out[i];
                 }
+                std::copy_n(slice.z, columns, dz + b * columns);
                 // The states that U met, in the workspace's order, for its gradient below.
                 T* met = previous + (b * s.steps + rows.time(t)) * s.units;
                 if (slice.h_previous)
@@ -263,9 +272,7 @@ void rnn_backward(const RnnShape& s, const T* x, const T* w, const T* u, const s
                 else
                     std::fill_n(met, s.units, T{});
             }
-            multiply_rows(
-                mine, panels, columns, [&](index b) { return static_cast<const T*>(rows.gates(b, t)); },
-                [&](index b) { return gradients.dh + b * s.units; });
+            multiply_rows<T>(mine, panels, columns, dz, gradients.dh, true);
         }
     });
     gemm_strided<T>(s.units, columns, all, previous, s.units, true, workspace, ld, false, nullptr, gradients.du, columns,
