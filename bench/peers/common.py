@@ -51,6 +51,26 @@ def data(folder: str) -> tuple[np.ndarray, np.ndarray]:
     return x, np.where(rng.random(60000) < 0.05, rng.integers(0, 10, 60000), y)
 
 
+def recurrent_case(case: str, batch: int) -> tuple[str, int, int, int, np.ndarray, np.ndarray]:
+    """(cell, steps, inputs, units, x, labels) of a case such as "lstm 100 64 128"."""
+    cell, *sizes = case.split()
+    steps, inputs, units = map(int, sizes)
+    rng = np.random.default_rng(0)
+    return (
+        cell,
+        steps,
+        inputs,
+        units,
+        rng.standard_normal((batch, steps, inputs)).astype("f4"),
+        rng.integers(0, 10, batch),
+    )
+
+
+def recurrent_flops(cell: str, steps: int, inputs: int, units: int) -> int:
+    """Of one training sample: products forward, weight gradients, gradient of the state."""
+    return steps * 2 * {"simple": 1, "lstm": 4, "gru": 3}[cell] * units * (2 * inputs + 3 * units)
+
+
 def arguments() -> tuple[str, int, int, str]:
     """(variant, batch size, threads, data folder) from the command line."""
     variant, batch, threads, folder = sys.argv[1:5]

@@ -26,7 +26,7 @@ TORCH = ["torch eager", "torch eager channels_last", "torch eager foreach"]
 class Worker:
     def __init__(self, python: str, variant: str, batch: int, threads: int, data: str, preload: str = "") -> None:
         self.name = variant + (" + tcmalloc" if preload else "")
-        script = FOLDER / f"worker_{variant.split()[0]}.py"
+        script = FOLDER / f"worker_{variant.split()[0]}.py"  # "torch eager" runs worker_torch.py
         command = [python, str(script), variant, str(batch), str(threads), data]
         environment = {**os.environ, **({"LD_PRELOAD": preload} if preload else {})}
         self.process = subprocess.Popen(
@@ -62,23 +62,23 @@ def cpu_name() -> str:
         return platform.processor()
 
 
-def compare(workers: list[Worker], batch: int, rounds: int, seconds: float) -> None:
+def compare(title: str, workers: list[Worker], batch: int, rounds: int, seconds: float, flops: int) -> None:
     steps = {}
     for worker in workers:  # warm up, and find how many steps fill a turn
-        worker.run(20)
-        steps[worker.name] = max(20, int(seconds / (worker.run(40) / 40)))
+        worker.run(5)
+        steps[worker.name] = max(5, int(seconds / (worker.run(10) / 10)))
     for _ in range(rounds):
         for worker in workers:
             time.sleep(0.02)  # the previous worker's threads go to sleep
             worker.rates.append(steps[worker.name] * batch / worker.run(steps[worker.name]))
     own = statistics.median(workers[0].rates)
-    print(f"\nbatch {batch}: median of {rounds} turns of {seconds} s each")
+    print(f"\n{title}, batch {batch}: median of {rounds} turns of {seconds} s each")
     print(f"{'':34}{'samples/s':>10}  {'spread':>15}  {'GFLOP/s':>8}  {'vivace is':>9}")
     for worker in workers:
         rate = statistics.median(worker.rates)
         spread = f"{min(worker.rates):,.0f}-{max(worker.rates):,.0f}"
         ratio = "" if worker is workers[0] else f"{own / rate:.2f} x"
-        print(f"{worker.name:34}{rate:>10,.0f}  {spread:>15}  {rate * TRAINING_FLOPS / 1e9:>8.0f}  {ratio:>9}")
+        print(f"{worker.name:34}{rate:>10,.0f}  {spread:>15}  {rate * flops / 1e9:>8.0f}  {ratio:>9}")
     if len(workers) > 1:
         best = max(workers[1:], key=lambda w: statistics.median(w.rates))
         print(f"vivace / best peer ({best.name}): {own / statistics.median(best.rates):.2f}")
@@ -110,7 +110,7 @@ def main() -> int:
         present = [worker for worker in workers if worker.version]
         if batch == options.batch[0]:
             print("; ".join(dict.fromkeys(worker.version for worker in present)))
-        compare(present, batch, options.rounds, options.seconds)
+        compare("reference CNN", present, batch, options.rounds, options.seconds, TRAINING_FLOPS)
         for worker in present:
             worker.close()
     return 0

@@ -49,5 +49,6 @@ void test_gemm();
 void test_pool2d();
 void test_vmath();
 void test_elementwise();
+void test_rnn();
 
 }  // namespace vivace::tests

@@ -10,6 +10,7 @@ int main() {
     test_pool2d();
     test_vmath();
     test_elementwise();
+    test_rnn();
     std::printf("%d passed, %d failed\n", counts.passed, counts.failed);
     return counts.failed ? 1 : 0;
 }
