@@ -9,7 +9,19 @@ import pytest
 
 import vivace
 from test_layers import F64, check_gradients
-from vivace.layers import GRU, LSTM, Dense, Embedding, Input, Masking, OutputGatedRNN, SimpleRNN
+from vivace.layers import (
+    GRU,
+    LSTM,
+    Bidirectional,
+    Dense,
+    Embedding,
+    Input,
+    Masking,
+    OutputGatedRNN,
+    RepeatVector,
+    SimpleRNN,
+    TimeDistributed,
+)
 from vivace.models import Sequential
 from vivace.step import Step
 
@@ -20,6 +32,57 @@ from vivace.step import Step
 def test_gradients(cell: Any, return_sequences: bool, go_backwards: bool, rng: np.random.Generator) -> None:
     layer = cell(4, return_sequences=return_sequences, go_backwards=go_backwards, **F64)
     check_gradients(layer, rng.standard_normal((3, 5, 2)), rng)
+
+
+@pytest.mark.parametrize("merge_mode", ["concat", "sum", "mul", "ave"])
+@pytest.mark.parametrize("return_sequences", [False, True])
+def test_bidirectional(merge_mode: str, return_sequences: bool, rng: np.random.Generator) -> None:
+    x = rng.standard_normal((2, 4, 3))
+    layer = Bidirectional(GRU(5, return_sequences=return_sequences, **F64), merge_mode)
+    check_gradients(layer, x, rng)
+    a = layer.forward_layer.forward(x, Step(training=False))[0]
+    reverse = GRU(5, return_sequences=return_sequences, **F64)
+    reverse.build_once((None, 4, 3))
+    reverse.set_weights(layer.backward_layer.get_weights())
+    b = reverse.forward(np.ascontiguousarray(x[:, ::-1]), Step(training=False))[0]
+    b = b[:, ::-1] if return_sequences else b
+    merged = {"concat": np.concatenate([a, b], -1), "sum": a + b, "mul": a * b, "ave": (a + b) / 2}[merge_mode]
+    np.testing.assert_allclose(layer.forward(x, Step(training=False))[0], merged, rtol=1e-12)
+
+
+def test_wrapping_layers(rng: np.random.Generator) -> None:
+    check_gradients(TimeDistributed(Dense(3, "tanh", **F64)), rng.standard_normal((2, 4, 3)), rng)
+    check_gradients(RepeatVector(3, **F64), rng.standard_normal((2, 4)), rng)
+    model = Sequential([Input((4,)), RepeatVector(3), LSTM(5, return_sequences=True), TimeDistributed(Dense(2))])
+    assert model.output_shape == (None, 3, 2)
+    assert len(model.weights) == 5
+
+
+def test_a_stateful_layer_goes_on_where_it_stopped(rng: np.random.Generator) -> None:
+    x = rng.standard_normal((3, 8, 2)).astype("float32")
+    for cell in (SimpleRNN, LSTM, GRU):
+        layer = cell(4, stateful=True)
+        model = Sequential([Input((None, 2)), layer])
+        model(x[:, :5])
+        pieces = model(x[:, 5:])
+        layer.reset_states()
+        np.testing.assert_allclose(model(x), pieces, atol=1e-6)
+        with pytest.raises(ValueError, match="its state is that of 3 sequences, received 2"):
+            model(x[:2])
+
+
+def test_input_dropout_is_the_same_at_every_step(rng: np.random.Generator) -> None:
+    layer = SimpleRNN(3, dropout=0.5, seed=1, use_bias=False, recurrent_initializer="zeros", return_sequences=True)
+    layer.build_once((None, 4, 6))
+    x = np.ones((5, 4, 6), "float32")
+    step = Step(training=True)
+    y, saved = layer.forward(x, step)
+    assert (y == y[:, :1]).all()
+    dx = layer.backward(np.ones_like(y), saved, step)
+    assert dx is not None
+    dropped = (dx == 0).all(1)
+    assert 0.2 < dropped.mean() < 0.8
+    assert (layer.forward(x, Step(training=False))[0] != y).any()
 
 
 def test_weights_have_kerass_shapes_and_start_values() -> None:

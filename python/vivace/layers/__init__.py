@@ -2,9 +2,10 @@
 
 from .base import Layer
 from .conv import Conv2D, Convolution2D
-from .core import Activation, Dense, Dropout, Flatten, Input, InputLayer
+from .core import Activation, Dense, Dropout, Flatten, Input, InputLayer, RepeatVector
 from .pooling import AveragePooling2D, AvgPool2D, MaxPool2D, MaxPooling2D
 from .recurrent import GRU, LSTM, Embedding, Masking, OutputGatedRNN, SimpleRNN
+from .wrappers import Bidirectional, TimeDistributed
 
 __all__ = [
     "GRU",
@@ -12,6 +13,7 @@ __all__ = [
     "Activation",
     "AveragePooling2D",
     "AvgPool2D",
+    "Bidirectional",
     "Conv2D",
     "Convolution2D",
     "Dense",
@@ -25,5 +27,7 @@ __all__ = [
     "MaxPool2D",
     "MaxPooling2D",
     "OutputGatedRNN",
+    "RepeatVector",
     "SimpleRNN",
+    "TimeDistributed",
 ]

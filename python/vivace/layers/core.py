@@ -10,7 +10,7 @@ from .. import activations
 from .._core import native
 from .._typing import Array, BatchShape, Initializer
 from ..step import Step, Stream
-from .base import Layer
+from .base import Layer, check_rank
 
 
 class InputLayer(Layer):
@@ -168,6 +168,28 @@ class Flatten(Layer):
         return dy.reshape(saved)
 
 
+class RepeatVector(Layer):
+    """(batch, features) -> (batch, n, features): the same vector at every step."""
+
+    def __init__(self, n: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(n, int) or n < 1:
+            raise ValueError(f"{self.name}: n must be an integer >= 1, received {n!r}")
+        self.n = n
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        check_rank(f"{self.name} (RepeatVector)", input_shape, 2, "(batch, features)")
+        return (input_shape[0], self.n, input_shape[1])
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        y = step.empty((len(x), self.n, x.shape[1]), x.dtype)
+        y[...] = x[:, None]
+        return y, None
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        return dy.sum(1, out=step.empty((len(dy), dy.shape[2]), dy.dtype))
+
+
 class Dropout(Layer):
     """In training, sets a fraction `rate` of the inputs to 0 and divides the rest by 1 - rate; identity otherwise.
 
@@ -199,4 +221,4 @@ class Dropout(Layer):
         return dy
 
 
-__all__ = ["Activated", "Activation", "Dense", "Dropout", "Flatten", "Input", "InputLayer"]
+__all__ = ["Activated", "Activation", "Dense", "Dropout", "Flatten", "Input", "InputLayer", "RepeatVector"]

@@ -8,11 +8,11 @@ import numpy as np
 
 from .._core import native
 from .._typing import Array, BatchShape, Initializer, Shape
-from ..step import Step
+from ..step import Step, Stream
 from .base import Layer, check_rank
 
 
-class _Recurrent(Layer):
+class Recurrent(Layer):
     """Input (batch, steps, features); output (batch, units), or (batch, steps, units) with return_sequences.
 
     A mask (from `Embedding(mask_zero=True)` or `Masking`) may have any pattern: a masked step carries the state on.
@@ -23,6 +23,10 @@ class _Recurrent(Layer):
         kernel_initializer, recurrent_initializer, bias_initializer: "glorot_uniform", "orthogonal", "zeros".
         return_sequences: return the output of every step instead of the last.
         go_backwards: run from the last step to the first; sequences are returned in that order.
+        stateful: a batch starts from the state in which the one before ended, until `reset_states`; fit such a layer
+            with shuffle=False and batches of one size.
+        dropout: in training, this fraction of the inputs is dropped, the same ones at every step of a sequence.
+        unroll: accepted for Keras's sake; a native call has no loop to unroll.
     """
 
     cell: Any
@@ -38,9 +42,15 @@ class _Recurrent(Layer):
         bias_initializer: str | Initializer = "zeros",
         return_sequences: bool = False,
         go_backwards: bool = False,
+        stateful: bool = False,
+        dropout: float = 0.0,
+        unroll: bool = False,
+        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if not 0 <= dropout < 1:
+            raise ValueError(f"{self.name}: dropout must lie in [0, 1), received {dropout!r}")
         if not isinstance(units, int) or units < 1:
             raise ValueError(f"{self.name}: units must be an integer >= 1, received {units!r}")
         self.units = units
@@ -50,6 +60,11 @@ class _Recurrent(Layer):
         self.bias_initializer = bias_initializer
         self.return_sequences = return_sequences
         self.go_backwards = go_backwards
+        self.stateful = stateful
+        self.dropout = float(dropout)
+        self.unroll = unroll
+        self.stream = Stream(seed)
+        self._state: tuple[Array, Array | None] | None = None
         self._shapes: dict[Shape, native.RnnShape] = {}
 
     def build(self, input_shape: BatchShape) -> None:
@@ -89,34 +104,59 @@ class _Recurrent(Layer):
             self._shapes[x_shape] = shape
         return shape
 
+    def reset_states(self) -> None:
+        """Forget the state kept between batches (`stateful`)."""
+        self._state = None
+
+    def _initial_state(self, batch: int) -> tuple[Array | None, Array | None]:
+        if not self.stateful or self._state is None:
+            return None, None
+        if len(self._state[0]) != batch:
+            raise ValueError(
+                f"{self.name} is stateful and its state is that of {len(self._state[0])} sequences, received {batch}; "
+                "use batches of one size, or call reset_states()"
+            )
+        return self._state
+
     def run(self, x: Array, step: Step) -> tuple[Array, Array, Any]:
         """(states, workspace, saved) of a whole batch of sequences."""
         shape = self.shape_for(x.shape)
+        kept = None
+        if step.training and self.dropout:
+            kept = step.empty((len(x), 1, x.shape[2]), x.dtype)
+            kept.fill(1)
+            native.dropout(kept, self.dropout, self.stream.seed, self.stream.next(), kept)
+            x = np.multiply(x, kept, out=step.empty(x.shape, x.dtype))
+        h0, c0 = self._initial_state(len(x))
         workspace, h = step.empty(shape.workspace, x.dtype), step.empty(shape.states, x.dtype)
         c = step.empty(shape.states, x.dtype) if self.cell == "lstm" else None
         mask = step.mask
         bias = self.bias.value if self.bias else None
         native.rnn_forward(
-            shape, x, self.kernel.value, self.recurrent_kernel.value, bias, mask, None, None, workspace, h, c
+            shape, x, self.kernel.value, self.recurrent_kernel.value, bias, mask, h0, c0, workspace, h, c
         )
+        if self.stateful:
+            self._state = (h[:, -1].copy(), None if c is None else c[:, -1].copy())
         if not self.return_sequences:
             step.mask = None
         elif mask is not None and self.go_backwards:
             step.mask = np.ascontiguousarray(mask[:, ::-1])
-        return h, workspace, (shape, x, workspace, h, c, mask)
+        return h, workspace, (shape, x, workspace, h, c, mask, h0, c0, kept)
 
     def run_back(self, saved: Any, dy: Array | None, dh: Array, step: Step, input_gradient: bool) -> Array | None:
         """Backward through time from the gradients of all outputs (or None) and of the final state (consumed)."""
-        shape, x, workspace, h, c, mask = saved
+        shape, x, workspace, h, c, mask, h0, c0, kept = saved
         dx = step.empty(x.shape, x.dtype) if input_gradient else None
         dc = None
         if c is not None:
             dc = step.empty(dh.shape, dh.dtype)
             dc.fill(0)
         native.rnn_backward(
-            shape, x, self.kernel.value, self.recurrent_kernel.value, mask, None, None, workspace, h, c, dy, dx,
+            shape, x, self.kernel.value, self.recurrent_kernel.value, mask, h0, c0, workspace, h, c, dy, dx,
             self.kernel.gradient, self.recurrent_kernel.gradient, self.bias.gradient if self.bias else None, dh, dc,
         )  # fmt: skip
+        if dx is not None and kept is not None:
+            dx *= kept
         return dx
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
@@ -135,20 +175,20 @@ class _Recurrent(Layer):
         return self.run_back(saved, dy, dh, step, input_gradient)
 
 
-class SimpleRNN(_Recurrent):
-    __doc__ = f"h_t = tanh(x_t W + h_(t-1) U + b).\n\n    {_Recurrent.__doc__}"
+class SimpleRNN(Recurrent):
+    __doc__ = f"h_t = tanh(x_t W + h_(t-1) U + b).\n\n    {Recurrent.__doc__}"
     cell = "simple"
     gates = 1
 
 
-class LSTM(_Recurrent):
+class LSTM(Recurrent):
     __doc__ = f"""Long short-term memory (Hochreiter & Schmidhuber 1997), gates in the order i f c o.
 
         c_t = s(f) c_(t-1) + s(i) tanh(g);  h_t = s(o) tanh(c_t)        s: the logistic sigmoid
 
     The forget gate's bias starts at 1 (`unit_forget_bias`).
 
-    {_Recurrent.__doc__}"""
+    {Recurrent.__doc__}"""
     cell = "lstm"
     gates = 4
 
@@ -162,14 +202,14 @@ class LSTM(_Recurrent):
             self.bias.value[self.units : 2 * self.units] = 1
 
 
-class GRU(_Recurrent):
+class GRU(Recurrent):
     __doc__ = f"""Gated recurrent unit (Cho et al. 2014), gates in the order z r h, reset after the product as in Keras.
 
         h_t = s(z) h_(t-1) + (1 - s(z)) tanh(x W_h + b_h + s(r) (h_(t-1) U_h + b'_h))
 
     The bias has shape (2, 3 units): that of the input's product and that of the recurrent one.
 
-    {_Recurrent.__doc__}"""
+    {Recurrent.__doc__}"""
     cell = "gru"
     gates = 3
 
@@ -177,7 +217,7 @@ class GRU(_Recurrent):
         return (2, 3 * self.units)
 
 
-class OutputGatedRNN(_Recurrent):
+class OutputGatedRNN(Recurrent):
     __doc__ = f"""A recurrent cell with an output gate that also sees the input directly, and a linear read-out.
 
         a_t = s(W_hh h_(t-1) + W_xh x_t + b_h)        h_t = tanh(a_t)
@@ -186,7 +226,7 @@ class OutputGatedRNN(_Recurrent):
     The first two weights hold both gates, in the order a o; `output_kernel` (units, output_units) is W_oy. What a
     masked step returns is not to be used; its gradient should be zero.
 
-    {_Recurrent.__doc__}"""
+    {Recurrent.__doc__}"""
     cell = "output_gated"
     gates = 2
 
