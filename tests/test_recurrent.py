@@ -20,10 +20,12 @@ from vivace.layers import (
     OutputGatedRNN,
     RepeatVector,
     SimpleRNN,
+    TextVectorization,
     TimeDistributed,
 )
 from vivace.models import Sequential
 from vivace.step import Step
+from vivace.utils import pad_sequences
 
 
 @pytest.mark.parametrize("cell", [SimpleRNN, LSTM, GRU, lambda units, **k: OutputGatedRNN(units, 3, **k)])
@@ -184,3 +186,26 @@ def test_a_recurrent_classifier_learns_an_order() -> None:
 def test_bad_input(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_text_vectorization() -> None:
+    vectorize = TextVectorization(max_tokens=5, output_sequence_length=4)
+    vectorize.adapt(["The cat, the dog!", "the cat sat"])
+    assert vectorize.get_vocabulary() == ["", "[UNK]", "the", "cat", "dog"]
+    np.testing.assert_array_equal(vectorize(["THE dog sat on the mat", "cat"]), [[2, 4, 1, 1], [3, 0, 0, 0]])
+    characters = TextVectorization(split="character", standardize=None, vocabulary=["a", "b"])
+    np.testing.assert_array_equal(characters(["abA", "b"]), [[2, 3, 1], [3, 0, 0]])
+    with pytest.raises(ValueError, match="call adapt"):
+        TextVectorization()(["a"])
+    with pytest.raises(TypeError, match="a single string"):
+        vectorize("the cat")
+
+
+def test_pad_sequences() -> None:
+    rows = [[1, 2, 3], [4], []]
+    np.testing.assert_array_equal(pad_sequences(rows), [[1, 2, 3], [0, 0, 4], [0, 0, 0]])
+    np.testing.assert_array_equal(pad_sequences(rows, 2, padding="post"), [[2, 3], [4, 0], [0, 0]])
+    np.testing.assert_array_equal(pad_sequences(rows, 2, truncating="post", value=9), [[1, 2], [9, 4], [9, 9]])
+    assert pad_sequences([np.zeros((2, 3)), np.ones((1, 3))], dtype="float32").shape == (2, 2, 3)
+    with pytest.raises(ValueError, match="padding must be 'pre' or 'post', received 'left'"):
+        pad_sequences(rows, padding="left")

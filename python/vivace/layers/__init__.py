@@ -5,6 +5,7 @@ from .conv import Conv2D, Convolution2D
 from .core import Activation, Dense, Dropout, Flatten, Input, InputLayer, RepeatVector
 from .pooling import AveragePooling2D, AvgPool2D, MaxPool2D, MaxPooling2D
 from .recurrent import GRU, LSTM, Embedding, Masking, OutputGatedRNN, SimpleRNN
+from .text import TextVectorization
 from .wrappers import Bidirectional, TimeDistributed
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "OutputGatedRNN",
     "RepeatVector",
     "SimpleRNN",
+    "TextVectorization",
     "TimeDistributed",
 ]

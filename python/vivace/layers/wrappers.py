@@ -9,7 +9,7 @@ import numpy as np
 
 from .._typing import Array, BatchShape
 from ..parameters import Parameter
-from ..step import Step
+from ..step import Step, Stream
 from .base import Layer
 from .recurrent import Recurrent
 
@@ -26,14 +26,13 @@ class Bidirectional(Layer):
 
     def __init__(self, layer: Recurrent, merge_mode: str = "concat", **kwargs: Any) -> None:
         if not isinstance(layer, Recurrent) or layer.built:
-            raise ValueError(
-                f"Bidirectional: layer must be a recurrent layer that is not built yet, received {layer!r}"
-            )
+            raise ValueError(f"Bidirectional: layer must be a recurrent layer not built yet, received {layer!r}")
         if merge_mode not in ("concat", "sum", "mul", "ave"):
             raise ValueError(f"Bidirectional: merge_mode must be concat, sum, mul or ave, received {merge_mode!r}")
         super().__init__(dtype=layer.dtype, input_shape=layer.declared_input_shape, **kwargs)
         self.merge_mode = merge_mode
         self.forward_layer, self.backward_layer = layer, copy.deepcopy(layer)
+        self.backward_layer.stream = Stream(None)
         self.backward_layer.go_backwards = not layer.go_backwards
         self.forward_layer.name, self.backward_layer.name = f"forward_{layer.name}", f"backward_{layer.name}"
 

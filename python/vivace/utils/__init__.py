@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,4 +23,33 @@ def to_categorical(x: Any, num_classes: int | None = None) -> Array:
     return np.eye(classes, dtype=np.float32)[labels]
 
 
-__all__ = ["reset_names", "set_random_seed", "to_categorical"]
+def pad_sequences(
+    sequences: Sequence[Sequence[Any]],
+    maxlen: int | None = None,
+    dtype: Any = "int32",
+    padding: str = "pre",
+    truncating: str = "pre",
+    value: float = 0.0,
+) -> Array:
+    """Sequences of different lengths as one array (sequences, maxlen, ...), padded and cut.
+
+    Args:
+        sequences: a list of lists or arrays; elements beyond the first axis must have one shape.
+        maxlen: length of every row; default that of the longest sequence.
+        padding, truncating: "pre" or "post": where `value` is added, and where too long sequences are cut.
+    """
+    for argument, where in (("padding", padding), ("truncating", truncating)):
+        if where not in ("pre", "post"):
+            raise ValueError(f"pad_sequences: {argument} must be 'pre' or 'post', received {where!r}")
+    arrays = [np.asarray(sequence, dtype=dtype) for sequence in sequences]
+    length = max((len(a) for a in arrays), default=0) if maxlen is None else maxlen
+    rest = next((a.shape[1:] for a in arrays if len(a)), ())
+    out = np.full((len(arrays), length, *rest), value, dtype)
+    for row, array in zip(out, arrays, strict=True):
+        kept = array[:length] if truncating == "post" else array[max(0, len(array) - length) :]
+        if len(kept):
+            row[slice(0, len(kept)) if padding == "post" else slice(length - len(kept), None)] = kept
+    return out
+
+
+__all__ = ["pad_sequences", "reset_names", "set_random_seed", "to_categorical"]
