@@ -26,6 +26,7 @@ ROOMS = [
     ["layers", "losses", "metrics", "optimizers", "datasets"],
     ["activations", "step", "utils"],
     ["initializers", "parameters", "random", "config"],
+    ["regularizers"],
     ["_core", "_naming", "_typing"],
 ]
 LEVEL = {name: i for i, room in enumerate(ROOMS) for name in room}

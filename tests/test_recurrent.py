@@ -209,3 +209,46 @@ def test_pad_sequences() -> None:
     assert pad_sequences([np.zeros((2, 3)), np.ones((1, 3))], dtype="float32").shape == (2, 2, 3)
     with pytest.raises(ValueError, match="padding must be 'pre' or 'post', received 'left'"):
         pad_sequences(rows, padding="left")
+
+
+def test_a_layer_by_itself_takes_and_returns_states(rng: np.random.Generator) -> None:
+    x = rng.standard_normal((3, 8, 2)).astype("float32")
+    for cell, count in ((SimpleRNN, 1), (LSTM, 2), (GRU, 1)):
+        layer = cell(4, return_state=True, return_sequences=True)
+        y, *states = layer(x)
+        assert len(states) == count
+        np.testing.assert_array_equal(y[:, -1], states[0])
+        first, *middle = layer(x[:, :3])
+        second, *last = layer(x[:, 3:], initial_state=middle)
+        np.testing.assert_allclose(np.concatenate([first, second], 1), y, atol=1e-6)
+        np.testing.assert_allclose(last, states, atol=1e-6)
+        half = np.ones((3, 8))
+        half[:, 5:] = 0
+        np.testing.assert_allclose(layer(x, mask=half)[0][:, -1], y[:, 4], atol=1e-6)
+
+
+def test_recurrent_dropout_is_for_training_only(rng: np.random.Generator) -> None:
+    layer, x = GRU(16, recurrent_dropout=0.5, seed=1), rng.standard_normal((4, 6, 3)).astype("float32")
+    layer.build_once((None, 6, 3))
+    plain = layer.forward(x, Step(training=False))[0]
+    assert (layer.forward(x, Step(training=True))[0] != plain).any()
+    np.testing.assert_array_equal(layer.forward(x, Step(training=False))[0], plain)
+
+
+def test_regularizers_enter_the_loss_and_the_gradient() -> None:
+    x, y = np.eye(3, dtype="float32"), np.zeros((3, 2))
+
+    def model(**options: Any) -> Sequential:
+        vivace.utils.set_random_seed(0)
+        m = Sequential([Input((3,)), Dense(2, bias_initializer="ones", **options)])
+        m.compile("sgd", "mse")
+        return m
+
+    plain, penalised = model(), model(kernel_regularizer=vivace.regularizers.L1L2(0.1, 0.2), bias_regularizer="l2")
+    w, b = plain.get_weights()
+    penalty = 0.1 * np.abs(w).sum() + 0.2 * (w**2).sum() + 0.01 * (b**2).sum()
+    assert penalised.evaluate(x, y, verbose=0) == pytest.approx(plain.evaluate(x, y, verbose=0) + penalty, rel=1e-6)
+    assert penalised.train_on_batch(x, y) == pytest.approx(plain.train_on_batch(x, y) + penalty, rel=1e-6)
+    step = 0.01 * (0.1 * np.sign(w) + 0.4 * w)
+    np.testing.assert_allclose(penalised.get_weights()[0], plain.get_weights()[0] - step, atol=1e-7)
+    np.testing.assert_allclose(penalised.get_weights()[1], plain.get_weights()[1] - 0.01 * 0.02 * b, atol=1e-7)

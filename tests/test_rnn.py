@@ -56,12 +56,13 @@ class Problem:
     def __init__(
         self, core: Any, cell: str, sizes: tuple[int, int, int, int], dtype: str = "float64",
         reverse: bool = False, mask: Any = None, initial: bool = True, seed: int = 0,
+        activations: tuple[str, str] = ("tanh", "sigmoid"),
     ) -> None:  # fmt: skip
         rng = np.random.default_rng(seed)
         batch, steps, inputs, units = sizes
         gates = CELLS[cell][0] * units
         self.core, self.cell, self.mask, self.reverse = core, cell, mask, reverse
-        self.shape = core.RnnShape(batch, steps, inputs, units, cell, reverse)
+        self.shape = core.RnnShape(batch, steps, inputs, units, cell, reverse, *activations)
 
         def normal(*shape: int) -> Any:
             return (rng.standard_normal(shape) * 0.6).astype(dtype)
@@ -76,6 +77,7 @@ class Problem:
         if cell == "output_gated" and mask is not None:
             self.dy *= self.mask[:, :: -1 if reverse else 1, None]
         self.dtype = dtype
+        self.keep: Any = None
 
     @property
     def lstm(self) -> bool:
@@ -86,7 +88,7 @@ class Problem:
         h, c = np.full(self.shape.states, 9, self.dtype), np.full(self.shape.states, 9, self.dtype)
         h0, c0 = (self.h0, self.c0 if self.lstm else None) if self.initial else (None, None)
         memory = c if self.lstm else None
-        self.core.rnn_forward(self.shape, self.x, self.w, self.u, self.b, self.mask, h0, c0, work, h, memory)
+        self.core.rnn_forward(self.shape, self.x, self.w, self.u, self.b, self.mask, h0, c0, self.keep, work, h, memory)
         units = h.shape[-1]
         y = work[:, :: -1 if self.reverse else 1, units:] if self.cell == "output_gated" else h
         return y, h, c, work
@@ -97,7 +99,7 @@ class Problem:
         got["h0"], got["c0"] = self.dh.copy(), self.dc.copy()
         h0, c0 = (self.h0, self.c0 if self.lstm else None) if self.initial else (None, None)
         self.core.rnn_backward(
-            self.shape, self.x, self.w, self.u, self.mask, h0, c0, work, h, c if self.lstm else None, self.dy,
+            self.shape, self.x, self.w, self.u, self.mask, h0, c0, self.keep, work, h, c if self.lstm else None, self.dy,
             got["x"], got["w"], got["u"], got["b"], got["h0"], got["c0"] if self.lstm else None,
         )  # fmt: skip
         return got
@@ -146,6 +148,19 @@ def test_gradients(core: ModuleType, cell: str, reverse: bool, masked: bool) -> 
                 continue
             expected = numeric_gradient(p.loss, getattr(p, name))
             np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-8, err_msg=name)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("activations", [("relu", "sigmoid"), ("linear", "tanh"), ("sigmoid", "linear")])
+def test_gradients_with_recurrent_dropout_and_other_activations(
+    core: ModuleType, cell: str, activations: tuple[str, str]
+) -> None:
+    p = Problem(core, cell, (3, 4, 2, 5), "float64", activations=activations)
+    p.keep = np.random.default_rng(1).choice([0.0, 2.0], (3, 5))
+    for name, gradient in p.backward().items():
+        if name != "c0" or p.lstm:
+            expected = numeric_gradient(p.loss, getattr(p, name))
+            np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-7, err_msg=name)
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -5,12 +5,15 @@
 namespace vivace::bindings {
 namespace {
 
-RnnShape make_shape(index batch, index steps, index inputs, index units, const std::string& cell, bool reverse) {
+RnnShape make_shape(index batch, index steps, index inputs, index units, const std::string& cell, bool reverse,
+                    const std::string& activation, const std::string& recurrent_activation) {
     for (index size : {batch, steps, inputs, units})
         if (size < 1) throw py::value_error("rnn: every size must be at least 1, received " + std::to_string(size));
     const char* const names[] = {"simple", "lstm", "gru", "output_gated"};
     for (int i = 0; i < 4; ++i)
-        if (cell == names[i]) return {batch, steps, inputs, units, static_cast<Cell>(i), reverse};
+        if (cell == names[i])
+            return {batch, steps, inputs, units, static_cast<Cell>(i), reverse, activation_named("rnn", activation),
+                    activation_named("rnn", recurrent_activation)};
     throw py::value_error("rnn: cell must be simple, lstm, gru or output_gated, received " + cell);
 }
 
@@ -20,23 +23,26 @@ struct Common {
     const T *x, *w, *u;
     const std::uint8_t* mask;
     RnnState<T> initial;
+    const T* keep;
 
     Common(const Arguments& arg, const RnnShape& s, const py::array& x_, const py::array& kernel,
-           const py::array& recurrent, const py::object& mask_, const py::object& h0, const py::object& c0)
+           const py::array& recurrent, const py::object& mask_, const py::object& h0, const py::object& c0,
+           const py::object& keep_)
         : x(arg.in<T>(x_, "x", {s.batch, s.steps, s.inputs})),
           w(arg.in<T>(kernel, "kernel", {s.inputs, s.gates() * s.units})),
           u(arg.in<T>(recurrent, "recurrent_kernel", {s.units, s.gates() * s.units})),
           mask(arg.optional_in<std::uint8_t>(mask_, "mask", {s.batch, s.steps})),
-          initial{arg.optional_in<T>(h0, "h0", {s.batch, s.units}), arg.optional_in<T>(c0, "c0", {s.batch, s.units})} {}
+          initial{arg.optional_in<T>(h0, "h0", {s.batch, s.units}), arg.optional_in<T>(c0, "c0", {s.batch, s.units})},
+          keep(arg.optional_in<T>(keep_, "keep", {s.batch, s.units})) {}
 };
 
 void forward(const RnnShape& s, const py::array& x, const py::array& kernel, const py::array& recurrent,
              const py::object& bias, const py::object& mask, const py::object& h0, const py::object& c0,
-             const py::array& workspace, const py::array& h, const py::object& c) {
+             const py::object& keep, const py::array& workspace, const py::array& h, const py::object& c) {
     const Arguments arg("rnn_forward");
     arg.for_dtype(x, "x", [&](auto zero) {
         using T = decltype(zero);
-        const Common<T> in(arg, s, x, kernel, recurrent, mask, h0, c0);
+        const Common<T> in(arg, s, x, kernel, recurrent, mask, h0, c0, keep);
         const index gates = s.gates() * s.units;
         const T* b = s.cell == Cell::gru ? arg.optional_in<T>(bias, "bias", {2, gates})
                                          : arg.optional_in<T>(bias, "bias", {gates});
@@ -44,19 +50,19 @@ void forward(const RnnShape& s, const py::array& x, const py::array& kernel, con
         T* out = arg.out<T>(h, "h", {s.batch, s.steps, s.units});
         T* memory = arg.optional_out<T>(c, "c", {s.batch, s.steps, s.units});
         if (s.has_memory() != (memory != nullptr)) arg.fail("c", "goes with an LSTM, and only with one", memory ? "c" : "None");
-        without_gil([&] { rnn_forward(s, in.x, in.w, in.u, b, in.mask, in.initial, work, out, memory); });
+        without_gil([&] { rnn_forward(s, in.x, in.w, in.u, b, in.mask, in.initial, in.keep, work, out, memory); });
     });
 }
 
 void backward(const RnnShape& s, const py::array& x, const py::array& kernel, const py::array& recurrent,
-              const py::object& mask, const py::object& h0, const py::object& c0, const py::array& workspace,
-              const py::array& h, const py::object& c, const py::object& dy, const py::object& dx,
+              const py::object& mask, const py::object& h0, const py::object& c0, const py::object& keep,
+              const py::array& workspace, const py::array& h, const py::object& c, const py::object& dy, const py::object& dx,
               const py::array& dkernel, const py::array& drecurrent, const py::object& dbias, const py::array& dh,
               const py::object& dc) {
     const Arguments arg("rnn_backward");
     arg.for_dtype(x, "x", [&](auto zero) {
         using T = decltype(zero);
-        const Common<T> in(arg, s, x, kernel, recurrent, mask, h0, c0);
+        const Common<T> in(arg, s, x, kernel, recurrent, mask, h0, c0, keep);
         const index gates = s.gates() * s.units;
         T* work = arg.out<T>(workspace, "workspace", {s.batch, s.steps, s.width() * s.units});
         const T* states = arg.in<T>(h, "h", {s.batch, s.steps, s.units});
@@ -72,7 +78,7 @@ void backward(const RnnShape& s, const py::array& x, const py::array& kernel, co
         g.dc = arg.optional_out<T>(dc, "dc", {s.batch, s.units});
         if (s.has_memory() != (memory != nullptr && g.dc != nullptr))
             arg.fail("c and dc", "go with an LSTM, and only with one", memory || g.dc ? "one" : "None");
-        without_gil([&] { rnn_backward(s, in.x, in.w, in.u, in.mask, in.initial, work, states, memory, d_out, g); });
+        without_gil([&] { rnn_backward(s, in.x, in.w, in.u, in.mask, in.initial, in.keep, work, states, memory, d_out, g); });
     });
 }
 
@@ -81,15 +87,17 @@ void backward(const RnnShape& s, const py::array& x, const py::array& kernel, co
 void bind_rnn(py::module_& m) {
     py::class_<RnnShape>(m, "RnnShape", py::module_local())
         .def(py::init(&make_shape), py::arg("batch"), py::arg("steps"), py::arg("inputs"), py::arg("units"),
-             py::arg("cell"), py::arg("reverse") = false)
+             py::arg("cell"), py::arg("reverse") = false, py::arg("activation") = "tanh",
+             py::arg("recurrent_activation") = "sigmoid")
         .def_property_readonly("workspace",
                                [](const RnnShape& s) { return py::make_tuple(s.batch, s.steps, s.width() * s.units); })
         .def_property_readonly("states", [](const RnnShape& s) { return py::make_tuple(s.batch, s.steps, s.units); });
     m.def("rnn_forward", &forward, py::arg("shape"), py::arg("x"), py::arg("kernel"), py::arg("recurrent_kernel"),
           py::arg("bias").none(true), py::arg("mask").none(true), py::arg("h0").none(true), py::arg("c0").none(true),
-          py::arg("workspace"), py::arg("h"), py::arg("c").none(true));
+          py::arg("keep").none(true), py::arg("workspace"), py::arg("h"), py::arg("c").none(true));
     m.def("rnn_backward", &backward, py::arg("shape"), py::arg("x"), py::arg("kernel"), py::arg("recurrent_kernel"),
-          py::arg("mask").none(true), py::arg("h0").none(true), py::arg("c0").none(true), py::arg("workspace"),
+          py::arg("mask").none(true), py::arg("h0").none(true), py::arg("c0").none(true), py::arg("keep").none(true),
+          py::arg("workspace"),
           py::arg("h"), py::arg("c").none(true), py::arg("dy").none(true), py::arg("dx").none(true), py::arg("dkernel"),
           py::arg("drecurrent_kernel"), py::arg("dbias").none(true), py::arg("dh"), py::arg("dc").none(true));
 }

@@ -32,34 +32,57 @@ VIVACE_INLINE vec<T> load_or_zero(const T* p, index i, N n) {
 }
 
 template <class T>
-void step_forward(Cell cell, const Slice<T>& s, const Recurrent<T>& recurrent, T* h, T* c) {
+VIVACE_INLINE vec<T> activate(Activation a, vec<T> x) {
+    switch (a) {
+        case Activation::tanh: return tanh<T>(x);
+        case Activation::sigmoid: return sigmoid<T>(x);
+        case Activation::relu: return maximum(vec<T>{}, x);
+        default: return x;
+    }
+}
+
+// The derivative, from the activation's output.
+template <class T>
+VIVACE_INLINE vec<T> slope(Activation a, vec<T> y) {
+    switch (a) {
+        case Activation::tanh: return T{1} - y * y;
+        case Activation::sigmoid: return y * (T{1} - y);
+        case Activation::relu: return y > T{0} ? broadcast(T{1}) : vec<T>{};
+        default: return broadcast(T{1});
+    }
+}
+
+template <class T>
+void step_forward(const RnnShape& shape, const Slice<T>& s, const Recurrent<T>& recurrent, T* h, T* c) {
     const index u = s.units;
     T* const z = s.z;
+    const auto squash = [&](vec<T> v) { return activate<T>(shape.activation, v); };
+    const auto open = [&](vec<T> v) { return activate<T>(shape.recurrent_activation, v); };
     for_each_vector<T>(u, [&](index i, auto n) {
         const auto gate = [&](index k) { return load_n(z + k * u + i, n) + load_or_zero(recurrent.product, k * u + i, n); };
-        switch (cell) {
+        switch (shape.cell) {
             case Cell::simple: {
-                const vec<T> y = tanh<T>(gate(0));
+                const vec<T> y = squash(gate(0));
                 store_n(z + i, y, n);
                 store_n(h + i, y, n);
                 return;
             }
             case Cell::lstm: {
-                const vec<T> in = sigmoid<T>(gate(0)), forget = sigmoid<T>(gate(1)), g = tanh<T>(gate(2)),
-                             out = sigmoid<T>(gate(3));
+                const vec<T> in = open(gate(0)), forget = open(gate(1)), g = squash(gate(2)),
+                             out = open(gate(3));
                 const vec<T> memory = forget * load_or_zero(s.c_previous, i, n) + in * g;
                 store_n(z + i, in, n);
                 store_n(z + u + i, forget, n);
                 store_n(z + 2 * u + i, g, n);
                 store_n(z + 3 * u + i, out, n);
                 store_n(c + i, memory, n);
-                store_n(h + i, out * tanh<T>(memory), n);
+                store_n(h + i, out * squash(memory), n);
                 return;
             }
             case Cell::gru: {
-                const vec<T> update = sigmoid<T>(gate(0)), reset = sigmoid<T>(gate(1));
+                const vec<T> update = open(gate(0)), reset = open(gate(1));
                 const vec<T> own = load_or_zero(recurrent.product, 2 * u + i, n) + load_or_zero(recurrent.bias, i, n);
-                const vec<T> g = tanh<T>(load_n(z + 3 * u + i, n) + reset * own);
+                const vec<T> g = squash(load_n(z + 3 * u + i, n) + reset * own);
                 store_n(z + i, update, n);
                 store_n(z + u + i, reset, n);
                 store_n(z + 2 * u + i, own, n);
@@ -68,10 +91,10 @@ void step_forward(Cell cell, const Slice<T>& s, const Recurrent<T>& recurrent, T
                 return;
             }
             case Cell::output_gated: {
-                const vec<T> a = sigmoid<T>(gate(0));
+                const vec<T> a = open(gate(0));
                 store_n(z + i, a, n);
-                store_n(z + u + i, sigmoid<T>(gate(1)), n);
-                store_n(h + i, tanh<T>(a), n);
+                store_n(z + u + i, open(gate(1)), n);
+                store_n(h + i, squash(a), n);
                 return;
             }
         }
@@ -81,27 +104,28 @@ void step_forward(Cell cell, const Slice<T>& s, const Recurrent<T>& recurrent, T
 // Turns the gates in z into their gradients. dh and dc: in, the gradient of this step's state; out, what of it reaches
 // the previous state directly (the part through U is added by the caller). dy: this step's output gradient, or null.
 template <class T>
-void step_backward(Cell cell, const Slice<T>& s, const T* h, const T* c, const T* dy, T* dh, T* dc) {
+void step_backward(const RnnShape& shape, const Slice<T>& s, const T* h, const T* c, const T* dy, T* dh, T* dc) {
     const index u = s.units;
     T* const z = s.z;
     constexpr T one = 1;
+    const auto squashed_slope = [&](vec<T> y) { return slope<T>(shape.activation, y); };
+    const auto gate_slope = [&](vec<T> y) { return slope<T>(shape.recurrent_activation, y); };
     for_each_vector<T>(u, [&](index i, auto n) {
         const vec<T> d_out = load_or_zero(dy, i, n), carried = load_n(dh + i, n), d = carried + d_out;
-        switch (cell) {
+        switch (shape.cell) {
             case Cell::simple: {
-                const vec<T> y = load_n(h + i, n);
-                store_n(z + i, d * (one - y * y), n);
+                store_n(z + i, d * squashed_slope(load_n(h + i, n)), n);
                 store_n(dh + i, vec<T>{}, n);
                 return;
             }
             case Cell::lstm: {
                 const vec<T> in = load_n(z + i, n), forget = load_n(z + u + i, n), g = load_n(z + 2 * u + i, n),
-                             out = load_n(z + 3 * u + i, n), squashed = tanh<T>(load_n(c + i, n));
-                const vec<T> memory = load_n(dc + i, n) + d * out * (one - squashed * squashed);
-                store_n(z + i, memory * g * in * (one - in), n);
-                store_n(z + u + i, memory * load_or_zero(s.c_previous, i, n) * forget * (one - forget), n);
-                store_n(z + 2 * u + i, memory * in * (one - g * g), n);
-                store_n(z + 3 * u + i, d * squashed * out * (one - out), n);
+                             out = load_n(z + 3 * u + i, n), squashed = activate<T>(shape.activation, load_n(c + i, n));
+                const vec<T> memory = load_n(dc + i, n) + d * out * squashed_slope(squashed);
+                store_n(z + i, memory * g * gate_slope(in), n);
+                store_n(z + u + i, memory * load_or_zero(s.c_previous, i, n) * gate_slope(forget), n);
+                store_n(z + 2 * u + i, memory * in * squashed_slope(g), n);
+                store_n(z + 3 * u + i, d * squashed * gate_slope(out), n);
                 store_n(dc + i, memory * forget, n);
                 store_n(dh + i, vec<T>{}, n);
                 return;
@@ -109,9 +133,9 @@ void step_backward(Cell cell, const Slice<T>& s, const T* h, const T* c, const T
             case Cell::gru: {
                 const vec<T> update = load_n(z + i, n), reset = load_n(z + u + i, n),
                              recurrent = load_n(z + 2 * u + i, n), g = load_n(z + 3 * u + i, n);
-                const vec<T> dg = d * (one - update) * (one - g * g);
-                store_n(z + i, d * (load_or_zero(s.h_previous, i, n) - g) * update * (one - update), n);
-                store_n(z + u + i, dg * recurrent * reset * (one - reset), n);
+                const vec<T> dg = d * (one - update) * squashed_slope(g);
+                store_n(z + i, d * (load_or_zero(s.h_previous, i, n) - g) * gate_slope(update), n);
+                store_n(z + u + i, dg * recurrent * gate_slope(reset), n);
                 store_n(z + 2 * u + i, dg * reset, n);
                 store_n(z + 3 * u + i, dg, n);
                 store_n(dh + i, d * update, n);
@@ -119,8 +143,8 @@ void step_backward(Cell cell, const Slice<T>& s, const T* h, const T* c, const T
             }
             case Cell::output_gated: {
                 const vec<T> a = load_n(z + i, n), out = load_n(z + u + i, n), y = load_n(h + i, n);
-                store_n(z + i, carried * (one - y * y) * a * (one - a), n);
-                store_n(z + u + i, d_out * out * (one - out), n);
+                store_n(z + i, carried * squashed_slope(y) * gate_slope(a), n);
+                store_n(z + u + i, d_out * gate_slope(out), n);
                 store_n(dh + i, vec<T>{}, n);
                 return;
             }
@@ -204,7 +228,7 @@ void input_product(const RnnShape& s, const T* x, const T* w, const T* bias, T* 
 
 template <class T>
 void rnn_forward(const RnnShape& s, const T* x, const T* w, const T* u, const T* bias, const std::uint8_t* mask,
-                 RnnState<T> initial, T* workspace, T* h, T* c) {
+                 RnnState<T> initial, const T* keep, T* workspace, T* h, T* c) {
     const index columns = s.gates() * s.units;
     input_product(s, x, w, bias, workspace);
     Scratch<T> packed(packed_size<T>(s.units, columns));
@@ -214,7 +238,12 @@ void rnn_forward(const RnnShape& s, const T* x, const T* w, const T* u, const T*
     const Rows<T> rows{s, mask, initial, workspace, h, c};
     Scratch<T> state(s.batch * s.units), product(s.batch * columns);
     for_sequences(s, [&](Part mine) {
-        if (initial.h) std::copy_n(initial.h + mine.first * s.units, mine.size() * s.units, state + mine.first * s.units);
+        // What the product with U sees of a state.
+        const auto keep_state = [&](const T* from, index b) {
+            T* to = state + b * s.units;
+            for (index i = 0; i < s.units; ++i) to[i] = keep ? from[i] * keep[b * s.units + i] : from[i];
+        };
+        for (index b = mine.first; initial.h && b < mine.last; ++b) keep_state(initial.h + b * s.units, b);
         for (index t = 0; t < s.steps; ++t) {
             const bool any_state = t > 0 || initial.h;
             if (any_state) multiply_rows<T>(mine, panels, s.units, state, product, false);
@@ -222,7 +251,7 @@ void rnn_forward(const RnnShape& s, const T* x, const T* w, const T* u, const T*
                 const index at = rows.state(b, t);
                 const Slice<T> slice = rows.slice(b, t);
                 const Recurrent<T> recurrent{any_state ? product + b * columns : nullptr, recurrent_bias};
-                step_forward(s.cell, slice, recurrent, h + at, c ? c + at : nullptr);
+                step_forward(s, slice, recurrent, h + at, c ? c + at : nullptr);
                 if (!rows.counts(b, t)) {
                     const auto carry = [&](const T* previous, T* to) {
                         if (previous)
@@ -233,7 +262,7 @@ void rnn_forward(const RnnShape& s, const T* x, const T* w, const T* u, const T*
                     carry(slice.h_previous, h + at);
                     if (c) carry(slice.c_previous, c + at);
                 }
-                std::copy_n(h + at, s.units, state + b * s.units);
+                keep_state(h + at, b);
             }
         }
     });
@@ -241,13 +270,14 @@ void rnn_forward(const RnnShape& s, const T* x, const T* w, const T* u, const T*
 
 template <class T>
 void rnn_backward(const RnnShape& s, const T* x, const T* w, const T* u, const std::uint8_t* mask, RnnState<T> initial,
-                  T* workspace, const T* h, const T* c, const T* dy, const RnnGradients<T>& gradients) {
+                  const T* keep, T* workspace, const T* h, const T* c, const T* dy,
+                  const RnnGradients<T>& gradients) {
     const index columns = s.gates() * s.units, ld = s.width() * s.units, all = s.batch * s.steps;
     Scratch<T> packed(packed_size<T>(columns, s.units)), previous(all * s.units);
     pack_panels(u, columns, true, index{0}, columns, columns, s.units, packed.get());
     const Panels<T> panels = packed_panels(packed.get(), columns, s.units);
     const Rows<T> rows{s, mask, initial, workspace, h, c};
-    Scratch<T> dz(s.batch * columns);
+    Scratch<T> dz(s.batch * columns), through(s.batch * s.units);  // through: the product with U
     for_sequences(s, [&](Part mine) {
         for (index t = s.steps - 1; t >= 0; --t) {
             for (index b = mine.first; b < mine.last; ++b) {
@@ -256,7 +286,7 @@ void rnn_backward(const RnnShape& s, const T* x, const T* w, const T* u, const s
                 T* dh = gradients.dh + b * s.units;
                 const T* d_out = dy ? dy + at : nullptr;
                 if (rows.counts(b, t)) {
-                    step_backward(s.cell, slice, h + at, c ? c + at : nullptr, d_out, dh,
+                    step_backward(s, slice, h + at, c ? c + at : nullptr, d_out, dh,
                                   c ? gradients.dc + b * s.units : nullptr);
                 } else {
                     // The output was the carried state: its gradient is the state's. Gates had no part in it. (An output
@@ -271,8 +301,14 @@ void rnn_backward(const RnnShape& s, const T* x, const T* w, const T* u, const s
                     std::copy_n(slice.h_previous, s.units, met);
                 else
                     std::fill_n(met, s.units, T{});
+                for (index i = 0; keep && i < s.units; ++i) met[i] *= keep[b * s.units + i];
             }
-            multiply_rows<T>(mine, panels, columns, dz, gradients.dh, true);
+            if (!keep) {
+                multiply_rows<T>(mine, panels, columns, dz, gradients.dh, true);
+                continue;
+            }
+            multiply_rows<T>(mine, panels, columns, dz, through, false);
+            for (index i = mine.first * s.units; i < mine.last * s.units; ++i) gradients.dh[i] += through[i] * keep[i];
         }
     });
     gemm_strided<T>(s.units, columns, all, previous, s.units, true, workspace, ld, false, nullptr, gradients.du, columns,
@@ -295,9 +331,9 @@ void rnn_backward(const RnnShape& s, const T* x, const T* w, const T* u, const s
 
 #define INSTANTIATE(T)                                                                                                  \
     template void rnn_forward(const RnnShape&, const T*, const T*, const T*, const T*, const std::uint8_t*, RnnState<T>, \
-                              T*, T*, T*);                                                                              \
-    template void rnn_backward(const RnnShape&, const T*, const T*, const T*, const std::uint8_t*, RnnState<T>, T*,      \
-                               const T*, const T*, const T*, const RnnGradients<T>&);
+                              const T*, T*, T*, T*);                                                                              \
+    template void rnn_backward(const RnnShape&, const T*, const T*, const T*, const std::uint8_t*, RnnState<T>,          \
+                               const T*, T*, const T*, const T*, const T*, const RnnGradients<T>&);
 INSTANTIATE(float)
 INSTANTIATE(double)
 

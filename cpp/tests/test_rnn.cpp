@@ -29,7 +29,7 @@ void directional_derivative(Cell cell, index batch, index steps, index inputs, i
         for (std::size_t i = 0; i < at.size(); ++i)
             for (std::size_t j = 0; j < at[i].size(); ++j) at[i][j] += step * direction[i][j];
         rnn_forward<double>(s, at[0].data(), at[1].data(), at[2].data(), at[3].data(), valid,
-                            {at[4].data(), memory ? at[5].data() : nullptr}, workspace.data(), h.data(), memory);
+                            {at[4].data(), memory ? at[5].data() : nullptr}, nullptr, workspace.data(), h.data(), memory);
         double sum = 0;
         for (index n = 0; n < batch; ++n)
             for (index t = 0; t < steps; ++t)
@@ -45,7 +45,7 @@ void directional_derivative(Cell cell, index batch, index steps, index inputs, i
     const double step = 1e-6, expected = (loss(step) - loss(-step)) / (2 * step);
     loss(0);
     std::vector<double> dx(x.size()), dw(w.size()), du(u.size()), db(b.size()), dh(h0.size()), dc(c0.size());
-    rnn_backward<double>(s, x.data(), w.data(), u.data(), valid, {h0.data(), memory ? c0.data() : nullptr},
+    rnn_backward<double>(s, x.data(), w.data(), u.data(), valid, {h0.data(), memory ? c0.data() : nullptr}, nullptr,
                          workspace.data(), h.data(), memory, dy.data(),
                          {dx.data(), dw.data(), du.data(), db.data(), dh.data(), dc.data()});
     const std::vector<double>* gradients[] = {&dx, &dw, &du, &db, &dh, &dc};

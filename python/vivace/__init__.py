@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         models,
         optimizers,
         plotting,
+        regularizers,
         utils,
     )
     from .config import get_num_threads, set_num_threads, show_config
@@ -49,6 +50,7 @@ _MODULES = (
     "models",
     "optimizers",
     "plotting",
+    "regularizers",
     "utils",
 )
 
@@ -67,6 +69,7 @@ __all__ = [
     "models",
     "optimizers",
     "plotting",
+    "regularizers",
     "set_num_threads",
     "show_config",
     "utils",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ._typing import Array, Shape
+from .regularizers import L1L2
 
 
 def aligned_empty(shape: Shape, dtype: Any) -> Array:
@@ -23,16 +24,18 @@ class Parameter:
     """A named array with its gradient.
 
     value: the weights, shape as the layer documents it.
+    regularizer: a penalty on the value, or None.
     gradient: same shape; backward passes add to it, the optimizer consumes it and leaves it zero.
     """
 
-    __slots__ = ("gradient", "name", "trainable", "value")
+    __slots__ = ("gradient", "name", "regularizer", "trainable", "value")
 
-    def __init__(self, name: str, value: Array, trainable: bool = True) -> None:
+    def __init__(self, name: str, value: Array, trainable: bool = True, regularizer: L1L2 | None = None) -> None:
         self.name = name
         self.value = value
         self.gradient = np.zeros_like(value)
         self.trainable = trainable
+        self.regularizer = regularizer
 
     @property
     def shape(self) -> Shape:

@@ -13,8 +13,9 @@ from ._core import native
 from ._typing import Array, BatchShape
 from .callbacks import Callback, CallbackList, History
 from .layers.base import Layer
-from .parameters import FlatParameters
+from .parameters import FlatParameters, Parameter
 from .progress import Progress
+from .regularizers import L1L2
 from .step import Step
 
 Logs = dict[str, float]
@@ -32,6 +33,7 @@ class Trainer(Layer):
         self._flat: FlatParameters | None = None
         self._frozen: list[Array] = []
         self._views: list[Array] = []
+        self._regularized: list[tuple[Parameter, L1L2]] = []
         self._local = threading.local()  # buffers belong to a thread: a model may serve several at once
         self._ones: dict[int, Array] = {}
 
@@ -112,6 +114,9 @@ class Trainer(Layer):
         flat = self._flat_parameters()
         for gradient in self._frozen:
             gradient.fill(0)
+        self._account_penalties(len(x))
+        for parameter, regularizer in self._regularized:
+            regularizer.add_gradient(parameter.value, parameter.gradient)
         self.optimizer.apply(flat.values, flat.gradients)
 
     def _loss_gradient(self, y: Array, targets: Array, scale: Array, step: Step) -> Array:
@@ -141,6 +146,13 @@ class Trainer(Layer):
                 self.loss.forward_logits(y, targets, step)[0] if from_logits else self.loss.forward(y, targets, step)
             )
         self._account(losses_, y, targets, weights, step.mask)
+        self._flat_parameters()
+        self._account_penalties(len(x))
+
+    def _account_penalties(self, rows: int) -> None:
+        """The regularizers' penalties belong to the reported loss."""
+        for parameter, regularizer in self._regularized:
+            self._loss_mean.add(regularizer(parameter.value) * rows, 0)
 
     def _account(
         self, losses_: Array, y: Array, targets: Array, weights: Array | None, mask: Array | None = None
@@ -202,6 +214,7 @@ class Trainer(Layer):
                 parameter.gradient[...] = gradient
             self._views = [p.value for p in trainable]
             self._frozen = [p.gradient for p in self.non_trainable_weights]
+            self._regularized = [(p, p.regularizer) for p in trainable if p.regularizer is not None]
         return flat
 
     # Preparing data

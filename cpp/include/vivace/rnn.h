@@ -25,6 +25,8 @@ struct RnnShape {
     index batch, steps, inputs, units;
     Cell cell;
     bool reverse;  // runs from the last step to the first; outputs stand in the order in which they were computed
+    Activation activation = Activation::tanh;               // in place of tanh above
+    Activation recurrent_activation = Activation::sigmoid;  // in place of s
 
     index gates() const {  // columns of W and U, in units
         return cell == Cell::simple ? 1 : cell == Cell::lstm ? 4 : cell == Cell::gru ? 3 : 2;
@@ -40,11 +42,13 @@ struct RnnState {
     const T *h, *c;  // (batch, units) before the first step; null: zeros
 };
 
+// keep (batch, units): what of h_{t-1} its product with U sees, the same at every step (recurrent dropout: 0 or
+// 1 / (1 - rate)); null: all of it.
 // h (batch, steps, units): hidden states.  c (the same): LSTM memory.  workspace (batch, steps, width * units): the
 // gates after their activations, for the backward pass.
 template <class T>
 void rnn_forward(const RnnShape& s, const T* x, const T* w, const T* u, const T* bias, const std::uint8_t* mask,
-                 RnnState<T> initial, T* workspace, T* h, T* c);
+                 RnnState<T> initial, const T* keep, T* workspace, T* h, T* c);
 
 template <class T>
 struct RnnGradients {
@@ -56,6 +60,6 @@ struct RnnGradients {
 // dy (batch, steps, units): gradient of the outputs (of s(o) for output_gated); may be null. Consumes the workspace.
 template <class T>
 void rnn_backward(const RnnShape& s, const T* x, const T* w, const T* u, const std::uint8_t* mask, RnnState<T> initial,
-                  T* workspace, const T* h, const T* c, const T* dy, const RnnGradients<T>& gradients);
+                  const T* keep, T* workspace, const T* h, const T* c, const T* dy, const RnnGradients<T>& gradients);
 
 }  // namespace vivace

@@ -119,6 +119,8 @@ class RnnShape:
         units: int,
         cell: Literal["simple", "lstm", "gru", "output_gated"],
         reverse: bool = False,
+        activation: Activation = "tanh",
+        recurrent_activation: Activation = "sigmoid",
     ) -> None: ...
     @property
     def workspace(self) -> tuple[int, int, int]: ...
@@ -126,7 +128,7 @@ class RnnShape:
     def states(self) -> tuple[int, int, int]: ...
 
 # kernel (inputs, gates), recurrent_kernel (units, gates), bias (gates,), for a GRU (2, gates); mask uint8
-# (batch, steps); h0, c0 (batch, units); workspace, h and c as the shape says; c for an LSTM only.
+# (batch, steps); h0, c0, keep (batch, units); workspace, h and c as the shape says; c for an LSTM only.
 def rnn_forward(
     shape: RnnShape,
     x: Array,
@@ -136,6 +138,7 @@ def rnn_forward(
     mask: NDArray[np.uint8] | None,
     h0: Array | None,
     c0: Array | None,
+    keep: Array | None,
     workspace: Array,
     h: Array,
     c: Array | None,
@@ -150,6 +153,7 @@ def rnn_backward(
     mask: NDArray[np.uint8] | None,
     h0: Array | None,
     c0: Array | None,
+    keep: Array | None,
     workspace: Array,
     h: Array,
     c: Array | None,

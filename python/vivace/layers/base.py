@@ -11,6 +11,7 @@ from .. import config, initializers
 from .._naming import unique_name
 from .._typing import Array, BatchShape, Initializer, Shape
 from ..parameters import Parameter
+from ..regularizers import L1L2
 from ..step import Step
 
 
@@ -79,12 +80,19 @@ class Layer:
         self.input_shape, self.output_shape = input_shape, output_shape
         return output_shape
 
-    def add_weight(self, name: str, shape: Shape, initializer: str | Initializer, trainable: bool = True) -> Parameter:
+    def add_weight(
+        self,
+        name: str,
+        shape: Shape,
+        initializer: str | Initializer,
+        trainable: bool = True,
+        regularizer: L1L2 | None = None,
+    ) -> Parameter:
         """Create a parameter `<layer>/<name>`, filled by the initializer."""
         value = np.ascontiguousarray(initializers.get(initializer)(shape, self.dtype), dtype=self.dtype)
         if value.shape != shape:
             raise ValueError(f"{self.name}: the initializer of {name} returned shape {value.shape}, not {shape}")
-        parameter = Parameter(f"{self.name}/{name}", value, trainable)
+        parameter = Parameter(f"{self.name}/{name}", value, trainable, regularizer)
         self.parameters.append(parameter)
         return parameter
 

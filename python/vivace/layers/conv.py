@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .. import regularizers
 from .._core import native
 from .._typing import Array, BatchShape, Initializer, Shape
+from ..regularizers import L1L2
 from ..step import Step
 from .base import check_rank, pair, same_padding
 from .core import Activated
@@ -30,6 +32,7 @@ class Conv2D(Activated):
         activation: "linear" (None, the default), "relu", "sigmoid", "tanh" or "softmax".
         use_bias: add a bias (True).
         kernel_initializer, bias_initializer: names or callables; "glorot_uniform" and "zeros".
+        kernel_regularizer, bias_regularizer: penalties of `vivace.regularizers`, none by default.
     """
 
     def __init__(
@@ -45,6 +48,8 @@ class Conv2D(Activated):
         use_bias: bool = True,
         kernel_initializer: str | Initializer = "glorot_uniform",
         bias_initializer: str | Initializer = "zeros",
+        kernel_regularizer: str | L1L2 | None = None,
+        bias_regularizer: str | L1L2 | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(activation, **kwargs)
@@ -62,12 +67,18 @@ class Conv2D(Activated):
         self.use_bias = use_bias
         self.kernel_initializer = kernel_initializer
         self.bias_initializer = bias_initializer
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
         self._shapes: dict[Shape, native.Conv2DShape] = {}
 
     def build(self, input_shape: BatchShape) -> None:
         kernel = (*self.kernel_size, (input_shape[-1] or 0) // self.groups, self.filters)
-        self.kernel = self.add_weight("kernel", kernel, self.kernel_initializer)
-        self.bias = self.add_weight("bias", (self.filters,), self.bias_initializer) if self.use_bias else None
+        self.kernel = self.add_weight("kernel", kernel, self.kernel_initializer, regularizer=self.kernel_regularizer)
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                "bias", (self.filters,), self.bias_initializer, regularizer=self.bias_regularizer
+            )
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         hint = "; add the channel axis with x[..., None]" if len(input_shape) == 3 else ""

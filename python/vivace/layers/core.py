@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .. import activations
+from .. import activations, regularizers
 from .._core import native
 from .._typing import Array, BatchShape, Initializer
+from ..regularizers import L1L2
 from ..step import Step, Stream
 from .base import Layer, check_rank
 
@@ -95,6 +96,7 @@ class Dense(Activated):
         activation: "linear" (None, the default), "relu", "sigmoid", "tanh" or "softmax".
         use_bias: add a bias (True).
         kernel_initializer, bias_initializer: names or callables; "glorot_uniform" and "zeros".
+        kernel_regularizer, bias_regularizer: penalties of `vivace.regularizers`, none by default.
     """
 
     def __init__(
@@ -104,6 +106,8 @@ class Dense(Activated):
         use_bias: bool = True,
         kernel_initializer: str | Initializer = "glorot_uniform",
         bias_initializer: str | Initializer = "zeros",
+        kernel_regularizer: str | L1L2 | None = None,
+        bias_regularizer: str | L1L2 | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(activation, **kwargs)
@@ -113,12 +117,17 @@ class Dense(Activated):
         self.use_bias = use_bias
         self.kernel_initializer = kernel_initializer
         self.bias_initializer = bias_initializer
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
 
     def build(self, input_shape: BatchShape) -> None:
         features = input_shape[-1]
         assert features is not None
-        self.kernel = self.add_weight("kernel", (features, self.units), self.kernel_initializer)
-        self.bias = self.add_weight("bias", (self.units,), self.bias_initializer) if self.use_bias else None
+        shape = (features, self.units)
+        self.kernel = self.add_weight("kernel", shape, self.kernel_initializer, regularizer=self.kernel_regularizer)
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight("bias", (self.units,), self.bias_initializer, regularizer=self.bias_regularizer)
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         if len(input_shape) < 2 or input_shape[-1] is None:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from .. import activations, regularizers
 from .._core import native
 from .._typing import Array, BatchShape, Initializer, Shape
+from ..regularizers import L1L2
 from ..step import Step, Stream
 from .base import Layer, check_rank
+
+
+def data_array(owner: str, x: Any, dtype: str) -> Array:
+    """x as a C-contiguous array of numbers. Raises TypeError for anything else."""
+    array = np.asarray(x)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{owner}: expected numbers, received dtype {array.dtype}")
+    return np.ascontiguousarray(array, dtype=dtype)
 
 
 class Recurrent(Layer):
@@ -19,13 +30,17 @@ class Recurrent(Layer):
 
     Args:
         units: size of the state, at least 1.
+        activation, recurrent_activation: "tanh" and "sigmoid"; also "relu" and "linear".
         use_bias: add a bias (True).
         kernel_initializer, recurrent_initializer, bias_initializer: "glorot_uniform", "orthogonal", "zeros".
+        kernel_regularizer, recurrent_regularizer, bias_regularizer: none by default.
         return_sequences: return the output of every step instead of the last.
         go_backwards: run from the last step to the first; sequences are returned in that order.
         stateful: a batch starts from the state in which the one before ended, until `reset_states`; fit such a layer
             with shuffle=False and batches of one size.
+        return_state: calling the layer by itself also returns the final states; a Sequential takes none of them.
         dropout: in training, this fraction of the inputs is dropped, the same ones at every step of a sequence.
+        recurrent_dropout: the same for the state, where it meets the recurrent weights.
         unroll: accepted for Keras's sake; a native call has no loop to unroll.
     """
 
@@ -35,22 +50,38 @@ class Recurrent(Layer):
     def __init__(
         self,
         units: int,
+        activation: str | Callable[[Any], Array] | None = "tanh",
         *,
+        recurrent_activation: str | Callable[[Any], Array] | None = "sigmoid",
         use_bias: bool = True,
         kernel_initializer: str | Initializer = "glorot_uniform",
         recurrent_initializer: str | Initializer = "orthogonal",
         bias_initializer: str | Initializer = "zeros",
+        kernel_regularizer: str | L1L2 | None = None,
+        recurrent_regularizer: str | L1L2 | None = None,
+        bias_regularizer: str | L1L2 | None = None,
         return_sequences: bool = False,
         go_backwards: bool = False,
         stateful: bool = False,
         dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        return_state: bool = False,
         unroll: bool = False,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"{self.name}: dropout must lie in [0, 1), received {dropout!r}")
+        for argument, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
+            if not 0 <= rate < 1:
+                raise ValueError(f"{self.name}: {argument} must lie in [0, 1), received {rate!r}")
+        self.activation: Any = activations.name_of(activation)
+        self.recurrent_activation: Any = activations.name_of(recurrent_activation)
+        for name in (self.activation, self.recurrent_activation):
+            if name not in activations.FUSED:
+                raise ValueError(f"{self.name}: activations must be of {', '.join(activations.FUSED)}, received {name}")
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.recurrent_regularizer = regularizers.get(recurrent_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
         if not isinstance(units, int) or units < 1:
             raise ValueError(f"{self.name}: units must be an integer >= 1, received {units!r}")
         self.units = units
@@ -62,6 +93,8 @@ class Recurrent(Layer):
         self.go_backwards = go_backwards
         self.stateful = stateful
         self.dropout = float(dropout)
+        self.recurrent_dropout = float(recurrent_dropout)
+        self.return_state = return_state
         self.unroll = unroll
         self.stream = Stream(seed)
         self._state: tuple[Array, Array | None] | None = None
@@ -69,9 +102,16 @@ class Recurrent(Layer):
 
     def build(self, input_shape: BatchShape) -> None:
         columns = self.gates * self.units
-        self.kernel = self.add_weight("kernel", (input_shape[-1] or 0, columns), self.kernel_initializer)
-        self.recurrent_kernel = self.add_weight("recurrent_kernel", (self.units, columns), self.recurrent_initializer)
-        self.bias = self.add_weight("bias", self.bias_shape(), self.bias_initializer) if self.use_bias else None
+        shape = (input_shape[-1] or 0, columns)
+        self.kernel = self.add_weight("kernel", shape, self.kernel_initializer, regularizer=self.kernel_regularizer)
+        shape = (self.units, columns)
+        self.recurrent_kernel = self.add_weight(
+            "recurrent_kernel", shape, self.recurrent_initializer, regularizer=self.recurrent_regularizer
+        )
+        self.bias = None
+        if self.use_bias:
+            shape = self.bias_shape()
+            self.bias = self.add_weight("bias", shape, self.bias_initializer, regularizer=self.bias_regularizer)
 
     def bias_shape(self) -> Shape:
         return (self.gates * self.units,)
@@ -98,7 +138,8 @@ class Recurrent(Layer):
         shape = self._shapes.get(x_shape)
         if shape is None:
             batch, steps, features = x_shape
-            shape = native.RnnShape(batch, steps, features, self.units, self.cell, self.go_backwards)
+            kind = (self.cell, self.go_backwards, self.activation, self.recurrent_activation)
+            shape = native.RnnShape(batch, steps, features, self.units, *kind)
             if len(self._shapes) >= 16:
                 self._shapes.clear()
             self._shapes[x_shape] = shape
@@ -118,14 +159,21 @@ class Recurrent(Layer):
             )
         return self._state
 
+    def _kept(self, shape: Shape, rate: float, step: Step, dtype: Any) -> Array | None:
+        """What dropout leaves: 0 or 1 / (1 - rate); None outside training."""
+        if not step.training or not rate:
+            return None
+        kept = step.empty(shape, dtype)
+        kept.fill(1)
+        native.dropout(kept, rate, self.stream.seed, self.stream.next(), kept)
+        return kept
+
     def run(self, x: Array, step: Step) -> tuple[Array, Array, Any]:
         """(states, workspace, saved) of a whole batch of sequences."""
         shape = self.shape_for(x.shape)
-        kept = None
-        if step.training and self.dropout:
-            kept = step.empty((len(x), 1, x.shape[2]), x.dtype)
-            kept.fill(1)
-            native.dropout(kept, self.dropout, self.stream.seed, self.stream.next(), kept)
+        kept = self._kept((len(x), 1, x.shape[2]), self.dropout, step, x.dtype)
+        kept_state = self._kept((len(x), self.units), self.recurrent_dropout, step, x.dtype)
+        if kept is not None:
             x = np.multiply(x, kept, out=step.empty(x.shape, x.dtype))
         h0, c0 = self._initial_state(len(x))
         workspace, h = step.empty(shape.workspace, x.dtype), step.empty(shape.states, x.dtype)
@@ -133,7 +181,7 @@ class Recurrent(Layer):
         mask = step.mask
         bias = self.bias.value if self.bias else None
         native.rnn_forward(
-            shape, x, self.kernel.value, self.recurrent_kernel.value, bias, mask, h0, c0, workspace, h, c
+            shape, x, self.kernel.value, self.recurrent_kernel.value, bias, mask, h0, c0, kept_state, workspace, h, c
         )
         if self.stateful:
             self._state = (h[:, -1].copy(), None if c is None else c[:, -1].copy())
@@ -141,23 +189,55 @@ class Recurrent(Layer):
             step.mask = None
         elif mask is not None and self.go_backwards:
             step.mask = np.ascontiguousarray(mask[:, ::-1])
-        return h, workspace, (shape, x, workspace, h, c, mask, h0, c0, kept)
+        return h, workspace, (shape, x, workspace, h, c, mask, h0, c0, kept, kept_state)
 
     def run_back(self, saved: Any, dy: Array | None, dh: Array, step: Step, input_gradient: bool) -> Array | None:
         """Backward through time from the gradients of all outputs (or None) and of the final state (consumed)."""
-        shape, x, workspace, h, c, mask, h0, c0, kept = saved
+        shape, x, workspace, h, c, mask, h0, c0, kept, kept_state = saved
         dx = step.empty(x.shape, x.dtype) if input_gradient else None
         dc = None
         if c is not None:
             dc = step.empty(dh.shape, dh.dtype)
             dc.fill(0)
         native.rnn_backward(
-            shape, x, self.kernel.value, self.recurrent_kernel.value, mask, h0, c0, workspace, h, c, dy, dx,
+            shape, x, self.kernel.value, self.recurrent_kernel.value, mask, h0, c0, kept_state, workspace, h, c,
+            dy, dx,
             self.kernel.gradient, self.recurrent_kernel.gradient, self.bias.gradient if self.bias else None, dh, dc,
         )  # fmt: skip
         if dx is not None and kept is not None:
             dx *= kept
         return dx
+
+    def __call__(self, x: Any, initial_state: Sequence[Any] | None = None, mask: Any = None) -> Any:
+        """Run the layer by itself, in inference mode, on sequences (batch, steps, features).
+
+        Args:
+            initial_state: [h], for an LSTM [h, c], each (batch, units); zeros by default.
+            mask: (batch, steps), true where a step counts.
+
+        Returns:
+            The output; with `return_state` a list of the output and the final states.
+        """
+        x = data_array(self.name, x, self.dtype)
+        self.build_once((None, *x.shape[1:]))
+        step = Step(training=False)
+        if mask is not None:
+            step.mask = np.ascontiguousarray(mask, dtype=np.uint8)
+        before, stateful = self._state, self.stateful
+        try:
+            self.stateful = True  # the state goes in and comes out through the same place
+            if initial_state is not None:
+                states = [data_array(self.name, state, self.dtype) for state in initial_state]
+                self._state = (states[0], states[1] if len(states) > 1 else None)
+            elif not stateful:
+                self._state = None
+            y, _ = self.forward(x, step)
+            final = [state for state in self._state or () if state is not None]
+        finally:
+            self.stateful = stateful
+            if not stateful:
+                self._state = before
+        return [y, *final] if self.return_state else y
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         h, _, saved = self.run(x, step)
@@ -192,8 +272,15 @@ class LSTM(Recurrent):
     cell = "lstm"
     gates = 4
 
-    def __init__(self, units: int, *, unit_forget_bias: bool = True, **kwargs: Any) -> None:
-        super().__init__(units, **kwargs)
+    def __init__(
+        self,
+        units: int,
+        activation: str | Callable[[Any], Array] | None = "tanh",
+        *,
+        unit_forget_bias: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(units, activation, **kwargs)
         self.unit_forget_bias = unit_forget_bias
 
     def build(self, input_shape: BatchShape) -> None:
