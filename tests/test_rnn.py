@@ -99,8 +99,8 @@ class Problem:
         got["h0"], got["c0"] = self.dh.copy(), self.dc.copy()
         h0, c0 = (self.h0, self.c0 if self.lstm else None) if self.initial else (None, None)
         self.core.rnn_backward(
-            self.shape, self.x, self.w, self.u, self.mask, h0, c0, self.keep, work, h, c if self.lstm else None, self.dy,
-            got["x"], got["w"], got["u"], got["b"], got["h0"], got["c0"] if self.lstm else None,
+            self.shape, self.x, self.w, self.u, self.mask, h0, c0, self.keep, work, h, c if self.lstm else None,
+            self.dy, got["x"], got["w"], got["u"], got["b"], got["h0"], got["c0"] if self.lstm else None,
         )  # fmt: skip
         return got
 

@@ -184,6 +184,12 @@ void multiply_rows(Part rows, const Panels<T>& b, index k, const T* a, T* c, boo
     tile.taps = 1;
     tile.k = k;
     tile.accumulate = accumulate;
+    if (rows.size() == 1) {
+        tile.a[0] = a + rows.first * k;
+        tile.c[0] = c + rows.first * b.columns;
+        multiply_row(tile, b);
+        return;
+    }
     for (index j = 0; j < b.count(); ++j) {
         b.select(j, tile);
         for (index i = 0; i < tiles; ++i) {

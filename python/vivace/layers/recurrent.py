@@ -102,7 +102,7 @@ class Recurrent(Layer):
 
     def build(self, input_shape: BatchShape) -> None:
         columns = self.gates * self.units
-        shape = (input_shape[-1] or 0, columns)
+        shape: Shape = (input_shape[-1] or 0, columns)
         self.kernel = self.add_weight("kernel", shape, self.kernel_initializer, regularizer=self.kernel_regularizer)
         shape = (self.units, columns)
         self.recurrent_kernel = self.add_weight(
