@@ -364,6 +364,19 @@ def test_training_allocates_nothing_in_steady_state() -> None:
     assert max(snapshot[3:]) - snapshot[2] < 20_000
 
 
+def test_models_can_be_copied_and_pickled() -> None:
+    import copy
+    import pickle
+
+    (x, y), _ = digit_arrays()
+    model = small_cnn()
+    model.fit(x[:64], y[:64], verbose=0)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(other(x[:5]), model(x[:5]))
+        other.fit(x[:64], y[:64], verbose=0)
+        assert (other.get_weights()[0] != model.get_weights()[0]).any()
+
+
 def test_several_threads_may_share_a_model() -> None:
     from concurrent.futures import ThreadPoolExecutor
 

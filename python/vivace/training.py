@@ -37,6 +37,13 @@ class Trainer(Layer):
         self._local = threading.local()  # buffers belong to a thread: a model may serve several at once
         self._ones: dict[int, Array] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_local": None, "_flat": None, "_fused": None, "history": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._local = threading.local()
+
     # What a model must offer besides a layer's methods.
 
     final_activation: str | None = None  # the last layer's, if training may leave it to the loss

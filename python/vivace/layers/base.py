@@ -145,6 +145,10 @@ class Layer:
                 "input_shape, call build(input_shape), or fit it on data first"
             )
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Geometry is derived, and of native types that cannot be copied or pickled: it is made again when needed.
+        return {name: {} if name == "_shapes" else value for name, value in self.__dict__.items()}
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}, output_shape={self.output_shape}>"
 
