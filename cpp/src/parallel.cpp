@@ -72,8 +72,9 @@ void set_num_threads(int threads) { thread_count().store(std::clamp(threads, 1, 
 int get_num_threads() { return thread_count().load(); }
 
 int threads_for(index tasks, double cost) {
-    // Waking a team costs about half a microsecond, in which one core does some 50,000 operations.
-    constexpr double worth_a_thread = 50000;
+    // A team that still spins starts in half a microsecond, one that sleeps in tens: below some ten microseconds of work
+    // a second thread gains little and may lose much.
+    constexpr double worth_a_thread = 1e6;
     const double wanted = cost / worth_a_thread;
     if (tasks <= 1 || wanted < 2) return 1;
     const int limit = get_num_threads();
