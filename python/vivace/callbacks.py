@@ -115,7 +115,7 @@ class EarlyStopping(Callback):
         min_delta: smallest change that counts, 0.
         patience: epochs without improvement before stopping, 0.
         mode: "min", "max", or "auto" (max for accuracies).
-        baseline: a value to improve on from the start.
+        baseline: the patience counts from the start unless an epoch beats this value too.
         restore_best_weights: at the end, put back the weights of the best epoch.
         start_from_epoch: epochs before the first that counts.
     """
@@ -143,7 +143,7 @@ class EarlyStopping(Callback):
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self.wait = 0
         self.stopped_epoch = 0
-        self.best = -np.inf if self.baseline is None else self.sign * self.baseline
+        self.best = -np.inf
         self.best_epoch = 0
         self.best_weights: list[Array] | None = None
 
@@ -156,12 +156,15 @@ class EarlyStopping(Callback):
                 "give fit validation data, or monitor one of these"
             )
         value = self.sign * logs[self.monitor]
-        if value - self.min_delta > self.best:
-            self.best, self.best_epoch, self.wait = value, epoch, 0
-            if self.restore_best_weights:
-                self.best_weights = self.model.get_weights()
-            return
+        better = value - self.min_delta > self.best
+        if self.restore_best_weights and (better or self.best_weights is None):
+            self.best_weights, self.best_epoch = self.model.get_weights(), epoch
         self.wait += 1
+        if better:
+            self.best, self.best_epoch = value, epoch
+            if self.baseline is None or value - self.min_delta > self.sign * self.baseline:
+                self.wait = 0
+            return
         if self.wait >= self.patience and epoch > 0:
             self.stopped_epoch = epoch
             self.model.stop_training = True

@@ -52,11 +52,15 @@ def row_weights(
     """One weight per sample from class_weight (label -> weight; 1 for others) times sample_weight; None for all 1."""
     weights = None
     if sample_weight is not None:
-        weights = np.ascontiguousarray(np.asarray(sample_weight, dtype=dtype).ravel())
-        if weights.shape != (len(targets),):
+        given = np.asarray(sample_weight, dtype=dtype)
+        if given.ndim == 0 or given.size != len(given) or len(given) != len(targets):
             raise ValueError(
-                f"{owner}: sample_weight must have one entry per sample ({len(targets)}), received {weights.size}"
+                f"{owner}: sample_weight must have one entry per sample ({len(targets)}), "
+                f"received {given.size} in shape {given.shape}"
             )
+        if not np.isfinite(given).all():
+            raise ValueError(f"{owner}: sample_weight must be finite, received {given[~np.isfinite(given)][0]}")
+        weights = np.ascontiguousarray(given.ravel())
     if class_weight is not None:
         labels = targets.argmax(-1) if targets.dtype.kind == "f" and targets.shape[-1] > 1 else targets
         of_class = np.ones(len(targets), dtype)

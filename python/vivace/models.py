@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from ._naming import snake_case
 from ._typing import Array, BatchShape
 from .fusion import Unit, fuse
 from .layers.base import Layer
@@ -145,6 +146,9 @@ class Sequential(Trainer):
         return self._backward(dx, saved, step, input_gradient, len(first))
 
     # Weights
+
+    def sublayers(self) -> dict[str, Layer]:
+        return {f"{i}_{snake_case(type(layer).__name__)}": layer for i, layer in enumerate(self.layers)}
 
     @property
     def weights(self) -> list[Parameter]:

@@ -104,7 +104,16 @@ class Trainer(Layer):
 
         x: (n, ...) of the model's dtype; targets: as `loss.prepare` returns them; weights: (n,) or None.
         """
+        try:
+            self._train_step(x, targets, weights)
+        except BaseException:  # Ctrl-C, most likely: half a gradient must not enter the next step
+            for parameter in self.weights:
+                parameter.gradient.fill(0)
+            raise
+
+    def _train_step(self, x: Array, targets: Array, weights: Array | None) -> None:
         step = self._step(len(x), training=True)
+        flat = self._flat_parameters()
         fused = self._loss_takes_logits()
         loss = self.loss
         if fused:
@@ -118,10 +127,8 @@ class Trainer(Layer):
             scale = self._account(losses_, y, targets, weights, step.mask)
             dy = self._loss_gradient(y, targets, scale, step)
             self.backward(dy, saved, step, input_gradient=False)
-        flat = self._flat_parameters()
         for gradient in self._frozen:
             gradient.fill(0)
-        self._account_penalties(len(x))
         for parameter, regularizer in self._regularized:
             regularizer.add_gradient(parameter.value, parameter.gradient)
         self.optimizer.apply(flat.values, flat.gradients)
@@ -144,6 +151,7 @@ class Trainer(Layer):
     def test_step(self, x: Array, targets: Array, weights: Array | None = None) -> None:
         """Forward and loss for one batch; adds to the running loss and metrics."""
         step = self._step(len(x), training=False)
+        self._flat_parameters()
         if self._loss_takes_logits():
             losses_, y = self.loss.forward_logits(self.forward_linear(x, step)[0], targets, step)
         else:
@@ -153,13 +161,10 @@ class Trainer(Layer):
                 self.loss.forward_logits(y, targets, step)[0] if from_logits else self.loss.forward(y, targets, step)
             )
         self._account(losses_, y, targets, weights, step.mask)
-        self._flat_parameters()
-        self._account_penalties(len(x))
 
-    def _account_penalties(self, rows: int) -> None:
-        """The regularizers' penalties belong to the reported loss."""
-        for parameter, regularizer in self._regularized:
-            self._loss_mean.add(regularizer(parameter.value) * rows, 0)
+    def _penalty(self) -> float:
+        """What the regularizers add to the loss of every row."""
+        return sum(regularizer(parameter.value) for parameter, regularizer in self._regularized)
 
     def _account(
         self, losses_: Array, y: Array, targets: Array, weights: Array | None, mask: Array | None = None
@@ -176,7 +181,7 @@ class Trainer(Layer):
         else:
             of_rows = np.broadcast_to(weights.reshape(-1, *(1,) * (losses_.ndim - 1)), losses_.shape)
             total, scale = float((losses_ * of_rows).sum(dtype=np.float64)), np.ascontiguousarray(of_rows / rows)
-        self._loss_mean.add(total, rows)
+        self._loss_mean.add(total + self._penalty() * rows, rows)
         for metric in self._metrics or ():
             metric.update_state(targets, y)
         return scale.reshape(losses_.shape)
@@ -186,7 +191,7 @@ class Trainer(Layer):
         share = mask / losses_.dtype.type(rows)
         if weights is not None:
             share = share * weights.reshape(-1, *(1,) * (losses_.ndim - 1))
-        self._loss_mean.add(float((losses_ * share).sum(dtype=np.float64)) * rows, rows)
+        self._loss_mean.add((float((losses_ * share).sum(dtype=np.float64)) + self._penalty()) * rows, rows)
         for metric in self._metrics or ():
             metric.update_state(targets[mask], y[mask])
         return np.ascontiguousarray(share, dtype=losses_.dtype)
@@ -308,6 +313,7 @@ class Trainer(Layer):
             ValueError, TypeError: data that does not fit the model or the loss; the message says what would.
         """
         size = _positive(f"{self.name}.fit", "batch_size", batch_size, 32)
+        validation_freq = _positive(f"{self.name}.fit", "validation_freq", validation_freq, 1)
         x, targets, weights = self._prepare("fit", x, y, class_weight, sample_weight)
         validation = None
         if validation_data is not None:
@@ -467,9 +473,9 @@ class Trainer(Layer):
         verbose: "auto" shows a live line on a terminal if there are several batches; 0 nothing; 1 or 2 as in `fit`.
         """
         size = _positive(f"{self.name}.predict", "batch_size", batch_size, 32)
-        if callbacks is None and len(x) <= size:
-            return self(x)
         x = self._prepare_x("predict", x)
+        if callbacks is None and len(x) <= size:
+            return self.forward(x, self._step(len(x), training=False))[0].copy()
         steps = -(-len(x) // size)
         import sys
 

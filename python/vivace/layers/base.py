@@ -96,6 +96,10 @@ class Layer:
         self.parameters.append(parameter)
         return parameter
 
+    def sublayers(self) -> dict[str, Layer]:
+        """The layers inside this one, under names that are the same in every model made the same way."""
+        return {}
+
     @property
     def weights(self) -> list[Parameter]:
         """All parameters, in Keras's order."""
@@ -103,7 +107,10 @@ class Layer:
 
     @property
     def trainable_weights(self) -> list[Parameter]:
-        return [p for p in self.weights if p.trainable] if self.trainable else []
+        if not self.trainable:
+            return []
+        inside = [p for layer in self.sublayers().values() for p in layer.trainable_weights]  # each may be frozen
+        return [*(p for p in self.parameters if p.trainable), *inside]
 
     @property
     def non_trainable_weights(self) -> list[Parameter]:
@@ -151,6 +158,13 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}, output_shape={self.output_shape}>"
+
+
+def positive(owner: str, argument: str, value: int) -> int:
+    """An integer of Python or NumPy that is at least 1. Raises ValueError naming the layer and the argument."""
+    if not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{owner}: {argument} must be an integer >= 1, received {value!r}")
+    return int(value)
 
 
 def pair(owner: str, argument: str, value: int | Sequence[int], minimum: int = 1) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from .._core import native
 from .._typing import Array, BatchShape, Initializer, Shape
 from ..regularizers import L1L2
 from ..step import Step
-from .base import check_rank, pair, same_padding
+from .base import check_rank, pair, positive, same_padding
 from .core import Activated
 
 
@@ -53,17 +53,15 @@ class Conv2D(Activated):
         **kwargs: Any,
     ) -> None:
         super().__init__(activation, **kwargs)
-        if not isinstance(filters, int) or filters < 1:
-            raise ValueError(f"{self.name}: filters must be an integer >= 1, received {filters!r}")
-        if not isinstance(groups, int) or groups < 1 or filters % groups:
+        self.filters = positive(self.name, "filters", filters)
+        self.groups = positive(self.name, "groups", groups)
+        if self.filters % self.groups:
             raise ValueError(f"{self.name}: groups must divide filters ({filters}), received {groups!r}")
-        self.filters = filters
         self.kernel_size = pair(self.name, "kernel_size", kernel_size)
         self.strides = pair(self.name, "strides", strides)
         self.dilation_rate = pair(self.name, "dilation_rate", dilation_rate)
         self.padding = check_padding(self.name, padding)
         check_data_format(self.name, data_format)
-        self.groups = groups
         self.use_bias = use_bias
         self.kernel_initializer = kernel_initializer
         self.bias_initializer = bias_initializer

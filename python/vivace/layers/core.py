@@ -11,7 +11,7 @@ from .._core import native
 from .._typing import Array, BatchShape, Initializer
 from ..regularizers import L1L2
 from ..step import Step, Stream
-from .base import Layer, check_rank
+from .base import Layer, check_rank, positive
 
 
 class InputLayer(Layer):
@@ -111,9 +111,7 @@ class Dense(Activated):
         **kwargs: Any,
     ) -> None:
         super().__init__(activation, **kwargs)
-        if not isinstance(units, int) or units < 1:
-            raise ValueError(f"{self.name}: units must be an integer >= 1, received {units!r}")
-        self.units = units
+        self.units = positive(self.name, "units", units)
         self.use_bias = use_bias
         self.kernel_initializer = kernel_initializer
         self.bias_initializer = bias_initializer
@@ -182,9 +180,7 @@ class RepeatVector(Layer):
 
     def __init__(self, n: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not isinstance(n, int) or n < 1:
-            raise ValueError(f"{self.name}: n must be an integer >= 1, received {n!r}")
-        self.n = n
+        self.n = positive(self.name, "n", n)
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         check_rank(f"{self.name} (RepeatVector)", input_shape, 2, "(batch, features)")

@@ -12,7 +12,7 @@ from .._core import native
 from .._typing import Array, BatchShape, Initializer, Shape
 from ..regularizers import L1L2
 from ..step import Step, Stream
-from .base import Layer, check_rank
+from .base import Layer, check_rank, positive
 
 
 def data_array(owner: str, x: Any, dtype: str) -> Array:
@@ -82,9 +82,7 @@ class Recurrent(Layer):
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
         self.recurrent_regularizer = regularizers.get(recurrent_regularizer)
         self.bias_regularizer = regularizers.get(bias_regularizer)
-        if not isinstance(units, int) or units < 1:
-            raise ValueError(f"{self.name}: units must be an integer >= 1, received {units!r}")
-        self.units = units
+        self.units = positive(self.name, "units", units)
         self.use_bias = use_bias
         self.kernel_initializer = kernel_initializer
         self.recurrent_initializer = recurrent_initializer
@@ -319,9 +317,7 @@ class OutputGatedRNN(Recurrent):
 
     def __init__(self, units: int, output_units: int, **kwargs: Any) -> None:
         super().__init__(units, **kwargs)
-        if not isinstance(output_units, int) or output_units < 1:
-            raise ValueError(f"{self.name}: output_units must be an integer >= 1, received {output_units!r}")
-        self.output_units = output_units
+        self.output_units = positive(self.name, "output_units", output_units)
 
     def build(self, input_shape: BatchShape) -> None:
         super().build(input_shape)
@@ -379,10 +375,8 @@ class Embedding(Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        for argument, value in (("input_dim", input_dim), ("output_dim", output_dim)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{self.name}: {argument} must be an integer >= 1, received {value!r}")
-        self.input_dim, self.output_dim = input_dim, output_dim
+        self.input_dim = positive(self.name, "input_dim", input_dim)
+        self.output_dim = positive(self.name, "output_dim", output_dim)
         self.embeddings_initializer = embeddings_initializer
         self.mask_zero = mask_zero
 

@@ -36,6 +36,9 @@ class Bidirectional(Layer):
         self.backward_layer.go_backwards = not layer.go_backwards
         self.forward_layer.name, self.backward_layer.name = f"forward_{layer.name}", f"backward_{layer.name}"
 
+    def sublayers(self) -> dict[str, Layer]:
+        return {"forward": self.forward_layer, "backward": self.backward_layer}
+
     @property
     def weights(self) -> list[Parameter]:
         return [*self.forward_layer.weights, *self.backward_layer.weights]
@@ -98,6 +101,9 @@ class TimeDistributed(Layer):
             raise TypeError(f"TimeDistributed: expected a layer, received {layer!r}")
         super().__init__(dtype=layer.dtype, **kwargs)
         self.layer = layer
+
+    def sublayers(self) -> dict[str, Layer]:
+        return {"layer": self.layer}
 
     @property
     def weights(self) -> list[Parameter]:

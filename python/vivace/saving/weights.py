@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._naming import snake_case
-
 if TYPE_CHECKING:
+    from ..layers.base import Layer
     from ..models import Sequential
     from ..parameters import Parameter
 
@@ -23,13 +22,12 @@ def _check_path(what: str, filepath: str | Path) -> Path:
     return path
 
 
-def named_parameters(model: Sequential) -> dict[str, Parameter]:
+def named_parameters(model: Layer) -> dict[str, Parameter]:
     """Parameters by a path that survives renaming layers: position, class and weight, "0_conv2d/kernel"."""
-    return {
-        f"{i}_{snake_case(type(layer).__name__)}/{parameter.name.removeprefix(layer.name + '/')}": parameter
-        for i, layer in enumerate(model.layers)
-        for parameter in layer.weights
-    }
+    named = {parameter.name.rsplit("/", 1)[-1]: parameter for parameter in model.parameters}
+    for path, layer in model.sublayers().items():
+        named |= {f"{path}/{name}": parameter for name, parameter in named_parameters(layer).items()}
+    return named
 
 
 def save_weights(model: Sequential, filepath: str | Path) -> None:
