@@ -1,8 +1,13 @@
-// A test is a function; CHECK counts. No framework: the tests must build wherever the kernels do.
+// A test is a function; checks count. No framework: the tests must build wherever the kernels do.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <random>
+#include <sstream>
+#include <string>
 #include <vector>
 
 #include "vivace/common.h"
@@ -14,12 +19,47 @@ struct Counts {
 };
 inline Counts counts;
 
-inline void check(bool good, const char* what, const char* file, int line, const char* context) {
+inline void check(bool good, const std::string& what, const char* file, int line, const std::string& context) {
     ++(good ? counts.passed : counts.failed);
-    if (!good) std::printf("%s:%d: %s failed %s\n", file, line, what, context);
+    if (!good && counts.failed <= 50) std::printf("%s:%d: %s failed%s\n", file, line, what.c_str(), context.c_str());
 }
-#define CHECK(condition) ::vivace::tests::check((condition), #condition, __FILE__, __LINE__, "")
+
+// All elements differ by at most absolute + relative * |expected|; NaN equals NaN. A failure names the first that does
+// not. With tolerances of 0 this is ==.
+template <class T, class U>
+void check_close(const std::vector<T>& got, const std::vector<U>& expected, double relative, double absolute,
+                 const char* what, const char* file, int line, const std::string& context) {
+    std::ostringstream out;
+    out.precision(17);
+    bool good = got.size() == expected.size();
+    if (!good) out << " sizes " << got.size() << ", " << expected.size();
+    for (std::size_t i = 0; good && i < got.size(); ++i) {
+        const double a = static_cast<double>(got[i]), b = static_cast<double>(expected[i]);
+        good = a == b || (std::isnan(a) && std::isnan(b)) || std::fabs(a - b) <= absolute + relative * std::fabs(b);
+        if (!good) out << " [" << i << "] of " << got.size() << ": got " << a << ", expected " << b;
+    }
+    check(good, what, file, line, good ? context : out.str() + context);
+}
+
 #define CHECK_FOR(condition, context) ::vivace::tests::check((condition), #condition, __FILE__, __LINE__, context)
+#define CHECK(condition) CHECK_FOR(condition, "")
+#define CHECK_CLOSE(got, expected, relative, absolute, context) \
+    ::vivace::tests::check_close(got, expected, relative, absolute, #got " close to " #expected, __FILE__, __LINE__, context)
+#define CHECK_EQUAL(got, expected, context) \
+    ::vivace::tests::check_close(got, expected, 0, 0, #got " == " #expected, __FILE__, __LINE__, context)
+
+// " 1 2 3": what a check was about
+template <class... Values>
+std::string show(const Values&... values) {
+    std::ostringstream out;
+    ((out << ' ' << values), ...);
+    return out.str();
+}
+
+template <class T>
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+}
 
 inline std::mt19937 rng(1);
 
@@ -36,11 +76,17 @@ std::vector<T> integers(index size) {
 }
 
 template <class T>
-std::vector<T> reals(index size) {
-    std::normal_distribution<double> normal;
+std::vector<T> reals(index size, double deviation = 1) {
+    std::normal_distribution<double> normal(0, deviation);
     std::vector<T> v(static_cast<std::size_t>(size));
     for (T& x : v) x = static_cast<T>(normal(rng));
     return v;
+}
+
+// An output array whose every element a kernel must overwrite.
+template <class T>
+std::vector<T> unset(index size) {
+    return std::vector<T>(static_cast<std::size_t>(size), static_cast<T>(NAN));
 }
 
 void test_conv2d();
@@ -49,6 +95,8 @@ void test_gemm();
 void test_pool2d();
 void test_vmath();
 void test_elementwise();
+void test_loss();
+void test_optimizer();
 void test_rnn();
 
 }  // namespace vivace::tests

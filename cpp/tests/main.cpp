@@ -10,6 +10,8 @@ int main() {
     test_pool2d();
     test_vmath();
     test_elementwise();
+    test_loss();
+    test_optimizer();
     test_rnn();
     std::printf("%d passed, %d failed\n", counts.passed, counts.failed);
     return counts.failed ? 1 : 0;

@@ -1,5 +1,5 @@
+#include <limits>
 #include <stdexcept>
-#include <string>
 
 #include "check.h"
 #include "vivace/conv2d_pool.h"
@@ -10,11 +10,59 @@ namespace vivace::tests {
 namespace {
 
 std::string describe(const Conv2DShape& s) {
-    std::string text = "for";
-    for (index v : {s.n, s.h, s.w, s.c, s.kh, s.kw, s.o, s.stride_h, s.stride_w, s.pad_top, s.pad_bottom, s.pad_left,
-                    s.pad_right, s.dilation_h, s.dilation_w, s.groups})
-        text += " " + std::to_string(v);
-    return text;
+    return show(s.n, s.h, s.w, s.c, "kernel", s.kh, s.kw, s.o, "strides", s.stride_h, s.stride_w, "padding", s.pad_top,
+                s.pad_bottom, s.pad_left, s.pad_right, "dilation", s.dilation_h, s.dilation_w, "groups", s.groups);
+}
+
+// Input (n, h, w, c), kernel (kh, kw, o), strides, padding (top, bottom, left, right), dilation, groups.
+Conv2DShape make(index n, index h, index w, index c, index kh, index kw, index o, index sh = 1, index sw = 1,
+                 index top = 0, index bottom = 0, index left = 0, index right = 0, index dh = 1, index dw = 1,
+                 index groups = 1) {
+    return conv2d_shape({n, h, w, c}, {kh, kw, c / groups, o}, {sh, sw}, {top, bottom, left, right}, {dh, dw}, groups);
+}
+
+std::vector<Conv2DShape> fixed_shapes() {
+    std::vector<Conv2DShape> shapes{
+        make(1, 1, 1, 1, 1, 1, 1),                                            // one of everything
+        make(3, 1, 1, 5, 1, 1, 7),                                            // a dense layer
+        make(2, 5, 6, 3, 1, 1, 4),                                            // 1 x 1
+        make(2, 5, 6, 3, 1, 1, 4, 2, 3),                                      // skips pixels
+        make(2, 5, 6, 3, 1, 1, 4, 1, 1, 2, 1, 1, 2),                          // padding alone gives an output
+        make(1, 7, 7, 2, 7, 7, 3),                                            // the kernel is the image
+        make(1, 3, 3, 2, 5, 5, 3, 1, 1, 1, 1, 1, 1),                          // the kernel is larger than the image
+        make(1, 1, 1, 2, 3, 3, 3, 1, 1, 1, 1, 1, 1),                          // one pixel, mostly padding
+        make(2, 8, 8, 3, 3, 3, 5, 1, 1, 1, 1, 1, 1),                          // "same"
+        make(2, 8, 8, 3, 4, 2, 5, 1, 1, 1, 2, 0, 1),                          // even kernel, uneven padding
+        make(2, 8, 8, 3, 3, 3, 5, 1, 1, 4, 0, 0, 5),                          // more padding than kernel
+        make(2, 9, 8, 3, 3, 3, 5, 2, 2, 1, 1, 1, 1),                          // strided
+        make(2, 9, 8, 3, 3, 3, 5, 2, 1, 1, 0, 0, 1),                          // in one direction
+        make(2, 9, 8, 3, 3, 3, 5, 1, 2, 0, 1, 1, 0),                          //
+        make(2, 11, 12, 3, 2, 2, 5, 3, 4),                                    // input pixels that no window sees
+        make(2, 11, 12, 3, 2, 2, 5, 5, 5, 1, 0, 1, 0),                        //
+        make(2, 11, 12, 3, 3, 3, 5, 3, 3, 2, 2, 2, 2),                        // stride equals kernel
+        make(2, 10, 11, 3, 3, 3, 5, 1, 1, 0, 0, 0, 0, 2, 2),                  // dilated
+        make(2, 10, 11, 3, 3, 2, 5, 1, 1, 2, 2, 2, 2, 3, 1),                  // in one direction
+        make(2, 10, 11, 3, 2, 3, 5, 1, 1, 2, 2, 2, 2, 1, 3),                  //
+        make(2, 10, 11, 3, 3, 3, 5, 2, 2, 2, 2, 2, 2, 2, 2),                  // stride and dilation share a factor
+        make(2, 12, 13, 3, 3, 3, 5, 2, 3, 2, 1, 2, 1, 3, 2),                  // and do not
+        make(2, 12, 13, 3, 3, 3, 5, 4, 4, 2, 1, 2, 1, 2, 2),                  //
+        make(2, 6, 6, 4, 3, 3, 6, 1, 1, 1, 1, 1, 1, 1, 1, 2),                 // groups
+        make(2, 6, 6, 8, 3, 3, 8, 1, 1, 1, 1, 1, 1, 1, 1, 8),                 // depthwise
+        make(2, 6, 6, 5, 3, 3, 15, 2, 2, 1, 1, 1, 1, 1, 1, 5),                // three filters for each channel
+        make(2, 7, 6, 32, 3, 3, 64, 1, 1, 1, 1, 1, 1, 1, 1, 2),               // groups of whole registers
+        make(2, 7, 6, 34, 1, 1, 34, 1, 1, 0, 0, 0, 0, 1, 1, 2),               // groups of a register and one
+        make(2, 9, 9, 6, 3, 3, 6, 2, 2, 2, 2, 2, 2, 2, 2, 3),                 // everything together
+        make(2, 1, 40, 3, 1, 5, 8, 1, 1, 0, 0, 2, 2),                         // one row
+        make(2, 40, 1, 3, 5, 1, 8, 1, 1, 2, 2, 0, 0),                         // one column
+        make(3, 28, 28, 1, 3, 3, 32),                                         // a first layer
+        make(2, 13, 13, 32, 3, 3, 64),                                        // a second one
+    };
+    // Channel counts around every register width and panel width, on both sides.
+    for (index channels : {1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 65}) {
+        shapes.push_back(make(1, 5, 6, 3, 3, 2, channels, 1, 1, 1, 1, 0, 1));
+        shapes.push_back(make(1, 5, 6, channels, 2, 3, 5, 1, 1, 1, 0, 1, 1));
+    }
+    return shapes;
 }
 
 Conv2DShape random_shape() {
@@ -30,84 +78,199 @@ Conv2DShape random_shape() {
                         {dh, dw}, groups);
 }
 
+// The three implementations, to be run on the same data.
 template <class T>
-void equals_reference(const Conv2DShape& s) {
-    const auto x = integers<T>(s.input_size()), w = integers<T>(s.kernel_size()), b = integers<T>(s.o),
-               dy = integers<T>(s.output_size());
-    auto run = [&](auto forward, auto input_gradient, auto weight_gradient) {
-        std::vector<T> y(dy.size(), 7), dx(x.size(), 7), dw(w.size(), 1), db(b.size(), 2);
-        forward(s, x.data(), w.data(), b.data(), Activation::relu, y.data());
-        input_gradient(s, dy.data(), w.data(), dx.data());
-        weight_gradient(s, x.data(), dy.data(), dw.data(), db.data());
-        return std::vector<std::vector<T>>{y, dx, dw, db};
-    };
-    const auto expected = run(reference::conv2d_forward<T>, reference::conv2d_input_gradient<T>,
-                              reference::conv2d_weight_gradient<T>);
-    CHECK_FOR(run(conv2d_forward<T>, conv2d_input_gradient<T>, conv2d_weight_gradient<T>) == expected,
-              describe(s).c_str());
-    CHECK_FOR(run(im2col::conv2d_forward<T>, im2col::conv2d_input_gradient<T>, im2col::conv2d_weight_gradient<T>) ==
-                  expected,
-              describe(s).c_str());
+struct Implementation {
+    void (*forward)(const Conv2DShape&, const T*, const T*, const T*, Activation, T*);
+    void (*input_gradient)(const Conv2DShape&, const T*, const T*, T*);
+    void (*weight_gradient)(const Conv2DShape&, const T*, const T*, T*, T*);
+};
+template <class T>
+Implementation<T> fast() {
+    return {conv2d_forward<T>, conv2d_input_gradient<T>, conv2d_weight_gradient<T>};
+}
+template <class T>
+Implementation<T> columns() {
+    return {im2col::conv2d_forward<T>, im2col::conv2d_input_gradient<T>, im2col::conv2d_weight_gradient<T>};
+}
+template <class T>
+Implementation<T> naive() {
+    return {reference::conv2d_forward<T>, reference::conv2d_input_gradient<T>, reference::conv2d_weight_gradient<T>};
 }
 
-bool refused(const index (&input)[4], const index (&kernel)[4], const char* text) {
+// Exactly, on small integers. Outputs start as NaN (to be overwritten), parameter gradients as integers (to be added to).
+template <class T>
+void equals_reference(const Conv2DShape& s, bool with_bias) {
+    const auto x = integers<T>(s.input_size()), w = integers<T>(s.kernel_size()), b = integers<T>(s.o),
+               dy = integers<T>(s.output_size()), dw_start = integers<T>(s.kernel_size()), db_start = integers<T>(s.o);
+    struct Arrays {
+        std::vector<T> y, rectified, dx, dw, db;
+    };
+    const auto run = [&](const Implementation<T>& f) {
+        Arrays a{unset<T>(s.output_size()), unset<T>(s.output_size()), unset<T>(s.input_size()), dw_start, db_start};
+        const T* bias = with_bias ? b.data() : nullptr;
+        f.forward(s, x.data(), w.data(), bias, Activation::linear, a.y.data());
+        f.forward(s, x.data(), w.data(), bias, Activation::relu, a.rectified.data());
+        f.input_gradient(s, dy.data(), w.data(), a.dx.data());
+        f.weight_gradient(s, x.data(), dy.data(), a.dw.data(), with_bias ? a.db.data() : nullptr);
+        return a;
+    };
+    const Arrays expected = run(naive<T>());
+    for (bool is_fast : {true, false}) {
+        const Arrays got = run(is_fast ? fast<T>() : columns<T>());
+        const std::string context = describe(s) + (is_fast ? " fast" : " im2col") + (with_bias ? " bias" : "");
+        CHECK_EQUAL(got.y, expected.y, context);
+        CHECK_EQUAL(got.rectified, expected.rectified, context);
+        CHECK_EQUAL(got.dx, expected.dx, context);
+        CHECK_EQUAL(got.dw, expected.dw, context);
+        CHECK_EQUAL(got.db, expected.db, context);
+    }
+}
+
+template <class T>
+void activations(const Conv2DShape& s) {
+    const double size = std::sqrt(static_cast<double>(s.kernel_size() / s.o));
+    const auto x = reals<T>(s.input_size()), w = reals<T>(s.kernel_size(), 1 / size), b = reals<T>(s.o);
+    const double tolerance = 16 * size * static_cast<double>(std::numeric_limits<T>::epsilon());
+    for (Activation a : {Activation::linear, Activation::relu, Activation::sigmoid, Activation::tanh}) {
+        auto y = unset<T>(s.output_size()), y2 = y, expected = y;
+        conv2d_forward(s, x.data(), w.data(), b.data(), a, y.data());
+        im2col::conv2d_forward(s, x.data(), w.data(), b.data(), a, y2.data());
+        reference::conv2d_forward(s, x.data(), w.data(), b.data(), a, expected.data());
+        CHECK_CLOSE(y, expected, tolerance, tolerance, describe(s) + show(static_cast<int>(a)));
+        CHECK_CLOSE(y2, expected, tolerance, tolerance, describe(s) + show(static_cast<int>(a)));
+    }
+}
+
+// The same bits for 1, 2 and 3 threads, on real values, whose sums depend on their order.
+template <class T>
+void threads_agree(const Conv2DShape& s) {
+    const auto x = reals<T>(s.input_size()), w = reals<T>(s.kernel_size()), b = reals<T>(s.o),
+               dy = reals<T>(s.output_size());
+    std::vector<T> first[4];
+    for (int threads : {1, 2, 3}) {
+        set_num_threads(threads);
+        std::vector<T> got[] = {unset<T>(s.output_size()), unset<T>(s.input_size()), std::vector<T>(w.size()),
+                                std::vector<T>(b.size())};
+        conv2d_forward(s, x.data(), w.data(), b.data(), Activation::tanh, got[0].data());
+        conv2d_input_gradient(s, dy.data(), w.data(), got[1].data());
+        conv2d_weight_gradient(s, x.data(), dy.data(), got[2].data(), got[3].data());
+        for (std::size_t i = 0; i < 4; ++i) {
+            if (threads == 1) first[i] = got[i];
+            CHECK_FOR(same_bits(got[i], first[i]), describe(s) + show("threads", threads, "array", i));
+        }
+    }
+}
+
+bool refused(const index (&input)[4], const index (&kernel)[4], const index (&strides)[2], const index (&padding)[4],
+             const index (&dilation)[2], index groups, const char* text) {
     try {
-        conv2d_shape(input, kernel, {1, 1}, {0, 0, 0, 0}, {1, 1}, 1);
+        conv2d_shape(input, kernel, strides, padding, dilation, groups);
     } catch (const std::invalid_argument& error) {
-        return std::string(error.what()).find(text) != std::string::npos;
+        const std::string message = error.what();
+        const bool good = message.rfind("conv2d: ", 0) == 0 && message.find(text) != std::string::npos;
+        if (!good) std::printf("the message was: %s\n", message.c_str());
+        return good;
     }
     return false;
+}
+
+void errors() {
+    const index one[2] = {1, 1}, none[4] = {0, 0, 0, 0};
+    CHECK(refused({8, 28, 28, 4}, {3, 3, 3, 16}, one, none, one, 1,
+                  "input has 4 channels, kernel expects 3 (input (8, 28, 28, 4), kernel (3, 3, 3, 16))"));
+    CHECK(refused({8, 28, 28, 4}, {3, 3, 4, 16}, one, none, one, 2, "input has 4 channels, kernel expects 8"));
+    CHECK(refused({8, 28, 28, 4}, {3, 3, 1, 16}, one, none, one, 3, "received groups 3 (input (8, 28, 28, 4)"));
+    CHECK(refused({8, 28, 28, 4}, {3, 3, 2, 5}, one, none, one, 2, "groups 2"));
+    CHECK(refused({8, 28, 28, 4}, {3, 3, 4, 5}, one, none, one, 0, "groups must be at least 1, received 0"));
+    CHECK(refused({8, 0, 28, 4}, {3, 3, 4, 16}, one, none, one, 1, "received input (8, 0, 28, 4)"));
+    CHECK(refused({8, 28, 28, 4}, {3, -3, 4, 16}, one, none, one, 1, "received kernel (3, -3, 4, 16)"));
+    CHECK(refused({8, 28, 28, 4}, {3, 3, 4, 16}, {1, 0}, none, one, 1, "strides must be at least 1, received (1, 0)"));
+    CHECK(refused({8, 28, 28, 4}, {3, 3, 4, 16}, one, none, {0, 2}, 1, "dilation must be at least 1, received (0, 2)"));
+    CHECK(refused({8, 28, 28, 4}, {3, 3, 4, 16}, one, {0, 0, -1, 0}, one, 1, "negative, received (0, 0, -1, 0)"));
+    CHECK(refused({8, 2, 9, 4}, {3, 3, 4, 16}, one, none, one, 1,
+                  "does not fit the padded input (input (8, 2, 9, 4), kernel (3, 3, 4, 16))"));
+    CHECK(refused({8, 9, 4, 4}, {3, 3, 4, 16}, one, none, {1, 2}, 1, "does not fit"));
+    const Conv2DShape s = make(2, 9, 10, 4, 3, 2, 6, 2, 3, 1, 0, 2, 1, 2, 1, 2);  // p = (10 - 5) / 2 + 1, q = (13 - 2) / 3 + 1
+    CHECK(s.p == 3 && s.q == 4 && s.input_size() == 720 && s.kernel_size() == 72 && s.output_size() == 144);
+    CHECK(s.flops() == 2 * 144 * 3 * 2 * 2);
 }
 
 }  // namespace
 
 void test_conv2d() {
+    bool with_bias = false;
+    for (const Conv2DShape& s : fixed_shapes()) {
+        with_bias = !with_bias;
+        equals_reference<float>(s, with_bias);
+        equals_reference<double>(s, !with_bias);
+    }
     for (int i = 0; i < 150; ++i) {
         const Conv2DShape s = random_shape();
-        equals_reference<float>(s);
-        equals_reference<double>(s);
+        equals_reference<float>(s, rng() % 4 > 0);
+        equals_reference<double>(s, rng() % 4 > 0);
     }
-    CHECK(refused({8, 28, 28, 4}, {3, 3, 3, 16}, "input has 4 channels, kernel expects 3 (input (8, 28, 28, 4), kernel"));
-    CHECK(refused({8, 2, 2, 4}, {3, 3, 4, 16}, "does not fit"));
+    for (const Conv2DShape& s : {make(2, 8, 7, 3, 3, 3, 5, 1, 1, 1, 1, 1, 1), make(2, 9, 9, 16, 3, 3, 33, 2, 2),
+                                 make(2, 6, 6, 8, 3, 3, 8, 1, 1, 1, 1, 1, 1, 1, 1, 4)}) {
+        activations<float>(s);
+        activations<double>(s);
+    }
+    errors();
 
-    const Conv2DShape s = conv2d_shape({8, 13, 13, 32}, {3, 3, 32, 64}, {1, 1}, {1, 0, 1, 0}, {1, 1}, 1);
-    const auto x = reals<float>(s.input_size()), w = reals<float>(s.kernel_size()), dy = reals<float>(s.output_size());
-    std::vector<std::vector<float>> first;
     const int threads = get_num_threads();
-    for (int count : {1, 2, 3}) {
-        set_num_threads(count);
-        std::vector<float> y(dy.size()), dx(x.size()), dw(w.size());
-        conv2d_forward<float>(s, x.data(), w.data(), nullptr, Activation::linear, y.data());
-        conv2d_input_gradient<float>(s, dy.data(), w.data(), dx.data());
-        conv2d_weight_gradient<float>(s, x.data(), dy.data(), dw.data(), nullptr);
-        if (count == 1) first = {y, dx, dw};
-        CHECK((first == std::vector<std::vector<float>>{y, dx, dw}));
+    for (const Conv2DShape& s : {make(32, 28, 28, 1, 3, 3, 32), make(16, 13, 13, 32, 3, 3, 64, 1, 1, 1, 0, 1, 0),
+                                 make(2, 56, 56, 64, 3, 3, 64, 1, 1, 1, 1, 1, 1), make(8, 28, 28, 64, 1, 1, 96),
+                                 make(4, 57, 55, 19, 3, 3, 37, 2, 2, 1, 1, 1, 1),
+                                 make(4, 40, 40, 12, 3, 3, 34, 1, 1, 2, 2, 2, 2, 2, 2, 2), make(4, 60, 60, 3, 5, 5, 8)}) {
+        threads_agree<float>(s);
     }
+    threads_agree<double>(make(8, 13, 13, 32, 3, 3, 64));
+    threads_agree<double>(make(8, 28, 28, 1, 3, 3, 17, 1, 1, 1, 1, 1, 1));
     set_num_threads(threads);
 }
 
 namespace {
 
+// The fused op against convolution, activation and pooling one after the other, exactly.
 template <class T>
 void fused_equals_separate(const Conv2DShape& s, index window_h, index window_w) {
     if (s.p < window_h || s.q < window_w) return;
     const Pool2DShape pool = pool2d_shape({s.n, s.p, s.q, s.o}, {window_h, window_w}, {window_h, window_w}, {0, 0, 0, 0});
     const auto x = integers<T>(s.input_size()), w = integers<T>(s.kernel_size()), b = integers<T>(s.o),
-               dy = integers<T>(pool.output_size());
-    std::vector<T> full(static_cast<std::size_t>(s.output_size())), expected(dy.size()), y(dy.size()), dx(x.size()),
-        got_dx(x.size()), dw(w.size()), got_dw(w.size()), db(b.size()), got_db(b.size());
-    std::vector<std::uint8_t> where(dy.size()), positions(dy.size());
-    conv2d_forward(s, x.data(), w.data(), b.data(), Activation::linear, full.data());
-    max_pool2d_forward(pool, full.data(), expected.data(), where.data());
-    conv2d_pool_forward(s, pool, x.data(), w.data(), b.data(), Activation::linear, y.data(), positions.data());
-    CHECK_FOR(y == expected && positions == where, describe(s).c_str());
-    max_pool2d_backward(pool, dy.data(), where.data(), full.data());
-    conv2d_input_gradient(s, full.data(), w.data(), dx.data());
-    conv2d_weight_gradient(s, x.data(), full.data(), dw.data(), db.data());
-    conv2d_pool_input_gradient(s, pool, dy.data(), y.data(), positions.data(), Activation::linear, w.data(), got_dx.data());
-    conv2d_pool_weight_gradient(s, pool, x.data(), dy.data(), y.data(), positions.data(), Activation::linear,
-                                got_dw.data(), got_db.data());
-    CHECK_FOR(got_dx == dx && got_dw == dw && got_db == db, describe(s).c_str());
+               dy = integers<T>(pool.output_size()), dw_start = integers<T>(s.kernel_size());
+    for (Activation activation : {Activation::linear, Activation::relu}) {
+        const std::string context = describe(s) + show("window", window_h, window_w, static_cast<int>(activation));
+        auto full = unset<T>(s.output_size()), expected = unset<T>(pool.output_size()), y = expected, y2 = expected,
+             dx = unset<T>(s.input_size()), got_dx = dx, dw = dw_start, got_dw = dw_start, got_dw2 = dw_start, db = b,
+             got_db = b;
+        std::vector<std::uint8_t> where(dy.size()), positions(dy.size(), 99);
+        conv2d_forward(s, x.data(), w.data(), b.data(), activation, full.data());
+        max_pool2d_forward(pool, full.data(), expected.data(), where.data());
+        conv2d_pool_forward(s, pool, x.data(), w.data(), b.data(), activation, y.data(), positions.data());
+        CHECK_EQUAL(y, expected, context);
+        // Under ReLU all of a window may be 0; where its maximum stands then matters to nobody.
+        for (std::size_t i = 0; i < dy.size(); ++i)
+            if (activation == Activation::relu && y[i] == 0) where[i] = positions[i];
+        CHECK_EQUAL(positions, where, context);
+        conv2d_pool_forward<T>(s, pool, x.data(), w.data(), b.data(), activation, y2.data(), nullptr);
+        CHECK_EQUAL(y2, expected, context);
+
+        auto winners = dy;
+        for (std::size_t i = 0; i < dy.size(); ++i)
+            if (activation == Activation::relu && !(y[i] > 0)) winners[i] = 0;
+        max_pool2d_backward(pool, winners.data(), where.data(), full.data());
+        conv2d_input_gradient(s, full.data(), w.data(), dx.data());
+        conv2d_weight_gradient(s, x.data(), full.data(), dw.data(), db.data());
+        conv2d_pool_input_gradient(s, pool, dy.data(), y.data(), positions.data(), activation, w.data(), got_dx.data());
+        conv2d_pool_weight_gradient(s, pool, x.data(), dy.data(), y.data(), positions.data(), activation, got_dw.data(),
+                                    got_db.data());
+        conv2d_pool_weight_gradient<T>(s, pool, x.data(), dy.data(), y.data(), positions.data(), activation,
+                                       got_dw2.data(), nullptr);
+        CHECK_EQUAL(got_dx, dx, context);
+        CHECK_EQUAL(got_dw, dw, context);
+        CHECK_EQUAL(got_dw2, dw, context);
+        CHECK_EQUAL(got_db, db, context);
+    }
 }
 
 }  // namespace
