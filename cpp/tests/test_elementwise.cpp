@@ -244,9 +244,11 @@ void rows_add_up(index count, index columns) {
 
 template <class T>
 void threads_agree() {
-    const index rows = 3000, columns = 130;
+    const index rows = 9000, columns = 130, lookups = 36000;  // enough work for three threads
     const auto x = reals<T>(rows * columns), dy = reals<T>(rows * columns);
-    std::vector<std::int64_t> numbers(rows);
+    auto many = dy;
+    for (index i = 1; i < lookups / rows; ++i) many.insert(many.end(), dy.begin(), dy.end());
+    std::vector<std::int64_t> numbers(lookups);
     for (auto& r : numbers) r = random_index(0, 40);
     std::vector<T> first;
     for (int threads : {1, 2, 3}) {
@@ -257,7 +259,7 @@ void threads_agree() {
         softmax_forward(rows, columns, x.data(), s.data());
         softmax_backward(rows, columns, s.data(), dy.data(), ds.data());
         dropout(rows * columns, x.data(), 0.4, 3, 4, dropped.data());
-        scatter_add_rows(rows, columns, dy.data(), numbers.data(), table.data());
+        scatter_add_rows(lookups, columns, many.data(), numbers.data(), table.data());
         for (const auto& part : {dx, s, ds, dropped, table}) y.insert(y.end(), part.begin(), part.end());
         if (threads == 1) first = y;
         CHECK_FOR(same_bits(y, first), show(threads));

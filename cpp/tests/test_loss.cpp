@@ -179,7 +179,7 @@ void counting() {
 }
 
 void threads_agree(Loss loss) {
-    const Problem<float> p(5000, 130, loss, 1);
+    const Problem<float> p(9000, 130, loss, 1);
     Result<float> first;
     for (int threads : {1, 2, 3}) {
         set_num_threads(threads);

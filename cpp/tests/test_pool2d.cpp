@@ -153,9 +153,9 @@ void test_pool2d() {
         equals_reference<float>(s);
         equals_reference<double>(s);
     }
-    threads_agree(pool2d_shape({16, 26, 26, 32}, {2, 2}, {2, 2}, {0, 0, 0, 0}));
-    threads_agree(pool2d_shape({12, 30, 31, 19}, {3, 3}, {2, 2}, {1, 1, 1, 1}));
-    threads_agree(pool2d_shape({12, 32, 31, 19}, {2, 3}, {3, 4}, {0, 0, 1, 1}));
+    threads_agree(pool2d_shape({56, 26, 26, 32}, {2, 2}, {2, 2}, {0, 0, 0, 0}));
+    threads_agree(pool2d_shape({68, 30, 31, 19}, {3, 3}, {2, 2}, {1, 1, 1, 1}));
+    threads_agree(pool2d_shape({68, 32, 31, 19}, {2, 3}, {3, 4}, {0, 0, 1, 1}));
     set_num_threads(threads);
 
     CHECK(refused({1, 4, 4, 0}, {2, 2}, {1, 1}, {0, 0, 0, 0}, "at least 1, received 0"));

@@ -20,7 +20,8 @@ namespace vivace {
 void check_conv2d_pool(const Conv2DShape& s, const Pool2DShape& pool);
 
 // y, positions (n, pool.p, pool.q, o): maximum of activation(x * w + bias) over each window, and where in the window it
-// is (row * pool.kw + column; the first, if several). positions may be null. activation: linear or relu.
+// is (row * pool.kw + column; the first, if several; with relu, of the largest value before it, which matters only where
+// y is 0 and no gradient flows). positions may be null. activation: linear or relu.
 // A window has at most 256 elements.
 template <class T>
 void conv2d_pool_forward(const Conv2DShape& s, const Pool2DShape& pool, const T* x, const T* w, const T* bias,
