@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import struct
+import tracemalloc
 import urllib.request
 from pathlib import Path
 
@@ -51,6 +53,7 @@ def test_a_folder_is_read(tmp_path: Path, compress: bool) -> None:
     assert (x.shape, y.shape, x_test.shape, y_test.shape) == ((60000, 28, 28), (60000,), (10000, 28, 28), (10000,))
     assert x[0, 0, 0] == 3
     assert y_test[0] == 1
+    x[0] = 7  # the arrays are the caller's own
 
 
 def test_environment_and_cache_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,9 +67,12 @@ def test_environment_and_cache_are_searched(tmp_path: Path, monkeypatch: pytest.
     assert mnist.load_data(download=False)[1][0].shape == (10000, 28, 28)
 
 
-def test_without_a_network_the_message_says_what_to_put_where(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("reason", [OSError("no route to host"), http.client.IncompleteRead(b"", 10)])
+def test_without_a_network_the_message_says_what_to_put_where(
+    monkeypatch: pytest.MonkeyPatch, reason: Exception
+) -> None:
     def refuse(*_: object, **__: object) -> None:
-        raise OSError("no route to host")
+        raise reason
 
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
     with pytest.raises(ConnectionError) as info:
@@ -83,6 +89,7 @@ def test_without_a_network_the_message_says_what_to_put_where(monkeypatch: pytes
         (b"PK\x03\x04 something else", "not an IDX file"),
         (idx(np.zeros((3, 4), np.uint8))[:-1], r"shape \(3, 4\) needs 12 bytes, the file holds 11"),
         (idx(np.zeros((3, 4), np.uint8))[:9], "header is cut short"),
+        (b"\x00\x00\x08\xff" + bytes(2000), "not an IDX file"),
     ],
 )
 def test_broken_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -94,6 +101,30 @@ def test_broken_files_are_refused(tmp_path: Path, content: bytes, message: str) 
     packed.write_bytes(gzip.compress(idx(np.zeros(9, np.uint8)))[:-4])
     with pytest.raises(ValueError, match="not a readable gzip file"):
         _idx.read_idx(packed)
+
+
+def test_no_flipped_byte_gets_past_the_reader(tmp_path: Path, rng: np.random.Generator) -> None:
+    file = tmp_path / "x-idx.gz"
+    packed = gzip.compress(idx(rng.integers(0, 9, 2000, dtype=np.uint8)), mtime=0)
+    for place in range(10, len(packed), 7):  # behind gzip's header, whose name and time do not matter
+        file.write_bytes(packed[:place] + bytes([packed[place] ^ 0xFF]) + packed[place + 1 :])
+        with pytest.raises(ValueError, match=r"x-idx\.gz: "):
+            _idx.read_idx(file)
+
+
+def test_no_more_is_unpacked_than_announced(tmp_path: Path) -> None:
+    file = tmp_path / "x-idx.gz"
+    file.write_bytes(gzip.compress(idx(np.zeros(10, np.uint8)) + bytes(100_000_000), 1))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="needs 10 bytes, the file holds more"):
+            _idx.read_idx(file)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+    file.write_bytes(gzip.compress(idx(np.zeros((0, 1), np.uint8))[:4] + b"\xff" * 8))
+    with pytest.raises(ValueError, match="is larger than"):
+        _idx.read_idx(file)
 
 
 def test_a_wrong_size_is_refused(tmp_path: Path) -> None:

@@ -89,7 +89,11 @@ def main() -> None:
         return
 
     vivace.utils.set_random_seed(arguments.seed)
-    name, epochs, ((x, y), (x_test, y_test)) = load(arguments.data)
+    try:
+        name, epochs, ((x, y), (x_test, y_test)) = load(arguments.data)
+        arguments.output.mkdir(parents=True, exist_ok=True)  # fail before the training, not after it
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     epochs = arguments.epochs or epochs
     print(f"Data: {name}")
     model = reference_cnn()
