@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <new>
 
 #include "vivace/common.h"
 #include "vivace/parallel.h"
@@ -38,6 +39,15 @@ public:
     FlushDenormals(const FlushDenormals&) = delete;
     FlushDenormals& operator=(const FlushDenormals&) = delete;
 };
+
+// Tells the core that it waits in a loop.
+inline void pause_briefly() {
+#if defined(__x86_64__)
+    _mm_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
 
 // Threads worth waking for `tasks` pieces of `cost` operations in all (a FLOP, or a byte moved, counts as one).
 int threads_for(index tasks, double cost);
@@ -121,5 +131,52 @@ public:
     T* get() const { return static_cast<T*>(data_); }
     operator T*() const { return get(); }
 };
+
+// Runs f(step, share) for every share of every step; a step begins when all shares of the one before are done. A thread
+// keeps its share from step to step (caches). One that is late, asleep or kept away by another process delays nobody:
+// the others do its share of a step that it has not begun. f must not throw.
+template <class F>
+void parallel_steps(index steps, int shares, F&& f) {
+    if (shares <= 1) {
+        FlushDenormals guard;
+        for (index step = 0; step < steps; ++step) f(step, 0);
+        return;
+    }
+    // A line of its own for each: only its thread writes there, the others read it once it is done.
+    struct alignas(64) Share {
+        std::atomic<bool> begun{false}, done{false};
+    };
+    Scratch<Share> board(steps * shares);
+    for (index i = 0; i < steps * shares; ++i) new (board + i) Share;
+    struct Context {
+        Share* board;
+        index steps;
+        int shares;
+        F* f;
+        void offer(index step, int share) const {
+            Share& mine = board[step * shares + share];
+            if (mine.begun.exchange(true, std::memory_order_relaxed)) return;
+            (*f)(step, share);
+            mine.done.store(true, std::memory_order_release);
+        }
+    } context{board, steps, shares, &f};
+    run_threads(
+        shares,
+        [](void* pointer, int thread) {
+            const Context& c = *static_cast<const Context*>(pointer);
+            FlushDenormals guard;
+            for (index step = 0; step < c.steps; ++step) {
+                c.offer(step, thread);
+                for (int other = 0; other < c.shares; ++other) {  // its own too: somebody else may be at it
+                    // Patience of about a microsecond: taking over means fetching the other's data.
+                    for (int spins = 0; !c.board[step * c.shares + other].done.load(std::memory_order_acquire); ++spins) {
+                        pause_briefly();
+                        if (spins == 50) c.offer(step, other);
+                    }
+                }
+            }
+        },
+        &context);
+}
 
 }  // namespace vivace

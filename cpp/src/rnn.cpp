@@ -3,6 +3,7 @@
 // packed once and stay in cache; the gates of a step are computed where its product has just been written, in L1.
 #include "vivace/rnn.h"
 
+#include "row.h"
 #include "tile.h"
 #include "vivace/gemm.h"
 #include "vmath.h"
@@ -20,10 +21,14 @@ struct Slice {
     const T *h_previous, *c_previous;  // null: zeros
 };
 
-// What a step of one sequence adds: h_{t-1} U (null: h_{t-1} is 0), and a GRU's bias of that product (may be null).
+// What a step of one sequence adds to `count` units of every gate from unit `first` on: h_{t-1} U, whose gates stand
+// `stride` apart (null: h_{t-1} is 0), and a GRU's bias of that product (may be null).
 template <class T>
 struct Recurrent {
-    const T *product, *bias;
+    index first, count;
+    const T* product;
+    index stride;
+    const T* bias;
 };
 
 template <class T, class N>
@@ -58,8 +63,10 @@ void step_forward(const RnnShape& shape, const Slice<T>& s, const Recurrent<T>& 
     T* const z = s.z;
     const auto squash = [&](vec<T> v) { return activate<T>(shape.activation, v); };
     const auto open = [&](vec<T> v) { return activate<T>(shape.recurrent_activation, v); };
-    for_each_vector<T>(u, [&](index i, auto n) {
-        const auto gate = [&](index k) { return load_n(z + k * u + i, n) + load_or_zero(recurrent.product, k * u + i, n); };
+    for_each_vector<T>(recurrent.count, [&](index offset, auto n) {
+        const index i = recurrent.first + offset;
+        const auto product = [&](index k) { return load_or_zero(recurrent.product, k * recurrent.stride + offset, n); };
+        const auto gate = [&](index k) { return load_n(z + k * u + i, n) + product(k); };
         switch (shape.cell) {
             case Cell::simple: {
                 const vec<T> y = squash(gate(0));
@@ -81,7 +88,7 @@ void step_forward(const RnnShape& shape, const Slice<T>& s, const Recurrent<T>& 
             }
             case Cell::gru: {
                 const vec<T> update = open(gate(0)), reset = open(gate(1));
-                const vec<T> own = load_or_zero(recurrent.product, 2 * u + i, n) + load_or_zero(recurrent.bias, i, n);
+                const vec<T> own = product(2) + load_or_zero(recurrent.bias, i, n);
                 const vec<T> g = squash(load_n(z + 3 * u + i, n) + reset * own);
                 store_n(z + i, update, n);
                 store_n(z + u + i, reset, n);
@@ -152,18 +159,20 @@ void step_backward(const RnnShape& shape, const Slice<T>& s, const T* h, const T
     });
 }
 
-// Where the rows of one step of one sequence stand.
-template <class T>
+// Where the rows of one step of one sequence stand. State: T, or const T behind the forward pass.
+template <class T, class State>
 struct Rows {
     const RnnShape& s;
     const std::uint8_t* mask;
     RnnState<T> initial;
     T* workspace;
-    const T *h, *c;
+    State *h, *c;
 
     index time(index step) const { return s.reverse ? s.steps - 1 - step : step; }
     bool counts(index b, index step) const { return !mask || mask[b * s.steps + time(step)]; }
     index state(index b, index step) const { return (b * s.steps + step) * s.units; }
+    State* h_at(index b, index step) const { return h + state(b, step); }
+    State* c_at(index b, index step) const { return c ? c + state(b, step) : nullptr; }
     T* gates(index b, index step) const { return workspace + (b * s.steps + time(step)) * s.width() * s.units; }
     const T* previous(const T* states, const T* first, index b, index step) const {
         return step ? states + state(b, step - 1) : first ? first + b * s.units : nullptr;
@@ -184,12 +193,6 @@ void multiply_rows(Part rows, const Panels<T>& b, index k, const T* a, T* c, boo
     tile.taps = 1;
     tile.k = k;
     tile.accumulate = accumulate;
-    if (rows.size() == 1) {
-        tile.a[0] = a + rows.first * k;
-        tile.c[0] = c + rows.first * b.columns;
-        multiply_row(tile, b);
-        return;
-    }
     for (index j = 0; j < b.count(); ++j) {
         b.select(j, tile);
         for (index i = 0; i < tiles; ++i) {
@@ -205,11 +208,17 @@ void multiply_rows(Part rows, const Panels<T>& b, index k, const T* a, T* c, boo
     }
 }
 
+// Whether every sequence runs by itself: with so few, a product of rows would not fill a tile.
+bool few_sequences(const RnnShape& s) { return s.batch <= 2; }
+
+// Of one sequence's product with U.
+double step_flops(const RnnShape& s) { return 2.0 * static_cast<double>(s.units) * static_cast<double>(s.gates() * s.units); }
+
 // Runs f(sequences) for parts of the batch, one per thread that is worth having. A sequence's result does not depend on
 // who else is in its part, so the number of parts changes no bit.
 template <class F>
 void for_sequences(const RnnShape& s, F&& f) {
-    const double flops = 2.0 * static_cast<double>(s.batch * s.steps * s.units) * static_cast<double>(s.gates() * s.units);
+    const double flops = step_flops(s) * static_cast<double>(s.batch * s.steps);
     const index parts = threads_for(s.batch, flops);
     parallel_for(parts, flops, [&](index i, int) { f(Part(s.batch, parts, i)); });
 }
@@ -230,48 +239,95 @@ void input_product(const RnnShape& s, const T* x, const T* w, const T* bias, T* 
                  both ? both + 2 * s.units : nullptr, workspace + 3 * s.units, ld, false);
 }
 
-}  // namespace
-
+// Where a step does not count, its state is the one before. The gates of such a step are never read.
 template <class T>
-void rnn_forward(const RnnShape& s, const T* x, const T* w, const T* u, const T* bias, const std::uint8_t* mask,
-                 RnnState<T> initial, const T* keep, T* workspace, T* h, T* c) {
+void carry_on(const Rows<T, T>& rows, const Slice<T>& slice, index b, index t, index first, index last) {
+    const auto carry = [&](const T* previous, T* to) {
+        if (previous)
+            std::copy(previous + first, previous + last, to + first);
+        else
+            std::fill(to + first, to + last, T{});
+    };
+    carry(slice.h_previous, rows.h + rows.state(b, t));
+    if (rows.c) carry(slice.c_previous, rows.c + rows.state(b, t));
+}
+
+// All sequences step by step: one product for the rows of a step, then their gates.
+template <class T>
+void run_sequences(const RnnShape& s, const Rows<T, T>& rows, const T* u, const T* bias, const T* keep) {
     const index columns = s.gates() * s.units;
-    input_product(s, x, w, bias, workspace);
-    Scratch<T> packed(packed_size<T>(s.units, columns));
+    Scratch<T> packed(packed_size<T>(s.units, columns)), state(s.batch * s.units), product(s.batch * columns);
     pack_panels(u, columns, false, index{0}, s.units, s.units, columns, packed.get());
     const Panels<T> panels = packed_panels(packed.get(), s.units, columns);
-    const T* recurrent_bias = s.cell == Cell::gru && bias ? bias + columns + 2 * s.units : nullptr;
-    const Rows<T> rows{s, mask, initial, workspace, h, c};
-    Scratch<T> state(s.batch * s.units), product(s.batch * columns);
     for_sequences(s, [&](Part mine) {
         // What the product with U sees of a state.
         const auto keep_state = [&](const T* from, index b) {
             T* to = state + b * s.units;
             for (index i = 0; i < s.units; ++i) to[i] = keep ? from[i] * keep[b * s.units + i] : from[i];
         };
-        for (index b = mine.first; initial.h && b < mine.last; ++b) keep_state(initial.h + b * s.units, b);
+        for (index b = mine.first; rows.initial.h && b < mine.last; ++b) keep_state(rows.initial.h + b * s.units, b);
         for (index t = 0; t < s.steps; ++t) {
-            const bool any_state = t > 0 || initial.h;
+            const bool any_state = t > 0 || rows.initial.h;
             if (any_state) multiply_rows<T>(mine, panels, s.units, state, product, false);
             for (index b = mine.first; b < mine.last; ++b) {
-                const index at = rows.state(b, t);
                 const Slice<T> slice = rows.slice(b, t);
-                const Recurrent<T> recurrent{any_state ? product + b * columns : nullptr, recurrent_bias};
-                step_forward(s, slice, recurrent, h + at, c ? c + at : nullptr);
-                if (!rows.counts(b, t)) {
-                    const auto carry = [&](const T* previous, T* to) {
-                        if (previous)
-                            std::copy_n(previous, s.units, to);
-                        else
-                            std::fill_n(to, s.units, T{});
-                    };
-                    carry(slice.h_previous, h + at);
-                    if (c) carry(slice.c_previous, c + at);
-                }
-                keep_state(h + at, b);
+                const T* z = any_state ? product + b * columns : nullptr;
+                if (rows.counts(b, t))
+                    step_forward(s, slice, {0, s.units, z, s.units, bias}, rows.h_at(b, t), rows.c_at(b, t));
+                else
+                    carry_on(rows, slice, b, t, 0, s.units);
+                keep_state(rows.h_at(b, t), b);
             }
         }
     });
+}
+
+// Each sequence by itself: the gates of a few units are computed as soon as their product is, while the weights of the
+// next units are on their way. Every thread keeps the weights of its share of the units in its own cache.
+template <class T, int gates>
+void run_row_by_row(const RnnShape& s, const Rows<T, T>& rows, const T* u, const T* bias, const T* keep) {
+    constexpr index block = block_vectors<gates> * lanes<T>;
+    const index blocks = (s.units + block - 1) / block;
+    const double flops = step_flops(s);
+    // Handing a step over to another core and back takes as long as some 30,000 operations.
+    const int shares = flops < 6e4 ? 1 : threads_for(blocks, flops * static_cast<double>(s.batch * s.steps));
+    Scratch<T> packed(packed_blocks_size<T, gates>(s.units, s.units)), kept(s.units * shares);
+    parallel_steps(1 + s.batch * s.steps, shares, [&](index step, int share) {
+        const Part mine(blocks, shares, share);
+        const index first = mine.first * block, last = std::min(s.units, mine.last * block);
+        if (step == 0) return pack_blocks<T, gates>(u, gates * s.units, false, s.units, s.units, first, last, packed.get());
+        const index b = (step - 1) / s.steps, t = (step - 1) % s.steps;
+        const Slice<T> slice = rows.slice(b, t);
+        if (!rows.counts(b, t)) return carry_on(rows, slice, b, t, first, last);
+        const auto units = [&](index from, index count, const T* product, index stride) {
+            step_forward(s, slice, {from, count, product, stride, bias}, rows.h_at(b, t), rows.c_at(b, t));
+        };
+        const T* state = slice.h_previous;
+        if (!state) return units(first, last - first, nullptr, 0);
+        if (keep) {
+            T* seen = kept + share * s.units;
+            for (index i = 0; i < s.units; ++i) seen[i] = state[i] * keep[b * s.units + i];
+            state = seen;
+        }
+        multiply_row<T, gates>(s.units, first, last, state, packed.get(), units);
+    });
+}
+
+}  // namespace
+
+template <class T>
+void rnn_forward(const RnnShape& s, const T* x, const T* w, const T* u, const T* bias, const std::uint8_t* mask,
+                 RnnState<T> initial, const T* keep, T* workspace, T* h, T* c) {
+    input_product(s, x, w, bias, workspace);
+    const Rows<T, T> rows{s, mask, initial, workspace, h, c};
+    const T* recurrent_bias = s.cell == Cell::gru && bias ? bias + (s.gates() + 2) * s.units : nullptr;
+    if (!few_sequences(s)) return run_sequences(s, rows, u, recurrent_bias, keep);
+    switch (s.gates()) {
+        case 1: return run_row_by_row<T, 1>(s, rows, u, recurrent_bias, keep);
+        case 2: return run_row_by_row<T, 2>(s, rows, u, recurrent_bias, keep);
+        case 3: return run_row_by_row<T, 3>(s, rows, u, recurrent_bias, keep);
+        case 4: return run_row_by_row<T, 4>(s, rows, u, recurrent_bias, keep);
+    }
 }
 
 template <class T>
@@ -279,11 +335,24 @@ void rnn_backward(const RnnShape& s, const T* x, const T* w, const T* u, const s
                   const T* keep, T* workspace, const T* h, const T* c, const T* dy,
                   const RnnGradients<T>& gradients) {
     const index columns = s.gates() * s.units, ld = s.width() * s.units, all = s.batch * s.steps;
+    const bool row_by_row = few_sequences(s);
     Scratch<T> packed(packed_size<T>(columns, s.units)), previous(all * s.units);
-    pack_panels(u, columns, true, index{0}, columns, columns, s.units, packed.get());
-    const Panels<T> panels = packed_panels(packed.get(), columns, s.units);
-    const Rows<T> rows{s, mask, initial, workspace, h, c};
+    if (row_by_row)
+        pack_blocks<T, 1>(u, columns, true, columns, s.units, 0, s.units, packed.get());
+    else
+        pack_panels(u, columns, true, index{0}, columns, columns, s.units, packed.get());
+    const Rows<T, const T> rows{s, mask, initial, workspace, h, c};
     Scratch<T> dz(s.batch * columns), through(s.batch * s.units);  // through: the product with U
+    const auto multiply = [&](Part mine, T* to, bool accumulate) {
+        if (!row_by_row)
+            return multiply_rows(mine, packed_panels<T>(packed, columns, s.units), columns, dz.get(), to, accumulate);
+        for (index b = mine.first; b < mine.last; ++b)
+            multiply_row<T, 1>(columns, 0, s.units, dz + b * columns, packed.get(),
+                               [&](index first, index n, const T* sums, index) {
+                                   T* out = to + b * s.units + first;
+                                   for (index i = 0; i < n; ++i) out[i] = accumulate ? sums[i] + out[i] : sums[i];
+                               });
+    };
     for_sequences(s, [&](Part mine) {
         for (index t = s.steps - 1; t >= 0; --t) {
             for (index b = mine.first; b < mine.last; ++b) {
@@ -310,10 +379,10 @@ void rnn_backward(const RnnShape& s, const T* x, const T* w, const T* u, const s
                 for (index i = 0; keep && i < s.units; ++i) met[i] *= keep[b * s.units + i];
             }
             if (!keep) {
-                multiply_rows<T>(mine, panels, columns, dz, gradients.dh, true);
+                multiply(mine, gradients.dh, true);
                 continue;
             }
-            multiply_rows<T>(mine, panels, columns, dz, through, false);
+            multiply(mine, through, false);
             for (index i = mine.first * s.units; i < mine.last * s.units; ++i) gradients.dh[i] += through[i] * keep[i];
         }
     });

@@ -63,6 +63,9 @@ VIVACE_INLINE void store(T* p, vec<T> v) {
     *reinterpret_cast<typename VectorOf<T>::unaligned*>(p) = v;
 }
 
+// The compiler leaves loads before it before those behind it. No instruction.
+VIVACE_INLINE void keep_order() { asm volatile("" ::: "memory"); }
+
 // The first n elements, 0 < n <= lanes; memory past them is not touched, lanes past them are 0.
 template <class T>
 VIVACE_INLINE vec<T> load_partial(const T* p, index n) {

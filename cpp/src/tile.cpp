@@ -128,43 +128,6 @@ void multiply_by_columns(const Tile<T>& tile) {
 }
 
 template <class T>
-void multiply_row(const Tile<T>& tile, const Panels<T>& b) {
-    constexpr int group = 4, registers = group * tile_vectors;
-    const T* const a = tile.a[0] + tile.offsets[0];
-    index j = 0;
-    for (; (j + group) * panel_columns<T> <= b.columns; j += group) {
-        Tile<T> first = tile;
-        b.select(j, first);
-        const index column = j * panel_columns<T>, k = tile.k, ldb = first.ldb, stride = b.panel_stride;
-        vec<T> sum[registers];
-#pragma GCC unroll 8
-        for (int v = 0; v < registers; ++v)
-            sum[v] = tile.bias ? load(tile.bias + column + v * lanes<T>) : vec<T>{};
-        const T* p = first.b;
-        for (index i = 0; i < k; ++i, p += ldb) {
-            const vec<T> x = broadcast(a[i]);
-#pragma GCC unroll 8
-            for (int v = 0; v < registers; ++v)
-                sum[v] += x * load(p + v / tile_vectors * stride + v % tile_vectors * lanes<T>);
-        }
-#pragma GCC unroll 8
-        for (int v = 0; v < registers; ++v) {
-            T* c = tile.c[0] + column + v * lanes<T>;
-            if (tile.accumulate) sum[v] += load(c);
-            store(c, tile.relu ? maximum(vec<T>{}, sum[v]) : sum[v]);
-        }
-    }
-    for (; j < b.count(); ++j) {
-        Tile<T> rest = tile;
-        rest.rows = 1;
-        b.select(j, rest);
-        rest.c[0] += j * panel_columns<T>;
-        if (rest.bias) rest.bias += j * panel_columns<T>;
-        multiply_by_rows(rest);
-    }
-}
-
-template <class T>
 void pack_panels(const T* source, index ld, bool transposed, index row, index k, index total, index n, T* packed) {
     for (index first = 0; first < n; first += panel_columns<T>) {
         const index columns = std::min(panel_columns<T>, n - first);
@@ -184,7 +147,6 @@ void pack_panels(const T* source, index ld, bool transposed, index row, index k,
 #define INSTANTIATE(T)                                   \
     template void multiply_by_rows(const Tile<T>&);      \
     template void multiply_by_columns(const Tile<T>&);   \
-    template void multiply_row(const Tile<T>&, const Panels<T>&); \
     template void pack_panels(const T*, index, bool, index, index, index, index, T*);
 INSTANTIATE(float)
 INSTANTIATE(double)

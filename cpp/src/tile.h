@@ -45,14 +45,6 @@ void multiply_by_rows(const Tile<T>& tile);
 template <class T>
 void multiply_by_columns(const Tile<T>& tile);
 
-// C = A B for a single row of A, in groups of four panels: one row's two accumulators would wait for each other's FMAs,
-// eight do not. Sums run in the same order as in a taller tile, so the bits are the same. The tile's a[0], c[0] and bias
-// are those of column 0; one tap.
-template <class T>
-struct Panels;
-template <class T>
-void multiply_row(const Tile<T>& tile, const Panels<T>& b);
-
 // B as a sequence of panels of panel_columns (the last may be one register wide).
 template <class T>
 struct Panels {
