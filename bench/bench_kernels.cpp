@@ -3,18 +3,10 @@
 // reference's is reported as an error, not as a time.
 //
 //   vivace_bench --benchmark_filter='conv2 .*forward'      ('--threads=1' first, for one core)
-#include <benchmark/benchmark.h>
-
-#include <chrono>
-#include <cmath>
+#include <algorithm>
 #include <cstring>
-#include <functional>
-#include <random>
-#include <string>
-#include <vector>
 
-#include "../src/parallel.h"
-#include "../src/simd.h"
+#include "bench.h"
 #include "vivace/conv2d_pool.h"
 #include "vivace/gemm.h"
 #include "vivace/parallel.h"
@@ -22,83 +14,6 @@
 
 namespace vivace::bench {
 namespace {
-
-double seconds() {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-// FMAs on registers alone: 16 independent chains hide the latency of any core.
-double peak_flops(int threads) {
-    constexpr int chains = 16;
-    constexpr long steps = 4000000;
-    double best = 0;
-    std::vector<float> sink(static_cast<std::size_t>(threads));
-    struct Context {
-        float* sink;
-    } context{sink.data()};
-    for (int repeat = 0; repeat < 5; ++repeat) {
-        const double start = seconds();
-        run_threads(
-            threads,
-            [](void* pointer, int thread) {
-                vec<float> sums[chains];
-                for (int i = 0; i < chains; ++i) sums[i] = broadcast(0.3f + static_cast<float>(i));
-                const vec<float> a = broadcast(0.999f), b = broadcast(1e-4f);
-                for (long step = 0; step < steps; ++step) {
-#pragma GCC unroll 16
-                    for (int i = 0; i < chains; ++i) sums[i] = sums[i] * a + b;
-                }
-                for (int i = 1; i < chains; ++i) sums[0] += sums[i];
-                static_cast<Context*>(pointer)->sink[thread] = horizontal_sum<float>(sums[0]);
-            },
-            &context);
-        const double flops = 2.0 * chains * steps * static_cast<double>(lanes<float>) * threads;
-        best = std::max(best, flops / (seconds() - start));
-    }
-    return best;
-}
-double peak = 0;
-
-using Floats = std::vector<float>;
-
-Floats random_floats(index size, unsigned seed) {
-    std::mt19937 rng(seed);
-    std::uniform_real_distribution<float> uniform(-1, 1);
-    Floats v(static_cast<std::size_t>(size));
-    for (float& x : v) x = uniform(rng);
-    return v;
-}
-
-// Largest difference, relative to the largest value.
-double difference(const Floats& a, const Floats& b) {
-    double most = 0, scale = 1e-30;
-    for (std::size_t i = 0; i < a.size(); ++i) {
-        most = std::max(most, std::fabs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
-        scale = std::max(scale, std::fabs(static_cast<double>(b[i])));
-    }
-    return most / scale;
-}
-
-// Times run(output) after comparing its output with that of `trusted`.
-void add(const std::string& name, double flops, index output_size, std::function<void(float*)> run,
-         std::function<void(float*)> trusted) {
-    benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& state) {
-        Floats got(static_cast<std::size_t>(output_size)), expected(got.size());
-        run(got.data());
-        trusted(expected.data());
-        if (!(difference(got, expected) < 1e-4)) {
-            state.SkipWithError("wrong result");
-            return;
-        }
-        for (auto _ : state) {
-            run(got.data());
-            benchmark::ClobberMemory();
-        }
-        const double done = flops * static_cast<double>(state.iterations());
-        state.counters["GFLOP/s"] = benchmark::Counter(done / 1e9, benchmark::Counter::kIsRate);
-        state.counters["peak %"] = benchmark::Counter(done / peak * 100, benchmark::Counter::kIsRate);
-    })->UseRealTime()->Unit(benchmark::kMicrosecond);
-}
 
 struct Conv {
     const char* name;
@@ -239,6 +154,7 @@ void add_all() {
     add_gemm(32, 1600, 128, false, true);
     add_gemm(1600, 128, 32, true, false);
     for (index size : {512, 1024, 2048}) add_gemm(size, size, size, false, false);
+    add_recurrent_layers();
 }
 
 }  // namespace

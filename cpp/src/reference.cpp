@@ -150,6 +150,44 @@ void average_pool2d_backward(const Pool2DShape& s, const T* dy, T* dx) {
     for (index i = 0; i < s.input_size(); ++i) dx[i] = static_cast<T>(sums[i]);
 }
 
+template <class T>
+void rnn_forward(const RnnShape& s, const T* x, const T* w, const T* u, const T* bias, T* h) {
+    const index n = s.units, columns = s.gates() * n;
+    const auto squash = [&](double v) { return activate<double>(s.activation, v); };
+    const auto open = [&](double v) { return activate<double>(s.recurrent_activation, v); };
+    for (index b = 0; b < s.batch; ++b) {
+        Sums state(n), memory(n), through_input(columns), through_state(columns);
+        for (index step = 0; step < s.steps; ++step) {
+            const T* now = x + (b * s.steps + (s.reverse ? s.steps - 1 - step : step)) * s.inputs;
+            for (index j = 0; j < columns; ++j) {
+                through_input[j] = bias ? static_cast<double>(bias[j]) : 0;
+                through_state[j] = bias && s.cell == Cell::gru ? static_cast<double>(bias[columns + j]) : 0;
+                for (index i = 0; i < s.inputs; ++i)
+                    through_input[j] += static_cast<double>(now[i]) * static_cast<double>(w[i * columns + j]);
+                for (index i = 0; i < n; ++i) through_state[j] += state[i] * static_cast<double>(u[i * columns + j]);
+            }
+            for (index i = 0; i < n; ++i) {
+                const auto z = [&](index gate) { return through_input[gate * n + i] + through_state[gate * n + i]; };
+                switch (s.cell) {
+                    case Cell::simple: state[i] = squash(z(0)); break;
+                    case Cell::lstm:
+                        memory[i] = open(z(1)) * memory[i] + open(z(0)) * squash(z(2));
+                        state[i] = open(z(3)) * squash(memory[i]);
+                        break;
+                    case Cell::gru: {
+                        const double update = open(z(0)), reset = open(z(1));
+                        const double g = squash(through_input[2 * n + i] + reset * through_state[2 * n + i]);
+                        state[i] = update * state[i] + (1 - update) * g;
+                        break;
+                    }
+                    case Cell::output_gated: state[i] = squash(open(z(0))); break;
+                }
+                h[(b * s.steps + step) * n + i] = static_cast<T>(state[i]);
+            }
+        }
+    }
+}
+
 #define INSTANTIATE_POSITIONS(T, Position)                                               \
     template void max_pool2d_forward(const Pool2DShape&, const T*, T*, Position*);       \
     template void max_pool2d_backward(const Pool2DShape&, const T*, const Position*, T*);
@@ -161,7 +199,8 @@ void average_pool2d_backward(const Pool2DShape& s, const T* dy, T* dx) {
     INSTANTIATE_POSITIONS(T, std::uint8_t)                                                          \
     INSTANTIATE_POSITIONS(T, std::uint32_t)                                                         \
     template void average_pool2d_forward(const Pool2DShape&, const T*, T*);                         \
-    template void average_pool2d_backward(const Pool2DShape&, const T*, T*);
+    template void average_pool2d_backward(const Pool2DShape&, const T*, T*);                        \
+    template void rnn_forward(const RnnShape&, const T*, const T*, const T*, const T*, T*);
 INSTANTIATE(float)
 INSTANTIATE(double)
 

@@ -4,6 +4,7 @@
 
 #include "vivace/conv2d.h"
 #include "vivace/pool2d.h"
+#include "vivace/rnn.h"
 
 namespace vivace::reference {
 
@@ -25,5 +26,9 @@ template <class T>
 void average_pool2d_forward(const Pool2DShape& s, const T* x, T* y);
 template <class T>
 void average_pool2d_backward(const Pool2DShape& s, const T* dy, T* dx);
+
+// h (batch, steps, units): the states. No mask, no initial state.
+template <class T>
+void rnn_forward(const RnnShape& s, const T* x, const T* w, const T* u, const T* bias, T* h);
 
 }  // namespace vivace::reference
