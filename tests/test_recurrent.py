@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import vivace
+from helpers import numeric_gradient
 from test_layers import F64, check_gradients
 from vivace.layers import (
     GRU,
@@ -28,12 +29,134 @@ from vivace.step import Step
 from vivace.utils import pad_sequences
 
 
-@pytest.mark.parametrize("cell", [SimpleRNN, LSTM, GRU, lambda units, **k: OutputGatedRNN(units, 3, **k)])
+def cells() -> list[Any]:
+    return [SimpleRNN, LSTM, GRU, lambda units, **k: OutputGatedRNN(units, 3, **k)]
+
+
+@pytest.mark.parametrize("cell", cells())
 @pytest.mark.parametrize("return_sequences", [False, True])
 @pytest.mark.parametrize("go_backwards", [False, True])
 def test_gradients(cell: Any, return_sequences: bool, go_backwards: bool, rng: np.random.Generator) -> None:
     layer = cell(4, return_sequences=return_sequences, go_backwards=go_backwards, **F64)
     check_gradients(layer, rng.standard_normal((3, 5, 2)), rng)
+
+
+def run_both_ways(layer: Any, x: Any, rng: np.random.Generator, mask: Any) -> list[Any]:
+    """Outputs, input gradients and weight gradients, as one list of arrays."""
+    step = Step(training=True)
+    step.mask = mask
+    y, saved = layer.forward(x, step)
+    outputs = [a.copy() for a in (y if isinstance(y, list) else [y])]
+    dy = [rng.standard_normal(a.shape) for a in outputs]
+    dx = layer.backward(dy if isinstance(y, list) else dy[0], saved, step)
+    gradients = [p.gradient.copy() for p in layer.weights]
+    for p in layer.weights:
+        p.gradient[...] = 0
+    return [*outputs, *(dx if isinstance(dx, list) else [dx]), *gradients]
+
+
+@pytest.mark.parametrize("cell", cells())
+@pytest.mark.parametrize("go_backwards", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("return_sequences", [False, True])
+def test_fused_and_general_path_agree(cell: Any, go_backwards: bool, masked: bool, return_sequences: bool) -> None:
+    rng = np.random.default_rng(0)
+    kwargs = {"return_sequences": return_sequences, "return_state": True, "go_backwards": go_backwards, **F64}
+    fused = cell(4, recurrent_dropout=0.4, seed=3, bias_initializer="glorot_uniform", **kwargs)
+    inputs = [rng.standard_normal((3, 5, 2)), *(rng.standard_normal((3, 4)) for _ in range(fused.states_count()))]
+    mask = (rng.random((3, 5)) > 0.4).astype(np.uint8) if masked else None
+    if masked and isinstance(fused, OutputGatedRNN):
+        mask[:] = 1  # what a masked step of this cell returns is not to be used
+        mask[0, :2] = 0
+        if return_sequences or go_backwards:
+            return
+    fused.build_once([a.shape for a in inputs])
+    assert fused.fused
+    expected = run_both_ways(fused, inputs, np.random.default_rng(1), mask)
+
+    class General(type(fused)):  # type: ignore[misc]
+        fused = False
+
+    general = fused
+    general.__class__ = General
+    general.stream.position = 0
+    got = run_both_ways(general, inputs, np.random.default_rng(1), mask)
+    assert len(got) == len(expected)
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("cell", cells())
+@pytest.mark.parametrize("activations", [("softmax", "sigmoid"), ("tanh", "softmax")])
+def test_gradients_of_the_general_path(cell: Any, activations: tuple[str, str], rng: np.random.Generator) -> None:
+    layer = cell(4, activation=activations[0], recurrent_activation=activations[1], return_sequences=True, **F64)
+    assert not layer.fused
+    check_gradients(layer, rng.standard_normal((3, 5, 2)), rng)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("go_backwards", [False, True])
+def test_gru_that_resets_before_the_product(masked: bool, go_backwards: bool, rng: np.random.Generator) -> None:
+    layer = GRU(3, reset_after=False, return_sequences=True, go_backwards=go_backwards, **F64)
+    x = rng.standard_normal((2, 4, 2))
+    if not masked:
+        check_gradients(layer, x, rng)
+    layer.build_once(x.shape)
+    assert layer.bias.shape == (9,)
+    w, u, b = layer.get_weights()
+    mask = np.array([[1, 0, 1, 1], [0, 0, 1, 0]], np.uint8) if masked else np.ones((2, 4), np.uint8)
+    h, expected = np.zeros((2, 3)), []
+    for t in range(4)[:: -1 if go_backwards else 1]:
+        zx = x[:, t] @ w + b
+        z, r = (1 / (1 + np.exp(-(zx[:, i : i + 3] + h @ u[:, i : i + 3]))) for i in (0, 3))
+        new = z * h + (1 - z) * np.tanh(zx[:, 6:] + (r * h) @ u[:, 6:])
+        h = np.where(mask[:, t, None] != 0, new, h)
+        expected.append(h)
+    np.testing.assert_allclose(layer(x, mask=mask), np.stack(expected, 1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("cell", cells())
+@pytest.mark.parametrize("general", [False, True])
+def test_gradients_of_states_in_and_out(cell: Any, general: bool, rng: np.random.Generator) -> None:
+    kwargs = {"activation": "softmax"} if general else {}
+    for layer in (
+        cell(4, return_state=True, **kwargs, **F64),
+        cell(4, return_state=True, return_sequences=True, **kwargs, **F64),
+        Bidirectional(cell(3, return_state=True, return_sequences=True, **kwargs, **F64)),
+        Bidirectional(cell(3, return_state=True, **kwargs, **F64), merge_mode=None),
+    ):
+        count, units = (1, 4) if not isinstance(layer, Bidirectional) else (2, 3)
+        count *= 2 if cell is LSTM else 1
+        x = [rng.standard_normal((2, 5, 3)), *(rng.standard_normal((2, units)) for _ in range(count))]
+        layer.build_once([a.shape for a in x])
+        y = layer.forward(x, Step(training=True))[0]
+        assert [a.shape for a in y] == [tuple(s) for s in layer.compute_output_shape([a.shape for a in x])]
+        dy = [rng.standard_normal(a.shape) for a in y]
+
+        def loss(layer: Any = layer, x: Any = x, dy: Any = dy) -> float:
+            return float(sum((a * b).sum() for a, b in zip(layer.forward(x, Step(training=True))[0], dy, strict=True)))
+
+        step = Step(training=True)
+        saved = layer.forward(x, step)[1]
+        dx = layer.backward([a.copy() for a in dy], saved, step)
+        assert len(dx) == len(x)
+        for array, got in zip(
+            [*x, *(p.value for p in layer.weights)], [*dx, *(p.gradient for p in layer.weights)], strict=True
+        ):
+            np.testing.assert_allclose(got, numeric_gradient(loss, array), rtol=1e-5, atol=1e-7)
+
+
+def test_a_sequential_takes_one_output_of_each_layer() -> None:
+    with pytest.raises(ValueError, match="has 3 outputs; the layers of a Sequential have one each"):
+        Sequential([Input((3, 2)), LSTM(4, return_state=True), Dense(1)])
+
+
+def test_bad_initial_states_are_refused() -> None:
+    x = np.zeros((2, 3, 4), np.float32)
+    with pytest.raises(ValueError, match=r"takes 2 initial states of shape \(batch, 5\), received \(None, 5\)"):
+        LSTM(5)(x, initial_state=[x[:, 0, :1].repeat(5, 1)])
+    with pytest.raises(ValueError, match=r"takes 1 initial states of shape \(batch, 5\), received \(None, 4\)"):
+        GRU(5)(x, initial_state=x[:, 0])
 
 
 @pytest.mark.parametrize("merge_mode", ["concat", "sum", "mul", "ave"])

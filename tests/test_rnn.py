@@ -165,7 +165,9 @@ def test_gradients_with_recurrent_dropout_and_other_activations(
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("sizes", [(33, 12, 24, 48), (1, 60, 5, 203), (2, 30, 8, 256)])  # the last: units are shared out
+@pytest.mark.parametrize(
+    "sizes", [(33, 12, 24, 48), (1, 60, 5, 203), (2, 30, 8, 256)]
+)  # the last: units are shared out
 def test_same_bits_for_every_thread_count(core: ModuleType, cell: str, sizes: Any) -> None:
     p = Problem(core, cell, sizes, "float32", mask=random_mask(*sizes[:2]))
     threads, results = core.get_num_threads(), []

@@ -86,10 +86,12 @@ class Sequential(Trainer):
     def _build_chain(self, input_shape: BatchShape) -> BatchShape:
         if not self.layers:
             raise ValueError(f"{self.name}: the model has no layers; add some first")
-        shape = input_shape
+        shape: Any = input_shape
         for i, layer in enumerate(self.layers):
             try:
                 shape = layer.build_once(shape)
+                if isinstance(shape, list):
+                    raise ValueError(f"{layer.name} has {len(shape)} outputs; the layers of a Sequential have one each")
             except ValueError as error:
                 chain = [f"input {input_shape}", *(f"{done.name} {done.output_shape}" for done in self.layers[:i])]
                 raise ValueError(f"{self.name}, layer {i}: {error}\n  shapes so far: {' -> '.join(chain)}") from None

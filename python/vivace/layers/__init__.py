@@ -3,8 +3,9 @@
 from .base import Layer
 from .conv import Conv2D, Convolution2D
 from .core import Activation, Dense, Dropout, Flatten, Input, InputLayer, RepeatVector
+from .embedding import Embedding, Masking
 from .pooling import AveragePooling2D, AvgPool2D, MaxPool2D, MaxPooling2D
-from .recurrent import GRU, LSTM, Embedding, Masking, OutputGatedRNN, SimpleRNN
+from .recurrent import GRU, LSTM, OutputGatedRNN, SimpleRNN
 from .text import TextVectorization
 from .wrappers import Bidirectional, TimeDistributed
 

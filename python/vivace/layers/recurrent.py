@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,9 @@ from .._core import native
 from .._typing import Array, BatchShape, Initializer, Shape
 from ..regularizers import L1L2
 from ..step import Step, Stream
-from .base import Layer, check_rank, positive
+from . import recurrent_steps
+from .base import Layer, positive
+from .recurrent_steps import Kind, Weights
 
 
 def data_array(owner: str, x: Any, dtype: str) -> Array:
@@ -26,11 +28,15 @@ def data_array(owner: str, x: Any, dtype: str) -> Array:
 class Recurrent(Layer):
     """Input (batch, steps, features); output (batch, units), or (batch, steps, units) with return_sequences.
 
+    The input may be a list [x, *initial states], each state (batch, units): h, for an LSTM h and c. With return_state
+    the output is a list [output, *final states].
+
     A mask (from `Embedding(mask_zero=True)` or `Masking`) may have any pattern: a masked step carries the state on.
 
     Args:
         units: size of the state, at least 1.
-        activation, recurrent_activation: "tanh" and "sigmoid"; also "relu" and "linear".
+        activation, recurrent_activation: "tanh" and "sigmoid". These, "relu" and "linear" run in one native call for
+            the whole sequence; any other activation runs step by step in Python, many times slower.
         use_bias: add a bias (True).
         kernel_initializer, recurrent_initializer, bias_initializer: "glorot_uniform", "orthogonal", "zeros".
         kernel_regularizer, recurrent_regularizer, bias_regularizer: none by default.
@@ -38,7 +44,7 @@ class Recurrent(Layer):
         go_backwards: run from the last step to the first; sequences are returned in that order.
         stateful: a batch starts from the state in which the one before ended, until `reset_states`; fit such a layer
             with shuffle=False and batches of one size.
-        return_state: calling the layer by itself also returns the final states; a Sequential takes none of them.
+        return_state: return the final states too.
         dropout: in training, this fraction of the inputs is dropped, the same ones at every step of a sequence.
         recurrent_dropout: the same for the state, where it meets the recurrent weights.
         unroll: accepted for Keras's sake; a native call has no loop to unroll.
@@ -46,6 +52,7 @@ class Recurrent(Layer):
 
     cell: Any
     gates: int
+    reset_after = True  # of a GRU
 
     def __init__(
         self,
@@ -76,9 +83,6 @@ class Recurrent(Layer):
                 raise ValueError(f"{self.name}: {argument} must lie in [0, 1), received {rate!r}")
         self.activation: Any = activations.name_of(activation)
         self.recurrent_activation: Any = activations.name_of(recurrent_activation)
-        for name in (self.activation, self.recurrent_activation):
-            if name not in activations.FUSED:
-                raise ValueError(f"{self.name}: activations must be of {', '.join(activations.FUSED)}, received {name}")
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
         self.recurrent_regularizer = regularizers.get(recurrent_regularizer)
         self.bias_regularizer = regularizers.get(bias_regularizer)
@@ -98,9 +102,14 @@ class Recurrent(Layer):
         self._state: tuple[Array, Array | None] | None = None
         self._shapes: dict[Shape, native.RnnShape] = {}
 
+    @property
+    def fused(self) -> bool:
+        """Whether one native call runs the whole sequence; otherwise `recurrent_steps` does."""
+        return self.reset_after and {self.activation, self.recurrent_activation} <= set(activations.FUSED)
+
     def build(self, input_shape: BatchShape) -> None:
         columns = self.gates * self.units
-        shape: Shape = (input_shape[-1] or 0, columns)
+        shape: Shape = (sequence(input_shape)[-1] or 0, columns)
         self.kernel = self.add_weight("kernel", shape, self.kernel_initializer, regularizer=self.kernel_regularizer)
         shape = (self.units, columns)
         self.recurrent_kernel = self.add_weight(
@@ -114,22 +123,33 @@ class Recurrent(Layer):
     def bias_shape(self) -> Shape:
         return (self.gates * self.units,)
 
-    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
-        if len(input_shape) != 3 or input_shape[2] is None:
-            hint = "; add the features' axis with x[..., None]" if len(input_shape) == 2 else ""
-            raise ValueError(
-                f"{self.name} ({type(self).__name__}) takes inputs of rank 3, (batch, steps, features); "
-                f"received shape {input_shape}{hint}"
-            )
-        if self.built and input_shape[2] != self.kernel.shape[0]:
-            raise ValueError(
-                f"{self.name} ({type(self).__name__}) was built for {self.kernel.shape[0]} features, "
-                f"received shape {input_shape}"
-            )
-        return (*input_shape[:2], self.units) if self.return_sequences else (input_shape[0], self.units)
+    def states_count(self) -> int:
+        """How many states a sequence has."""
+        return 2 if self.cell == "lstm" else 1
+
+    def outputs_size(self) -> int:
+        return self.units
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        shape = sequence(input_shape)
+        who = f"{self.name} ({type(self).__name__})"
+        if len(shape) != 3 or shape[2] is None:
+            hint = "; add the features' axis with x[..., None]" if len(shape) == 2 else ""
+            raise ValueError(f"{who} takes inputs of rank 3, (batch, steps, features); received shape {shape}{hint}")
+        if self.built and shape[2] != self.kernel.shape[0]:
+            raise ValueError(f"{who} was built for {self.kernel.shape[0]} features, received shape {shape}")
+        if isinstance(input_shape, list):
+            for state in input_shape[1:]:
+                if tuple(state[1:]) != (self.units,) or len(input_shape) != 1 + self.states_count():
+                    raise ValueError(
+                        f"{who} takes {self.states_count()} initial states of shape (batch, {self.units}), "
+                        f"received {', '.join(map(str, input_shape[1:]))}"
+                    )
+        y = (*shape[:2], self.outputs_size()) if self.return_sequences else (shape[0], self.outputs_size())
+        return [y, *[(shape[0], self.units)] * self.states_count()] if self.return_state else y
 
     def flops(self) -> int:
-        steps = (self.input_shape or (None, 1))[1] or 1
+        steps = sequence(self.input_shape or (None, 1))[1] or 1
         return 2 * steps * (self.kernel.size + self.recurrent_kernel.size)
 
     def shape_for(self, x_shape: Shape) -> native.RnnShape:
@@ -147,7 +167,11 @@ class Recurrent(Layer):
         """Forget the state kept between batches (`stateful`)."""
         self._state = None
 
-    def _initial_state(self, batch: int) -> tuple[Array | None, Array | None]:
+    reset_state = reset_states
+
+    def _initial_state(self, batch: int, given: list[Array]) -> tuple[Array | None, Array | None]:
+        if given:
+            return given[0], given[1] if len(given) > 1 else None
         if not self.stateful or self._state is None:
             return None, None
         if len(self._state[0]) != batch:
@@ -166,91 +190,133 @@ class Recurrent(Layer):
         native.dropout(kept, rate, self.stream.seed, self.stream.next(), kept)
         return kept
 
-    def run(self, x: Array, step: Step) -> tuple[Array, Array, Any]:
-        """(states, workspace, saved) of a whole batch of sequences."""
-        shape = self.shape_for(x.shape)
+    def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
+        x, *given = x if isinstance(x, list) else [x]
+        mask = step.mask[0] if isinstance(step.mask, list) else step.mask
         kept = self._kept((len(x), 1, x.shape[2]), self.dropout, step, x.dtype)
         kept_state = self._kept((len(x), self.units), self.recurrent_dropout, step, x.dtype)
         if kept is not None:
             x = np.multiply(x, kept, out=step.empty(x.shape, x.dtype))
-        h0, c0 = self._initial_state(len(x))
-        workspace, h = step.empty(shape.workspace, x.dtype), step.empty(shape.states, x.dtype)
-        c = step.empty(shape.states, x.dtype) if self.cell == "lstm" else None
-        mask = step.mask
-        bias = self.bias.value if self.bias else None
-        native.rnn_forward(
-            shape, x, self.kernel.value, self.recurrent_kernel.value, bias, mask, h0, c0, kept_state, workspace, h, c
-        )
+        initial = self._initial_state(len(x), given)
+        run = self._run_fused if self.fused else self._run_steps
+        y, h, c, tape = run(x, mask, initial, kept_state, step)
+        final = [_contiguous(a[:, -1], step) for a in (h, c) if a is not None]
         if self.stateful:
-            self._state = (h[:, -1].copy(), None if c is None else c[:, -1].copy())
+            self._state = (final[0].copy(), final[1].copy() if c is not None else None)
         if not self.return_sequences:
-            step.mask = None
-        elif mask is not None and self.go_backwards:
-            step.mask = np.ascontiguousarray(mask[:, ::-1])
-        return h, workspace, (shape, x, workspace, h, c, mask, h0, c0, kept, kept_state)
+            y, step.mask = y[:, -1], None
+        else:
+            step.mask = np.ascontiguousarray(mask[:, ::-1]) if mask is not None and self.go_backwards else mask
+        y = _contiguous(y, step)
+        return [y, *final] if self.return_state else y, (x, mask, initial, kept, kept_state, tape, bool(given))
 
-    def run_back(self, saved: Any, dy: Array | None, dh: Array, step: Step, input_gradient: bool) -> Array | None:
-        """Backward through time from the gradients of all outputs (or None) and of the final state (consumed)."""
-        shape, x, workspace, h, c, mask, h0, c0, kept, kept_state = saved
-        dx = step.empty(x.shape, x.dtype) if input_gradient else None
-        dc = None
-        if c is not None:
-            dc = step.empty(dh.shape, dh.dtype)
-            dc.fill(0)
-        native.rnn_backward(
-            shape, x, self.kernel.value, self.recurrent_kernel.value, mask, h0, c0, kept_state, workspace, h, c,
-            dy, dx,
-            self.kernel.gradient, self.recurrent_kernel.gradient, self.bias.gradient if self.bias else None, dh, dc,
-        )  # fmt: skip
+    def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        x, mask, initial, kept, kept_state, tape, states_given = saved
+        dy, *d_final = dy if self.return_state else [dy]
+        d_final = d_final or [None] * self.states_count()
+        dh = _copy_or_zeros(d_final[0], (len(x), self.units), step, x.dtype)
+        dc = _copy_or_zeros(d_final[1], dh.shape, step, x.dtype) if self.cell == "lstm" else None
+        if not self.return_sequences:  # of all outputs only the last counts
+            if self.cell == "output_gated":
+                last, dy = dy, _copy_or_zeros(None, (*x.shape[:2], self.units), step, x.dtype)
+                dy[:, -1] = last
+            else:
+                dh += dy
+                dy = None
+        run_back = self._run_fused_back if self.fused else self._run_steps_back
+        dx, dh, dc = run_back(x, mask, initial, kept_state, tape, dy, dh, dc, step, input_gradient)
         if dx is not None and kept is not None:
             dx *= kept
-        return dx
+        if not states_given:
+            return dx
+        return [dx, dh] if dc is None else [dx, dh, dc]
 
-    def __call__(self, x: Any, initial_state: Sequence[Any] | None = None, mask: Any = None) -> Any:
+    def _run_fused(self, x: Array, mask: Any, initial: Any, kept: Any, step: Step) -> tuple[Array, Array, Any, Any]:
+        """(outputs, states, memories, tape); outputs and states (batch, steps, units), in the order computed."""
+        shape = self.shape_for(x.shape)
+        workspace, h = step.empty(shape.workspace, x.dtype), step.empty(shape.states, x.dtype)
+        c = step.empty(shape.states, x.dtype) if self.cell == "lstm" else None
+        h0, c0 = initial
+        bias = self.bias.value if self.bias else None
+        native.rnn_forward(
+            shape, x, self.kernel.value, self.recurrent_kernel.value, bias, mask, h0, c0, kept, workspace, h, c
+        )
+        y = h
+        if self.cell == "output_gated":
+            y = workspace[:, :: -1 if self.go_backwards else 1, self.units :]
+        return y, h, c, (shape, workspace, h, c)
+
+    def _run_fused_back(
+        self, x: Array, mask: Any, initial: Any, kept: Any, tape: Any, dy: Array | None, dh: Array, dc: Any,
+        step: Step, input_gradient: bool,
+    ) -> tuple[Array | None, Array, Any]:  # fmt: skip
+        """(dx, dh, dc): the gradients of the input and of the initial states."""
+        shape, workspace, h, c = tape
+        h0, c0 = initial
+        dx = step.empty(x.shape, x.dtype) if input_gradient else None
+        native.rnn_backward(
+            shape, x, self.kernel.value, self.recurrent_kernel.value, mask, h0, c0, kept, workspace, h, c, dy, dx,
+            self.kernel.gradient, self.recurrent_kernel.gradient, self.bias.gradient if self.bias else None, dh, dc,
+        )  # fmt: skip
+        return dx, dh, dc
+
+    def _kind(self) -> Kind:
+        return Kind(self.cell, self.go_backwards, self.activation, self.recurrent_activation, self.reset_after)
+
+    def _run_steps(self, x: Array, mask: Any, initial: Any, kept: Any, step: Step) -> tuple[Array, Array, Any, Any]:
+        weights = Weights(self.kernel.value, self.recurrent_kernel.value, self.bias.value if self.bias else None)
+        y, h, c, tape = recurrent_steps.forward(self._kind(), x, weights, mask, initial, kept)
+        return y, h, c if self.cell == "lstm" else None, (weights, tape)
+
+    def _run_steps_back(
+        self, x: Array, mask: Any, initial: Any, kept: Any, tape: Any, dy: Array | None, dh: Array, dc: Any,
+        step: Step, input_gradient: bool,
+    ) -> tuple[Array | None, Array, Any]:  # fmt: skip
+        weights, tape = tape
+        into = Weights(self.kernel.gradient, self.recurrent_kernel.gradient, self.bias.gradient if self.bias else None)
+        memory = np.zeros_like(dh) if dc is None else dc
+        dx, dh, memory = recurrent_steps.backward(self._kind(), x, weights, into, mask, kept, tape, dy, dh, memory)
+        return dx if input_gradient else None, dh, None if dc is None else memory
+
+    def __call__(self, x: Any, initial_state: Any = None, mask: Any = None) -> Any:
         """Run the layer by itself, in inference mode, on sequences (batch, steps, features).
 
         Args:
-            initial_state: [h], for an LSTM [h, c], each (batch, units); zeros by default.
+            initial_state: h or [h], for an LSTM [h, c], each (batch, units); zeros by default.
             mask: (batch, steps), true where a step counts.
 
         Returns:
             The output; with `return_state` a list of the output and the final states.
         """
-        x = data_array(self.name, x, self.dtype)
-        self.build_once((None, *x.shape[1:]))
+        states = [] if initial_state is None else initial_state
+        arrays = [x, *(states if isinstance(states, (list, tuple)) else [states])]
+        inputs = [data_array(self.name, array, self.dtype) for array in arrays]
+        shapes = [(None, *array.shape[1:]) for array in inputs]
+        self.build_once(shapes if len(inputs) > 1 else shapes[0])  # type: ignore[arg-type]
         step = Step(training=False)
         if mask is not None:
             step.mask = np.ascontiguousarray(mask, dtype=np.uint8)
-        before, stateful = self._state, self.stateful
-        try:
-            self.stateful = True  # the state goes in and comes out through the same place
-            if initial_state is not None:
-                states = [data_array(self.name, state, self.dtype) for state in initial_state]
-                self._state = (states[0], states[1] if len(states) > 1 else None)
-            elif not stateful:
-                self._state = None
-            y, _ = self.forward(x, step)
-            final = [state for state in self._state or () if state is not None]
-        finally:
-            self.stateful = stateful
-            if not stateful:
-                self._state = before
-        return [y, *final] if self.return_state else y
+        return self.forward(inputs if len(inputs) > 1 else inputs[0], step)[0]
 
-    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        h, _, saved = self.run(x, step)
-        if self.return_sequences:
-            return h, saved
-        y = step.empty((len(x), self.units), x.dtype)
-        y[...] = h[:, -1]
-        return y, saved
 
-    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        if not self.return_sequences:
-            return self.run_back(saved, None, dy, step, input_gradient)
-        dh = step.empty((len(dy), self.units), dy.dtype)
-        dh.fill(0)
-        return self.run_back(saved, dy, dh, step, input_gradient)
+def sequence(input_shape: Any) -> BatchShape:
+    """The shape of the sequences among those of [sequences, *initial states]."""
+    shape: BatchShape = input_shape[0] if isinstance(input_shape, list) else input_shape
+    return shape
+
+
+def _contiguous(x: Array, step: Step) -> Array:
+    if x.flags.c_contiguous:
+        return x
+    y = step.empty(x.shape, x.dtype)
+    y[...] = x
+    return y
+
+
+def _copy_or_zeros(x: Array | None, shape: Shape, step: Step, dtype: Any) -> Array:
+    y = step.empty(shape, dtype)
+    y[...] = 0 if x is None else x
+    return y
 
 
 class SimpleRNN(Recurrent):
@@ -288,18 +354,31 @@ class LSTM(Recurrent):
 
 
 class GRU(Recurrent):
-    __doc__ = f"""Gated recurrent unit (Cho et al. 2014), gates in the order z r h, reset after the product as in Keras.
+    __doc__ = f"""Gated recurrent unit (Cho et al. 2014), gates in the order z r h.
 
-        h_t = s(z) h_(t-1) + (1 - s(z)) tanh(x W_h + b_h + s(r) (h_(t-1) U_h + b'_h))
-
-    The bias has shape (2, 3 units): that of the input's product and that of the recurrent one.
+        h_t = s(z) h_(t-1) + (1 - s(z)) tanh(g)
+        reset_after=True (Keras's default):  g = x W_h + b_h + s(r) (h_(t-1) U_h + b'_h); the bias has shape
+            (2, 3 units): that of the input's product and that of the recurrent one
+        reset_after=False (the paper's):     g = x W_h + b_h + (s(r) h_(t-1)) U_h; the bias has shape (3 units,); runs
+            step by step in Python, many times slower
 
     {Recurrent.__doc__}"""
     cell = "gru"
     gates = 3
 
+    def __init__(
+        self,
+        units: int,
+        activation: str | Callable[[Any], Array] | None = "tanh",
+        *,
+        reset_after: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(units, activation, **kwargs)
+        self.reset_after = reset_after
+
     def bias_shape(self) -> Shape:
-        return (2, 3 * self.units)
+        return (2, 3 * self.units) if self.reset_after else (3 * self.units,)
 
 
 class OutputGatedRNN(Recurrent):
@@ -323,101 +402,27 @@ class OutputGatedRNN(Recurrent):
         super().build(input_shape)
         self.output_kernel = self.add_weight("output_kernel", (self.units, self.output_units), self.kernel_initializer)
 
-    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
-        return (*super().compute_output_shape(input_shape)[:-1], self.output_units)
+    def outputs_size(self) -> int:
+        return self.output_units
 
-    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        _, workspace, saved = self.run(x, step)
-        gated = workspace[:, :: -1 if self.go_backwards else 1, self.units :]
-        if not self.return_sequences:
-            gated = gated[:, -1]
-        o = step.empty(gated.shape, x.dtype)
-        o[...] = gated
-        y = step.empty((*o.shape[:-1], self.output_units), x.dtype)
+    def flops(self) -> int:
+        steps = sequence(self.input_shape or (None, 1))[1] or 1 if self.return_sequences else 1
+        return super().flops() + 2 * steps * self.output_kernel.size
+
+    def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
+        o, saved = super().forward(x, step)
+        o, *final = o if self.return_state else [o]
+        y = step.empty((*o.shape[:-1], self.output_units), o.dtype)
         native.dense_forward(
             o.reshape(-1, self.units), self.output_kernel.value, None, y.reshape(-1, self.output_units)
         )
-        return y, (saved, o)
+        return [y, *final] if self.return_state else y, (saved, o)
 
-    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+    def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
         inner, o = saved
+        dy, *d_final = dy if self.return_state else [dy]
         flat_o, flat_dy = o.reshape(-1, self.units), dy.reshape(-1, self.output_units)
         native.dense_weight_gradient(flat_o, flat_dy, self.output_kernel.gradient, None)
         do = step.empty(o.shape, o.dtype)
         native.dense_input_gradient(flat_dy, self.output_kernel.value, do.reshape(flat_o.shape))
-        if not self.return_sequences:  # of all outputs only the last counts
-            last, do = do, step.empty(inner[3].shape, o.dtype)
-            do.fill(0)
-            do[:, -1] = last
-        dh = step.empty((len(dy), self.units), dy.dtype)
-        dh.fill(0)
-        return self.run_back(inner, do, dh, step, input_gradient)
-
-
-class Embedding(Layer):
-    """Integers (batch, ...) to vectors (batch, ..., output_dim): rows of the weight `embeddings`.
-
-    Args:
-        input_dim: number of different integers, 0 ... input_dim - 1.
-        output_dim: size of a vector.
-        embeddings_initializer: "uniform" in [-0.05, 0.05].
-        mask_zero: 0 is padding; the layers behind skip it.
-    """
-
-    input_dtype = "int64"
-
-    def __init__(
-        self,
-        input_dim: int,
-        output_dim: int,
-        embeddings_initializer: str | Initializer = "uniform",
-        mask_zero: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.input_dim = positive(self.name, "input_dim", input_dim)
-        self.output_dim = positive(self.name, "output_dim", output_dim)
-        self.embeddings_initializer = embeddings_initializer
-        self.mask_zero = mask_zero
-
-    def build(self, input_shape: BatchShape) -> None:
-        self.embeddings = self.add_weight("embeddings", (self.input_dim, self.output_dim), self.embeddings_initializer)
-
-    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
-        return (*input_shape, self.output_dim)
-
-    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        y = step.empty((*x.shape, self.output_dim), self.dtype)
-        try:
-            native.gather_rows(self.embeddings.value, x.reshape(-1), y.reshape(-1, self.output_dim))
-        except IndexError:
-            bad = x[(x < 0) | (x >= self.input_dim)][0]
-            raise ValueError(
-                f"{self.name} (Embedding): integers must lie in [0, {self.input_dim}), received {bad}"
-            ) from None
-        if self.mask_zero:
-            step.mask = (x != 0).astype(np.uint8)
-        return y, x
-
-    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        native.scatter_add_rows(dy, saved, self.embeddings.gradient)
-        return None
-
-
-class Masking(Layer):
-    """Masks the steps of (batch, steps, features) whose features all equal mask_value; the values pass unchanged."""
-
-    def __init__(self, mask_value: float = 0.0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.mask_value = mask_value
-
-    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
-        check_rank(f"{self.name} (Masking)", (input_shape[0], 1, *input_shape[2:]), 3, "(batch, steps, features)")
-        return input_shape
-
-    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        step.mask = (x != self.mask_value).any(-1).astype(np.uint8)
-        return x, None
-
-    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        return dy
+        return super().backward([do, *d_final] if self.return_state else do, inner, step, input_gradient)

@@ -17,18 +17,21 @@ from .recurrent import Recurrent
 class Bidirectional(Layer):
     """Runs a recurrent layer forwards and a copy of it backwards through time, and merges the two outputs.
 
-    With return_sequences, both outputs stand in the input's order.
+    With return_sequences, both outputs stand in the input's order. The input may be a list [x, *initial states], those
+    of the forward layer first; with return_state the final states follow the output in the same order.
 
     Args:
         layer: a recurrent layer that is not built yet.
-        merge_mode: "concat" (the default; 2 * units outputs), "sum", "mul" or "ave".
+        merge_mode: "concat" (the default; 2 * units outputs), "sum", "mul", "ave", or None: a list of both outputs.
     """
 
-    def __init__(self, layer: Recurrent, merge_mode: str = "concat", **kwargs: Any) -> None:
+    def __init__(self, layer: Recurrent, merge_mode: str | None = "concat", **kwargs: Any) -> None:
         if not isinstance(layer, Recurrent) or layer.built:
             raise ValueError(f"Bidirectional: layer must be a recurrent layer not built yet, received {layer!r}")
-        if merge_mode not in ("concat", "sum", "mul", "ave"):
-            raise ValueError(f"Bidirectional: merge_mode must be concat, sum, mul or ave, received {merge_mode!r}")
+        if merge_mode not in ("concat", "sum", "mul", "ave", None):
+            raise ValueError(
+                f"Bidirectional: merge_mode must be concat, sum, mul, ave or None, received {merge_mode!r}"
+            )
         super().__init__(dtype=layer.dtype, input_shape=layer.declared_input_shape, **kwargs)
         self.merge_mode = merge_mode
         self.forward_layer, self.backward_layer = layer, copy.deepcopy(layer)
@@ -43,54 +46,101 @@ class Bidirectional(Layer):
     def weights(self) -> list[Parameter]:
         return [*self.forward_layer.weights, *self.backward_layer.weights]
 
-    def build(self, input_shape: BatchShape) -> None:
-        self.forward_layer.build_once(input_shape)
-        self.backward_layer.build_once(input_shape)
+    def build(self, input_shape: Any) -> None:
+        for layer, shape in zip(self._layers, self._halves(input_shape), strict=True):
+            layer.build_once(shape)
 
-    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
-        shape = self.forward_layer.compute_output_shape(input_shape)
-        return (*shape[:-1], 2 * (shape[-1] or 0)) if self.merge_mode == "concat" else shape
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        ours, theirs = (
+            _as_list(la.compute_output_shape(shape))
+            for la, shape in zip(self._layers, self._halves(input_shape), strict=True)
+        )
+        shape, *states = ours
+        outputs = [shape]
+        if self.merge_mode is None:
+            outputs = [shape, shape]
+        elif self.merge_mode == "concat":
+            outputs = [(*shape[:-1], 2 * (shape[-1] or 0))]
+        return _one_or_list([*outputs, *states, *theirs[1:]])
 
     def flops(self) -> int:
         return self.forward_layer.flops() + self.backward_layer.flops()
 
+    @property
+    def _layers(self) -> tuple[Recurrent, Recurrent]:
+        return self.forward_layer, self.backward_layer
+
+    def _halves(self, inputs: Any) -> tuple[Any, Any]:
+        """[x, *initial states], arrays or shapes, as what each of the two layers takes."""
+        if not isinstance(inputs, list):
+            return inputs, inputs
+        x, *states = inputs
+        if len(states) % 2:
+            raise ValueError(f"{self.name}: the initial states must be those of both layers, received {len(states)}")
+        half = len(states) // 2
+        return _one_or_list([x, *states[:half]]), _one_or_list([x, *states[half:]])
+
     def _in_order(self, y: Array) -> Array:
         """What the backward layer returns, in the input's order (or back)."""
-        return y[:, ::-1] if self.forward_layer.return_sequences else y
+        return np.ascontiguousarray(y[:, ::-1]) if self.forward_layer.return_sequences else y
 
-    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        mask = step.mask
-        a, saved_a = self.forward_layer.forward(x, step)
+    def _merge(self, a: Array, b: Array, step: Step) -> list[Array]:
+        if self.merge_mode is None:
+            return [a, b]
+        if self.merge_mode == "concat":
+            y = step.empty((*a.shape[:-1], a.shape[-1] + b.shape[-1]), a.dtype)
+            y[..., : a.shape[-1]], y[..., a.shape[-1] :] = a, b
+            return [y]
+        y = step.empty(a.shape, a.dtype)
+        (np.multiply if self.merge_mode == "mul" else np.add)(a, b, out=y)
+        if self.merge_mode == "ave":
+            y *= 0.5
+        return [y]
+
+    def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
+        mask = step.mask[0] if isinstance(step.mask, list) else step.mask
+        ours, theirs = self._halves(x)
         step.mask = mask
-        b, saved_b = self.backward_layer.forward(x, step)
+        y, saved_a = self.forward_layer.forward(ours, step)
+        a, *states_a = _as_list(y)
+        step.mask = mask
+        y, saved_b = self.backward_layer.forward(theirs, step)
+        b, *states_b = _as_list(y)
         step.mask = mask if self.forward_layer.return_sequences else None
         b = self._in_order(b)
-        if self.merge_mode == "concat":
-            y = step.empty((*a.shape[:-1], a.shape[-1] + b.shape[-1]), x.dtype)
-            y[..., : a.shape[-1]], y[..., a.shape[-1] :] = a, b
-        else:
-            y = step.empty(a.shape, x.dtype)
-            (np.multiply if self.merge_mode == "mul" else np.add)(a, b, out=y)
-            if self.merge_mode == "ave":
-                y *= 0.5
-        return y, (saved_a, saved_b, a, b)
+        return _one_or_list([*self._merge(a, b, step), *states_a, *states_b]), (saved_a, saved_b, a, b)
 
-    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+    def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
         saved_a, saved_b, a, b = saved
+        d_outputs = _as_list(dy)
+        count = 2 if self.merge_mode is None else 1
+        d_states = d_outputs[count:]
+        half = len(d_states) // 2
         da, db = step.empty(a.shape, a.dtype), step.empty(b.shape, b.dtype)
-        if self.merge_mode == "concat":
+        dy = d_outputs[0]
+        if self.merge_mode is None:
+            da[...], db[...] = dy, self._in_order(d_outputs[1])
+        elif self.merge_mode == "concat":
             da[...], db[...] = dy[..., : a.shape[-1]], self._in_order(dy[..., a.shape[-1] :])
         elif self.merge_mode == "mul":
             da[...], db[...] = dy * b, self._in_order(dy * a)
         else:
             scale = 0.5 if self.merge_mode == "ave" else 1.0
             da[...], db[...] = dy * scale, self._in_order(dy * scale)
-        dx = self.forward_layer.backward(da, saved_a, step, input_gradient)
-        other = self.backward_layer.backward(db, saved_b, step, input_gradient)
-        if dx is None or other is None:
-            return None
-        dx += other
-        return dx
+        ours = self.forward_layer.backward(_one_or_list([da, *d_states[:half]]), saved_a, step, input_gradient)
+        theirs = self.backward_layer.backward(_one_or_list([db, *d_states[half:]]), saved_b, step, input_gradient)
+        (dx, *d_initial), (other, *d_others) = _as_list(ours), _as_list(theirs)
+        if dx is not None and other is not None:
+            dx += other
+        return _one_or_list([dx, *d_initial, *d_others])
+
+
+def _as_list(x: Any) -> list[Any]:
+    return x if isinstance(x, list) else [x]
+
+
+def _one_or_list(x: list[Any]) -> Any:
+    return x[0] if len(x) == 1 else x
 
 
 class TimeDistributed(Layer):

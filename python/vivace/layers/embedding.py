@@ -1,0 +1,81 @@
+"""Where sequences begin: integers to vectors, and masks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._core import native
+from .._typing import Array, BatchShape, Initializer
+from ..step import Step
+from .base import Layer, check_rank, positive
+
+
+class Embedding(Layer):
+    """Integers (batch, ...) to vectors (batch, ..., output_dim): rows of the weight `embeddings`.
+
+    Args:
+        input_dim: number of different integers, 0 ... input_dim - 1.
+        output_dim: size of a vector.
+        embeddings_initializer: "uniform" in [-0.05, 0.05].
+        mask_zero: 0 is padding; the layers behind skip it.
+    """
+
+    input_dtype = "int64"
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        embeddings_initializer: str | Initializer = "uniform",
+        mask_zero: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.input_dim = positive(self.name, "input_dim", input_dim)
+        self.output_dim = positive(self.name, "output_dim", output_dim)
+        self.embeddings_initializer = embeddings_initializer
+        self.mask_zero = mask_zero
+
+    def build(self, input_shape: BatchShape) -> None:
+        self.embeddings = self.add_weight("embeddings", (self.input_dim, self.output_dim), self.embeddings_initializer)
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        return (*input_shape, self.output_dim)
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        y = step.empty((*x.shape, self.output_dim), self.dtype)
+        try:
+            native.gather_rows(self.embeddings.value, x.reshape(-1), y.reshape(-1, self.output_dim))
+        except IndexError:
+            bad = x[(x < 0) | (x >= self.input_dim)][0]
+            raise ValueError(
+                f"{self.name} (Embedding): integers must lie in [0, {self.input_dim}), received {bad}"
+            ) from None
+        if self.mask_zero:
+            step.mask = (x != 0).astype(np.uint8)
+        return y, x
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        native.scatter_add_rows(dy, saved, self.embeddings.gradient)
+        return None
+
+
+class Masking(Layer):
+    """Masks the steps of (batch, steps, features) whose features all equal mask_value; the values pass unchanged."""
+
+    def __init__(self, mask_value: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.mask_value = mask_value
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        check_rank(f"{self.name} (Masking)", (input_shape[0], 1, *input_shape[2:]), 3, "(batch, steps, features)")
+        return input_shape
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        step.mask = (x != self.mask_value).any(-1).astype(np.uint8)
+        return x, None
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        return dy

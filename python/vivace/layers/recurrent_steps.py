@@ -1,0 +1,196 @@
+"""Recurrent layers one time step at a time, in NumPy: the general path, for what the fused kernels do not cover.
+
+The fused kernels know the activations tanh, sigmoid, relu and linear, and the GRU that resets after the product. Any
+other activation, and a GRU with reset_after=False, runs here: the same formulas (see `layers.recurrent`), one Python
+loop over time, many times slower.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import activations
+from .._typing import Array
+
+
+class Kind(NamedTuple):
+    """What a recurrent layer computes."""
+
+    cell: str  # "simple", "lstm", "gru" or "output_gated"
+    reverse: bool
+    activation: str
+    recurrent_activation: str
+    reset_after: bool = True
+
+
+class Weights(NamedTuple):
+    """Of a layer, or their gradients."""
+
+    kernel: Array
+    recurrent_kernel: Array
+    bias: Array | None
+
+
+class Squashed(NamedTuple):
+    """An activation's input and output."""
+
+    name: str
+    z: Array
+    y: Array
+
+    def backward(self, dy: Array) -> Array:
+        return activations.gradient(self.name, self.z, self.y, np.ascontiguousarray(dy))
+
+
+def _squash(name: str, z: Array) -> Squashed:
+    z = np.ascontiguousarray(z)
+    return Squashed(name, z, activations.value(name, z))
+
+
+def _biases(kind: Kind, bias: Array | None) -> tuple[Any, Any]:
+    """(of the input's product, of the state's), zeros where there is none."""
+    if bias is None:
+        return 0, 0
+    return (bias[0], bias[1]) if kind.cell == "gru" and kind.reset_after else (bias, 0)
+
+
+def _step(kind: Kind, zx: Array, hk: Array, h: Array, c: Array, u: Array, bias: Any) -> tuple[Any, Any, Any, Any]:
+    """(output, state, memory, saved) from the input's product zx, the state hk that U sees, and h and c."""
+    n = h.shape[1]
+
+    def gate(z: Array, k: int) -> Array:
+        return z[:, k * n : (k + 1) * n]
+
+    f, s = kind.activation, kind.recurrent_activation
+    if kind.cell == "gru" and not kind.reset_after:
+        z = zx[:, : 2 * n] + hk @ u[:, : 2 * n]
+        update, reset = _squash(s, gate(z, 0)), _squash(s, gate(z, 1))
+        g = _squash(f, gate(zx, 2) + (reset.y * hk) @ u[:, 2 * n :])
+        h = update.y * h + (1 - update.y) * g.y
+        return h, h, c, (update, reset, g, None)
+    through = hk @ u + bias
+    if kind.cell == "gru":
+        update, reset = _squash(s, gate(zx + through, 0)), _squash(s, gate(zx + through, 1))
+        own = gate(through, 2)
+        g = _squash(f, gate(zx, 2) + reset.y * own)
+        h = update.y * h + (1 - update.y) * g.y
+        return h, h, c, (update, reset, g, own)
+    z = zx + through
+    if kind.cell == "simple":
+        y = _squash(f, z)
+        return y.y, y.y, c, (y,)
+    if kind.cell == "output_gated":
+        a, o = _squash(s, gate(z, 0)), _squash(s, gate(z, 1))
+        new = _squash(f, a.y)
+        return o.y, new.y, c, (a, o, new)
+    i, forget, g, o = _squash(s, gate(z, 0)), _squash(s, gate(z, 1)), _squash(f, gate(z, 2)), _squash(s, gate(z, 3))
+    memory = _squash(f, forget.y * c + i.y * g.y)
+    h = o.y * memory.y
+    return h, h, memory.z, (i, forget, g, o, memory)
+
+
+def _step_back(
+    kind: Kind, saved: Any, dy: Any, dh: Array, dc: Array, hk: Array, h: Array, c: Array, u: Array, du: Array
+) -> tuple[Array, Array, Array, Any, Array]:
+    """(dzx, dthrough, dh, dhk, dc): gradients of the products with W and U, of the state before directly and through U,
+    and of the memory before; adds U's own to du."""
+    if kind.cell == "gru":
+        update, reset, g, own = saved
+        dh = dh + dy
+        dupdate = update.backward(dh * (h - g.y))
+        dg = g.backward(dh * (1 - update.y))
+        if own is None:
+            n = h.shape[1]
+            du[:, 2 * n :] += (reset.y * hk).T @ dg
+            dproduct = dg @ u[:, 2 * n :].T
+            dgates = np.hstack([dupdate, reset.backward(dproduct * hk)])
+            du[:, : 2 * n] += hk.T @ dgates
+            dhk = dproduct * reset.y + dgates @ u[:, : 2 * n].T
+            dz = np.hstack([dgates, dg])
+            return dz, dz, dh * update.y, dhk, dc
+        dreset = reset.backward(dg * own)
+        dzx, dthrough = np.hstack([dupdate, dreset, dg]), np.hstack([dupdate, dreset, dg * reset.y])
+        direct = dh * update.y
+    elif kind.cell == "simple":
+        (y,) = saved
+        dzx = dthrough = y.backward(dh + dy)
+        direct = np.zeros_like(dh)
+    elif kind.cell == "output_gated":
+        a, o, new = saved
+        dzx = dthrough = np.hstack([a.backward(new.backward(dh)), o.backward(dy + np.zeros_like(dh))])
+        direct = np.zeros_like(dh)
+    else:
+        i, forget, g, o, memory = saved
+        dh = dh + dy
+        dmemory = dc + memory.backward(dh * o.y)
+        before_o = (i.backward(dmemory * g.y), forget.backward(dmemory * c), g.backward(dmemory * i.y))
+        dzx = dthrough = np.hstack([*before_o, o.backward(dh * memory.y)])
+        direct, dc = np.zeros_like(dh), dmemory * forget.y
+    du += hk.T @ dthrough
+    return dzx, dthrough, direct, dthrough @ u.T, dc
+
+
+def forward(
+    kind: Kind,
+    x: Array,
+    weights: Weights,
+    mask: Array | None,
+    initial: tuple[Array | None, Array | None],
+    keep: Array | None,
+) -> tuple[Array, Array, Array, Any]:
+    """(outputs, states, memories, tape) of all sequences, each (batch, steps, units) in the order computed.
+
+    x (batch, steps, inputs), mask (batch, steps) or None, initial h and c (batch, units) or None for zeros; keep
+    (batch, units): what of the state its product with U sees (recurrent dropout), or None.
+    """
+    batch, steps, _ = x.shape
+    n = weights.recurrent_kernel.shape[0]
+    bias, recurrent_bias = _biases(kind, weights.bias)
+    zx = x @ weights.kernel + bias
+    h, c = (np.zeros((batch, n), x.dtype) if state is None else state for state in initial)
+    outputs, states, memories, tape = [], [], [], []
+    for t in range(steps)[:: -1 if kind.reverse else 1]:
+        hk = h if keep is None else h * keep
+        y, new_h, new_c, saved = _step(kind, zx[:, t], hk, h, c, weights.recurrent_kernel, recurrent_bias)
+        tape.append((t, hk, h, c, saved))
+        if mask is not None:
+            counts = mask[:, t, None] != 0
+            new_h, new_c = np.where(counts, new_h, h), np.where(counts, new_c, c)
+        h, c = new_h, new_c
+        outputs.append(y if kind.cell == "output_gated" else h)
+        states.append(h)
+        memories.append(c)
+    return np.stack(outputs, 1), np.stack(states, 1), np.stack(memories, 1), tape
+
+
+def backward(
+    kind: Kind, x: Array, weights: Weights, gradients: Weights, mask: Array | None, keep: Array | None, tape: Any,
+    dy: Array | None, dh: Array, dc: Array,
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """(dx, dh0, dc0) from the gradients of all outputs (or None) and of the final states; adds to `gradients`."""
+    dzx = np.zeros((*x.shape[:2], weights.kernel.shape[1]), x.dtype)
+    for step in range(len(tape) - 1, -1, -1):
+        t, hk, h, c, saved = tape[step]
+        d_out: Any = 0 if dy is None else dy[:, step]
+        carried_h, carried_c = 0, 0
+        if mask is not None:
+            counts = (mask[:, t, None] != 0).astype(x.dtype)
+            # Where a step does not count, its output was the carried state.
+            carried_h = (dh + (0 if kind.cell == "output_gated" else d_out)) * (1 - counts)
+            carried_c = dc * (1 - counts)
+            dh, dc, d_out = dh * counts, dc * counts, d_out * counts
+        dz, dthrough, direct, dhk, dc = _step_back(
+            kind, saved, d_out, dh, dc, hk, h, c, weights.recurrent_kernel, gradients.recurrent_kernel
+        )
+        dzx[:, t] = dz
+        if gradients.bias is not None and gradients.bias.ndim == 2:
+            gradients.bias[1] += dthrough.sum(0)
+        dh = direct + (dhk if keep is None else dhk * keep) + carried_h
+        dc = dc + carried_c
+    flat = dzx.reshape(-1, dzx.shape[-1])
+    gradients.kernel[...] += x.reshape(len(flat), -1).T @ flat
+    if gradients.bias is not None:
+        (gradients.bias[0] if gradients.bias.ndim == 2 else gradients.bias)[...] += flat.sum(0)
+    return dzx @ weights.kernel.T, dh, dc
