@@ -1,8 +1,8 @@
-"""What every worker shares: the reference CNN's weights, the data, and the protocol with the driver.
+"""What every worker shares: the tasks' data and weights, and the protocol with the driver.
 
 A worker is one framework in a process (and, if need be, an environment) of its own. The driver lets one work at a time:
-it writes a number of training steps on the worker's standard input and reads the seconds they took from its standard
-output. So peers are interleaved in one run, and no framework's threads spin while another is measured.
+it writes a number of steps on the worker's standard input and reads the seconds they took from its standard output. So
+peers are interleaved in one run, and no framework's threads spin while another is measured.
 """
 
 from __future__ import annotations
@@ -10,17 +10,63 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
-# Multiplications and additions of one training sample, counted densely: forward, weight gradients, input gradients.
-FORWARD_FLOPS = 2 * (26 * 26 * 32 * 9 + 11 * 11 * 64 * 288 + 1600 * 128 + 128 * 10)
-TRAINING_FLOPS = 3 * FORWARD_FLOPS - 2 * 26 * 26 * 32 * 9
+GATES = {"simple": 1, "lstm": 4, "gru": 3}
 
 
-def weights() -> list[np.ndarray]:
+class Task(NamedTuple):
+    variant: str  # the peer and its setting, as the table names it
+    name: str  # train-cnn, infer-cnn, train-rnn or infer-rnn
+    batch: int
+    threads: int
+    detail: str  # CNN: folder with MNIST, or nothing; RNN: "cell steps inputs units"
+
+    def recurrent(self) -> tuple[str, int, int, int]:
+        cell, *sizes = self.detail.split()
+        steps, inputs, units = map(int, sizes)
+        return cell, steps, inputs, units
+
+
+def task() -> Task:
+    """From the command line. Sets the number of threads for frameworks that read it when they are imported."""
+    variant, name, batch, threads, detail = sys.argv[1:6]
+    os.environ["OMP_NUM_THREADS"] = threads
+    return Task(variant, name, int(batch), int(threads), detail)
+
+
+def serve(version: str, run: Callable[[int], Any]) -> None:
+    """Announce the version, then run and time steps as the driver asks."""
+    print(version, flush=True)
+    for line in sys.stdin:
+        started = time.perf_counter()
+        run(int(line))
+        print(time.perf_counter() - started, flush=True)
+
+
+def repeat(call: Callable[[], Any]) -> Callable[[int], None]:
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            call()
+
+    return run
+
+
+def flops(task: Task) -> int:
+    """Multiplications and additions for one sample, counted densely: forward, weight gradients, input gradients."""
+    if task.name.endswith("cnn"):
+        first = 2 * 26 * 26 * 32 * 9
+        forward = first + 2 * (11 * 11 * 64 * 288 + 1600 * 128 + 128 * 10)
+        return 3 * forward - first if task.name == "train-cnn" else forward
+    cell, steps, inputs, units = task.recurrent()
+    products = 2 * inputs + 3 * units if task.name == "train-rnn" else inputs + units
+    return steps * 2 * GATES[cell] * units * products
+
+
+def cnn_weights() -> list[np.ndarray]:
     """Glorot-uniform weights in Keras's order and layout, the same for every peer."""
     rng = np.random.default_rng(1)
 
@@ -33,7 +79,15 @@ def weights() -> list[np.ndarray]:
     return [glorot(s) if len(s) > 1 else np.zeros(s, np.float32) for s in shapes]
 
 
-def data(folder: str) -> tuple[np.ndarray, np.ndarray]:
+def cnn_weights_channels_first() -> list[np.ndarray]:
+    """The same weights for images (batch, channels, height, width): kernels (out, in, ...), dense ones transposed."""
+    w = cnn_weights()
+    w[4] = w[4].reshape(5, 5, 64, 128).transpose(2, 0, 1, 3).reshape(1600, 128)
+    axes = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
+    return [np.ascontiguousarray(a.transpose(axes[a.ndim])) for a in w]
+
+
+def mnist(folder: str) -> tuple[np.ndarray, np.ndarray]:
     """MNIST's training set from `folder`, or 60,000 made-up images like it: ten patterns, 5 % wrong labels."""
     if folder:
         import gzip
@@ -51,50 +105,20 @@ def data(folder: str) -> tuple[np.ndarray, np.ndarray]:
     return x, np.where(rng.random(60000) < 0.05, rng.integers(0, 10, 60000), y)
 
 
-def recurrent_case(case: str, batch: int) -> tuple[str, int, int, int, np.ndarray, np.ndarray]:
-    """(cell, steps, inputs, units, x, labels) of a case such as "lstm 100 64 128"."""
-    cell, *sizes = case.split()
-    steps, inputs, units = map(int, sizes)
+def images(batch: int) -> np.ndarray:
+    return np.random.default_rng(0).random((batch, 28, 28, 1), dtype=np.float32)
+
+
+def sequences(task: Task) -> tuple[np.ndarray, np.ndarray]:
+    _, steps, inputs, _ = task.recurrent()
     rng = np.random.default_rng(0)
-    return (
-        cell,
-        steps,
-        inputs,
-        units,
-        rng.standard_normal((batch, steps, inputs)).astype("f4"),
-        rng.integers(0, 10, batch),
-    )
+    return rng.standard_normal((task.batch, steps, inputs)).astype("f4"), rng.integers(0, 10, task.batch)
 
 
-def recurrent_flops(cell: str, steps: int, inputs: int, units: int) -> int:
-    """Of one training sample: products forward, weight gradients, gradient of the state."""
-    return steps * 2 * {"simple": 1, "lstm": 4, "gru": 3}[cell] * units * (2 * inputs + 3 * units)
-
-
-def arguments() -> tuple[str, int, int, str]:
-    """(variant, batch size, threads, data folder) from the command line."""
-    variant, batch, threads, folder = sys.argv[1:5]
-    return variant, int(batch), int(threads), folder
-
-
-def batches(n: int, size: int) -> Any:
+def batches(n: int, size: int) -> Iterator[np.ndarray]:
     """Shuffled batches of row numbers, for ever."""
     rng = np.random.default_rng(2)
     while True:
         order = rng.permutation(n)
         for i in range(n // size):
             yield order[i * size : (i + 1) * size]
-
-
-def serve(version: str, run: Callable[[int], None]) -> None:
-    """Announce the version, then run and time steps as the driver asks."""
-    print(version, flush=True)
-    for line in sys.stdin:
-        started = time.perf_counter()
-        run(int(line))
-        print(time.perf_counter() - started, flush=True)
-
-
-def set_threads(threads: int) -> None:
-    """For frameworks that read the environment; call before importing them."""
-    os.environ["OMP_NUM_THREADS"] = str(threads)
