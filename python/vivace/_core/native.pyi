@@ -166,6 +166,59 @@ def rnn_backward(
     dc: Array | None,
 ) -> None: ...
 
+# shape (samples, rows, channels, groups); x, y, dx, dy of so many elements; mask uint8 (samples, rows); mean and
+# variance (samples, groups); gamma, beta, dgamma, dbeta (channels,).
+def group_norm_moments(
+    shape: tuple[int, int, int, int], x: Array, mask: NDArray[np.uint8] | None, mean: Array, variance: Array
+) -> None: ...
+def group_norm_forward(
+    shape: tuple[int, int, int, int],
+    x: Array,
+    mean: Array,
+    variance: Array,
+    epsilon: float,
+    gamma: Array | None,
+    beta: Array | None,
+    y: Array,
+) -> None: ...
+def group_norm_backward(
+    shape: tuple[int, int, int, int],
+    x: Array,
+    mask: NDArray[np.uint8] | None,
+    mean: Array,
+    variance: Array,
+    epsilon: float,
+    gamma: Array | None,
+    dy: Array,
+    constant: bool,
+    dx: Array | None,
+    dgamma: Array | None,
+    dbeta: Array | None,
+) -> None: ...
+
+# x, y, dx, dy (rows, columns); mean and scale (rows,); gamma, beta, dgamma, dbeta (columns,).
+def row_norm_forward(
+    kind: Literal["layer", "rms", "deviation"],
+    x: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    epsilon: float,
+    y: Array,
+    mean: Array,
+    scale: Array,
+) -> None: ...
+def row_norm_backward(
+    kind: Literal["layer", "rms", "deviation"],
+    x: Array,
+    gamma: Array | None,
+    mean: Array,
+    scale: Array,
+    dy: Array,
+    dx: Array | None,
+    dgamma: Array | None,
+    dbeta: Array | None,
+) -> None: ...
+
 # Element-wise; any shape; the output may be the input.
 def activation_forward(activation: Activation, x: Array, y: Array) -> None: ...
 def activation_backward(activation: Activation, y: Array, dy: Array, dx: Array) -> None: ...

@@ -3,6 +3,13 @@
 from .base import Layer
 from .conv import Conv2D, Convolution2D
 from .core import Activation, Dense, Dropout, Flatten, Input, InputLayer, RepeatVector
+from .normalization import (
+    BatchNormalization,
+    GroupNormalization,
+    LayerNormalization,
+    RMSNormalization,
+    UnitNormalization,
+)
 from .pooling import AveragePooling2D, AvgPool2D, MaxPool2D, MaxPooling2D
 from .recurrent import GRU, LSTM, Embedding, Masking, OutputGatedRNN, SimpleRNN
 from .text import TextVectorization
@@ -14,6 +21,7 @@ __all__ = [
     "Activation",
     "AveragePooling2D",
     "AvgPool2D",
+    "BatchNormalization",
     "Bidirectional",
     "Conv2D",
     "Convolution2D",
@@ -21,15 +29,19 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GroupNormalization",
     "Input",
     "InputLayer",
     "Layer",
+    "LayerNormalization",
     "Masking",
     "MaxPool2D",
     "MaxPooling2D",
     "OutputGatedRNN",
+    "RMSNormalization",
     "RepeatVector",
     "SimpleRNN",
     "TextVectorization",
     "TimeDistributed",
+    "UnitNormalization",
 ]
