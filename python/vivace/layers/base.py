@@ -167,14 +167,6 @@ def positive(owner: str, argument: str, value: int) -> int:
     return int(value)
 
 
-def pair(owner: str, argument: str, value: int | Sequence[int], minimum: int = 1) -> tuple[int, int]:
-    """An int or a sequence of two as a pair. Raises ValueError naming the layer and the argument."""
-    values = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
-    if len(values) != 2 or not all(isinstance(v, (int, np.integer)) and v >= minimum for v in values):
-        raise ValueError(f"{owner}: {argument} must be an integer >= {minimum} or two of them, received {value!r}")
-    return int(values[0]), int(values[1])
-
-
 def check_rank(owner: str, input_shape: BatchShape, rank: int, axes: str, hint: str = "") -> None:
     """Raise ValueError unless the shape has `rank` axes and, but for the batch, known sizes."""
     if len(input_shape) != rank:
