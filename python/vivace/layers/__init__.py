@@ -1,5 +1,6 @@
 """Layers, with Keras's names, arguments, defaults and weight shapes."""
 
+from .activation import ELU, LeakyReLU, PReLU, ReLU, Softmax
 from .base import Layer
 from .conv import Conv1D, Conv2D, Conv3D, Convolution1D, Convolution2D, Convolution3D
 from .conv_transpose import Conv1DTranspose, Conv2DTranspose, Convolution1DTranspose, Convolution2DTranspose
@@ -38,6 +39,29 @@ from .pooling import (
     MaxPooling3D,
 )
 from .recurrent import GRU, LSTM, Embedding, Masking, OutputGatedRNN, SimpleRNN
+from .regularization import (
+    AlphaDropout,
+    GaussianDropout,
+    GaussianNoise,
+    Identity,
+    Lambda,
+    SpatialDropout1D,
+    SpatialDropout2D,
+    SpatialDropout3D,
+)
+from .reshaping import (
+    Cropping1D,
+    Cropping2D,
+    Cropping3D,
+    Permute,
+    Reshape,
+    UpSampling1D,
+    UpSampling2D,
+    UpSampling3D,
+    ZeroPadding1D,
+    ZeroPadding2D,
+    ZeroPadding3D,
+)
 from .separable import (
     DepthwiseConv1D,
     DepthwiseConv2D,
@@ -50,9 +74,11 @@ from .text import TextVectorization
 from .wrappers import Bidirectional, TimeDistributed
 
 __all__ = [
+    "ELU",
     "GRU",
     "LSTM",
     "Activation",
+    "AlphaDropout",
     "AveragePooling1D",
     "AveragePooling2D",
     "AveragePooling3D",
@@ -71,12 +97,17 @@ __all__ = [
     "Convolution2D",
     "Convolution2DTranspose",
     "Convolution3D",
+    "Cropping1D",
+    "Cropping2D",
+    "Cropping3D",
     "Dense",
     "DepthwiseConv1D",
     "DepthwiseConv2D",
     "Dropout",
     "Embedding",
     "Flatten",
+    "GaussianDropout",
+    "GaussianNoise",
     "GlobalAveragePooling1D",
     "GlobalAveragePooling2D",
     "GlobalAveragePooling3D",
@@ -90,10 +121,13 @@ __all__ = [
     "GlobalMaxPooling2D",
     "GlobalMaxPooling3D",
     "GroupNormalization",
+    "Identity",
     "Input",
     "InputLayer",
+    "Lambda",
     "Layer",
     "LayerNormalization",
+    "LeakyReLU",
     "Masking",
     "MaxPool1D",
     "MaxPool2D",
@@ -102,14 +136,28 @@ __all__ = [
     "MaxPooling2D",
     "MaxPooling3D",
     "OutputGatedRNN",
+    "PReLU",
+    "Permute",
     "RMSNormalization",
+    "ReLU",
     "RepeatVector",
+    "Reshape",
     "SeparableConv1D",
     "SeparableConv2D",
     "SeparableConvolution1D",
     "SeparableConvolution2D",
     "SimpleRNN",
+    "Softmax",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "SpatialDropout3D",
     "TextVectorization",
     "TimeDistributed",
     "UnitNormalization",
+    "UpSampling1D",
+    "UpSampling2D",
+    "UpSampling3D",
+    "ZeroPadding1D",
+    "ZeroPadding2D",
+    "ZeroPadding3D",
 ]
