@@ -27,6 +27,7 @@ PYBIND11_MODULE(VIVACE_MODULE, m) {
     bind_gemm(m);
     bind_rnn(m);
     bind_depthwise2d(m);
+    bind_attention(m);
     bind_normalization(m);
     bind_elementwise(m);
     bind_loss(m);

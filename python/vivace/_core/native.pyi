@@ -175,6 +175,46 @@ def rnn_backward(
     dc: Array | None,
 ) -> None: ...
 
+# q (batch, queries, heads, key_dim), k (batch, keys, key_heads, key_dim), v (batch, keys, key_heads, value_dim), y
+# (batch, queries, heads, value_dim); masks uint8 (batch, queries), (batch, keys), (batch, queries, keys); maximum and
+# share (batch, heads, queries).
+def attention_forward(
+    q: Array,
+    k: Array,
+    v: Array,
+    scale: float,
+    causal: bool,
+    query_mask: NDArray[np.uint8] | None,
+    key_mask: NDArray[np.uint8] | None,
+    attention_mask: NDArray[np.uint8] | None,
+    rate: float,
+    seed: int,
+    stream: int,
+    y: Array,
+    maximum: Array,
+    share: Array,
+) -> None: ...
+def attention_backward(
+    q: Array,
+    k: Array,
+    v: Array,
+    scale: float,
+    causal: bool,
+    query_mask: NDArray[np.uint8] | None,
+    key_mask: NDArray[np.uint8] | None,
+    attention_mask: NDArray[np.uint8] | None,
+    rate: float,
+    seed: int,
+    stream: int,
+    y: Array,
+    maximum: Array,
+    share: Array,
+    dy: Array,
+    dq: Array,
+    dk: Array,
+    dv: Array,
+) -> None: ...
+
 # shape (samples, rows, channels, groups); x, y, dx, dy of so many elements; mask uint8 (samples, rows); mean and
 # variance (samples, groups); gamma, beta, dgamma, dbeta (channels,).
 def group_norm_moments(

@@ -1,6 +1,7 @@
 """Layers, with Keras's names, arguments, defaults and weight shapes."""
 
 from .activation import ELU, LeakyReLU, PReLU, ReLU, Softmax
+from .attention import GroupQueryAttention, MultiHeadAttention
 from .base import Layer
 from .conv import Conv1D, Conv2D, Conv3D, Convolution1D, Convolution2D, Convolution3D
 from .conv_transpose import Conv1DTranspose, Conv2DTranspose, Convolution1DTranspose, Convolution2DTranspose
@@ -121,6 +122,7 @@ __all__ = [
     "GlobalMaxPooling2D",
     "GlobalMaxPooling3D",
     "GroupNormalization",
+    "GroupQueryAttention",
     "Identity",
     "Input",
     "InputLayer",
@@ -135,6 +137,7 @@ __all__ = [
     "MaxPooling1D",
     "MaxPooling2D",
     "MaxPooling3D",
+    "MultiHeadAttention",
     "OutputGatedRNN",
     "PReLU",
     "Permute",
