@@ -165,6 +165,36 @@ def draw_attention(r: random.Random, name: str, rank: int) -> Case:
     return case(name, shapes, arguments, use_causal_mask=causal)
 
 
+def draw_scaling(r: random.Random, name: str, rank: int) -> Case:
+    if name == "Rescaling":
+        return case(name, [[2, 3, 4]], {"scale": r.random(), "offset": r.random()})
+    arguments = {"axis": -1, "mean": [r.random() for _ in range(3)], "variance": [r.random() for _ in range(3)]}
+    return case(name, [[4, 2, 3]], arguments | {"invert": r.random() < 0.5})
+
+
+def draw_images(r: random.Random, name: str, rank: int) -> Case:
+    shape = [2, r.randint(4, 9), r.randint(4, 9), 3]
+    arguments: dict[str, Any] = {"height": r.randint(2, 11), "width": r.randint(2, 11)}
+    if name == "Resizing":
+        arguments |= {"interpolation": r.choice(["bilinear", "nearest"]), "crop_to_aspect_ratio": r.random() < 0.5}
+    return case(name, [shape], arguments)
+
+
+def draw_augmentation(r: random.Random, name: str, rank: int) -> Case:
+    """Random layers whose range is a single value."""
+    f, g = r.uniform(-0.4, 0.4), r.uniform(-0.4, 0.4)
+    arguments: dict[str, Any] = {
+        "RandomRotation": {"factor": [f, f]},
+        "RandomZoom": {"height_factor": [f, f], "width_factor": r.choice([None, [g, g]])},
+        "RandomTranslation": {"height_factor": [f, f], "width_factor": [g, g]},
+        "RandomBrightness": {"factor": [f, f], "value_range": [-1, 1]},
+    }[name]
+    if name != "RandomBrightness":
+        arguments |= {"fill_mode": r.choice(["reflect", "nearest", "constant"]), "fill_value": 0.5}
+    c = case(name, [[2, r.randint(4, 9), r.randint(4, 9), 2]], arguments, training=True)
+    return c | {"gradients": name == "RandomBrightness"}  # of moved pixels TensorFlow's is approximate
+
+
 Draw = Callable[[random.Random, str, int], Case]
 TABLE: list[tuple[Draw, list[tuple[str, int]]]] = [
     (draw_convolution, [("Conv1D", 1), ("Conv2D", 2), ("Conv3D", 3), ("DepthwiseConv1D", 1), ("DepthwiseConv2D", 2),
@@ -179,6 +209,9 @@ TABLE: list[tuple[Draw, list[tuple[str, int]]]] = [
     (draw_upsampling, [("UpSampling1D", 1), ("UpSampling2D", 2), ("UpSampling3D", 3)]),
     (draw_reshaping, [("Permute", 0), ("Reshape", 0)]),
     (draw_activation, [(name, 0) for name in ("ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax", "Identity")]),
+    (draw_scaling, [("Rescaling", 0), ("Normalization", 0)]),
+    (draw_images, [("Resizing", 2), ("CenterCrop", 2)]),
+    (draw_augmentation, [(f"Random{kind}", 2) for kind in ("Rotation", "Zoom", "Translation", "Brightness")]),
     (draw_attention, [("MultiHeadAttention", 0), ("GroupQueryAttention", 0)]),
 ]  # fmt: skip
 NAMES = [name for _, names in TABLE for name, _ in names]
@@ -233,6 +266,8 @@ def test_layer(i: int, results: dict[str, np.ndarray]) -> None:
     step.mask = [None, mask, None] if several and mask is not None else mask  # type: ignore[assignment]
     y, saved = layer.forward(xs if several else xs[0], step)
     close(y, results[f"y{i}"], f"{c} output")
+    if not c.get("gradients", True):
+        return
     dx = layer.backward(results[f"d{i}"].copy(), saved, step)
     for k, (got, want) in enumerate(zip(dx if several else [dx], numbered(results, f"dx{i}"), strict=True)):
         close(got, want, f"{c} gradient of input {k}")

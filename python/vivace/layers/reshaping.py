@@ -289,14 +289,18 @@ class UpSampling2D(_UpSampling):
     def upsample(self, x: Array, step: Step) -> Array:
         if self.interpolation == "nearest":
             return super().upsample(x, step)
-        rows, columns = (_bilinear(n, n * times, x.dtype) for n, times in zip(x.shape[1:3], self.size, strict=True))
-        return _both_axes(rows, columns, x, step)
+        rows, columns = (
+            bilinear_matrix(n, n * times, x.dtype) for n, times in zip(x.shape[1:3], self.size, strict=True)
+        )
+        return both_axes(rows, columns, x, step)
 
     def upsample_backward(self, dy: Array, shape: tuple[int, ...], step: Step) -> Array:
         if self.interpolation == "nearest":
             return super().upsample_backward(dy, shape, step)
-        rows, columns = (_bilinear(n, n * times, dy.dtype) for n, times in zip(shape[1:3], self.size, strict=True))
-        return _both_axes(np.ascontiguousarray(rows.T), np.ascontiguousarray(columns.T), dy, step)
+        rows, columns = (
+            bilinear_matrix(n, n * times, dy.dtype) for n, times in zip(shape[1:3], self.size, strict=True)
+        )
+        return both_axes(np.ascontiguousarray(rows.T), np.ascontiguousarray(columns.T), dy, step)
 
 
 class UpSampling3D(_UpSampling):
@@ -304,7 +308,7 @@ class UpSampling3D(_UpSampling):
     rank = 3
 
 
-def _bilinear(inputs: int, outputs: int, dtype: Any) -> Array:
+def bilinear_matrix(inputs: int, outputs: int, dtype: Any) -> Array:
     """The matrix (outputs, inputs) of linear interpolation between centres; the ends are continued."""
     at = np.clip((np.arange(outputs) + 0.5) * inputs / outputs - 0.5, 0, inputs - 1)
     below = np.minimum(at.astype(int), max(0, inputs - 2))
@@ -315,7 +319,7 @@ def _bilinear(inputs: int, outputs: int, dtype: Any) -> Array:
     return matrix
 
 
-def _both_axes(rows: Array, columns: Array, x: Array, step: Step) -> Array:
+def both_axes(rows: Array, columns: Array, x: Array, step: Step) -> Array:
     """y(n,p,q,c) = sum_{h,w} rows(p,h) columns(q,w) x(n,h,w,c), an axis at a time."""
     n, h, w, c = x.shape
     wide = step.empty((n * h, len(columns), c), x.dtype)
