@@ -11,7 +11,7 @@ import pytest
 from helpers import numeric_gradient
 from layer_checks import check_gradients, output
 from vivace import config
-from vivace.layers import GroupQueryAttention, Input, MultiHeadAttention
+from vivace.layers import AdditiveAttention, Attention, GroupQueryAttention, Input, Layer, MultiHeadAttention
 from vivace.models import Sequential
 from vivace.step import Step
 
@@ -154,21 +154,37 @@ def test_gradients_behind_a_mask(rng: Any) -> None:
     check_gradients(MultiHeadAttention(2, 3, **F64), rng.standard_normal((2, 4, 3)), rng, mask)
 
 
-@pytest.mark.parametrize("count", [2, 3])
-def test_gradients_of_several_inputs(count: int, rng: Any) -> None:
-    arrays = [rng.standard_normal(s) for s in ((2, 3, 4), (2, 5, 3), (2, 5, 2))[:count]]
-    layer = MultiHeadAttention(2, 3, **F64)
+@pytest.mark.parametrize(
+    ("make", "shapes"),
+    [
+        (lambda: MultiHeadAttention(2, 3, **F64), ((2, 3, 4), (2, 5, 3))),
+        (lambda: MultiHeadAttention(2, 3, **F64), ((2, 3, 4), (2, 5, 3), (2, 5, 2))),
+        (lambda: Attention(use_scale=True, **F64), ((2, 3, 4), (2, 5, 4))),
+        (lambda: Attention(use_causal_mask=True, **F64), ((2, 3, 4), (2, 5, 2), (2, 5, 4))),
+        (lambda: AdditiveAttention(**F64), ((2, 3, 4), (2, 5, 4))),
+        (lambda: AdditiveAttention(False, use_causal_mask=True, **F64), ((2, 3, 4), (2, 5, 2), (2, 5, 4))),
+    ],
+)
+@pytest.mark.parametrize("masked", ["", "value", "both"])
+def test_gradients_of_several_inputs(make: Any, shapes: Any, masked: str, rng: Any) -> None:
+    arrays = [rng.standard_normal(shape) for shape in shapes]
+    layer: Layer = make()
     layer.build_once([a.shape for a in arrays])  # type: ignore[arg-type]
-    masks = [None, np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]], "u1"), None]
+    for p in layer.weights:
+        p.value[...] = rng.standard_normal(p.shape)
+    value_mask = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]], "u1")
+    query_mask = np.array([[1, 1, 0], [1, 0, 1]], "u1") if masked == "both" else None
+    masks = [query_mask, value_mask, None] if masked else None
 
     def forward() -> Any:
         step = Step(True)
         step.mask = masks  # type: ignore[assignment]
-        return (*layer.forward(arrays, step), step)
+        return (*layer.forward(arrays, step), step)  # type: ignore[arg-type]
 
     y, saved, step = forward()
     dy = rng.standard_normal(y.shape)
-    for array, gradient in zip(arrays, layer.backward(dy, saved, step), strict=True):
+    gradients = [*layer.backward(dy.copy(), saved, step), *(p.gradient for p in layer.weights)]  # type: ignore[misc]
+    for array, gradient in zip([*arrays, *(p.value for p in layer.weights)], gradients, strict=True):
         np.testing.assert_allclose(
             gradient, numeric_gradient(lambda: float((forward()[0] * dy).sum()), array), rtol=1e-5, atol=1e-8
         )

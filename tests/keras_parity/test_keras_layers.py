@@ -165,6 +165,17 @@ def draw_attention(r: random.Random, name: str, rank: int) -> Case:
     return case(name, shapes, arguments, use_causal_mask=causal)
 
 
+def draw_sequence_attention(r: random.Random, name: str, rank: int) -> Case:
+    queries, steps, features, values = (r.randint(1, 8) for _ in range(4))
+    shapes = r.choice(
+        [
+            [[2, queries, features], [2, steps, features]],
+            [[2, queries, features], [2, steps, values], [2, steps, features]],
+        ]
+    )
+    return case(name, shapes, {"use_scale": r.random() < 0.5}, use_causal_mask=r.random() < 0.5)
+
+
 def draw_scaling(r: random.Random, name: str, rank: int) -> Case:
     if name == "Rescaling":
         return case(name, [[2, 3, 4]], {"scale": r.random(), "offset": r.random()})
@@ -209,6 +220,7 @@ TABLE: list[tuple[Draw, list[tuple[str, int]]]] = [
     (draw_upsampling, [("UpSampling1D", 1), ("UpSampling2D", 2), ("UpSampling3D", 3)]),
     (draw_reshaping, [("Permute", 0), ("Reshape", 0)]),
     (draw_activation, [(name, 0) for name in ("ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax", "Identity")]),
+    (draw_sequence_attention, [("Attention", 0), ("AdditiveAttention", 0)]),
     (draw_scaling, [("Rescaling", 0), ("Normalization", 0)]),
     (draw_images, [("Resizing", 2), ("CenterCrop", 2)]),
     (draw_augmentation, [(f"Random{kind}", 2) for kind in ("Rotation", "Zoom", "Translation", "Brightness")]),

@@ -28,7 +28,8 @@ def run(case: dict, rng: np.random.Generator) -> dict:
             row[length:] = False
         out["m{}"] = mask.astype("uint8")
         call |= {name: tf.constant(mask) for name in case["mask_names"]}
-    layer(*inputs, **call)
+    one_list = case["layer"] in ("Attention", "AdditiveAttention")
+    layer(*([inputs] if one_list else inputs), **call)
     weights = [rng.standard_normal(w.shape).astype("float32") * 0.5 for w in layer.weights]
     weights = [np.abs(w) + 0.1 if "variance" in v.name else w for w, v in zip(weights, layer.weights, strict=True)]
     layer.set_weights(weights)
@@ -36,7 +37,7 @@ def run(case: dict, rng: np.random.Generator) -> dict:
     with tf.GradientTape() as tape:
         for x in inputs:
             tape.watch(x)
-        y = layer(*inputs, **call)
+        y = layer(*([inputs] if one_list else inputs), **call)
         dy = rng.standard_normal(y.shape).astype("float32")
         loss = tf.reduce_sum(y * dy)
     gradients = tape.gradient(loss, [*inputs, *(v.value for v in layer.trainable_variables)])

@@ -84,6 +84,7 @@ from .separable import (
     SeparableConvolution1D,
     SeparableConvolution2D,
 )
+from .sequence_attention import AdditiveAttention, Attention
 from .text import TextVectorization
 from .wrappers import Bidirectional, TimeDistributed
 
@@ -92,7 +93,9 @@ __all__ = [
     "GRU",
     "LSTM",
     "Activation",
+    "AdditiveAttention",
     "AlphaDropout",
+    "Attention",
     "AveragePooling1D",
     "AveragePooling2D",
     "AveragePooling3D",

@@ -89,7 +89,9 @@ class Layer:
         regularizer: L1L2 | None = None,
     ) -> Parameter:
         """Create a parameter `<layer>/<name>`, filled by the initializer."""
-        value = np.ascontiguousarray(initializers.get(initializer)(shape, self.dtype), dtype=self.dtype)
+        value = np.asarray(
+            initializers.get(initializer)(shape, self.dtype), self.dtype, order="C"
+        )  # of any rank, 0 too
         if value.shape != shape:
             raise ValueError(f"{self.name}: the initializer of {name} returned shape {value.shape}, not {shape}")
         parameter = Parameter(f"{self.name}/{name}", value, trainable, regularizer)
