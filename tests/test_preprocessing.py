@@ -139,6 +139,7 @@ def test_normalization_adapts(rng: Any) -> None:
     back = Normalization(mean=[5, 0, -5], variance=[1, 4, 9], invert=True, **F64)
     np.testing.assert_allclose(output(back, (x - [5, 0, -5]) / [1, 2, 3]), x, rtol=1e-6, atol=1e-6)
     assert not layer.trainable_weights
+    assert [w.shape for w in layer.get_weights()] == [(3,), (3,), ()]
 
 
 def test_a_model_with_augmentation_trains(rng: Any) -> None:

@@ -64,13 +64,28 @@ void for_each_block(const GroupNormShape& s, const Blocks& blocks, F&& f) {
     });
 }
 
+// to (columns) += every row of x (rows, columns), in order.
+template <class T>
+void add_rows(index rows, index columns, const T* x, T* to) {
+    for (index r = 0; r < rows; ++r)
+        for (index i = 0; i < columns; ++i) to[i] += x[r * columns + i];
+}
+
+// x (rows, columns) *= gamma (columns).
+template <class T>
+void multiply_rows(index rows, index columns, const T* gamma, T* x) {
+    for (index r = 0; gamma && r < rows; ++r)
+        for (index i = 0; i < columns; ++i) x[r * columns + i] *= gamma[i];
+}
+
 // 1 / sqrt(variance + epsilon) and the mean, repeated for every channel: (samples, channels) each.
 template <class T>
 void expand_groups(const GroupNormShape& s, const T* mean, const T* variance, double epsilon, T* means, T* scales) {
-    for (index i = 0; i < s.samples * s.channels; ++i) {
-        const index group = i / s.group_size();
-        means[i] = mean[group];
-        scales[i] = static_cast<T>(1 / std::sqrt(static_cast<double>(variance[group]) + epsilon));
+    const index width = s.group_size();
+    for (index group = 0; group < s.samples * s.groups; ++group) {
+        const T scale = static_cast<T>(1 / std::sqrt(static_cast<double>(variance[group]) + epsilon));
+        std::fill_n(means + group * width, width, mean[group]);
+        std::fill_n(scales + group * width, width, scale);
     }
 }
 
@@ -122,8 +137,7 @@ void group_norm_forward(const GroupNormShape& s, const T* x, const T* mean, cons
     const index c = s.channels;
     Scratch<T> means(s.samples * c), scales(s.samples * c);
     expand_groups<T>(s, mean, variance, epsilon, means, scales);
-    if (gamma)
-        for (index i = 0; i < s.samples * c; ++i) scales[i] *= gamma[i % c];
+    multiply_rows<T>(s.samples, c, gamma, scales);
     for_each_block(s, blocks, [&](index sample, index, index first, index rows) {
         const T *m = means + sample * c, *a = scales + sample * c;
         for_each_vector<T>(c, [&](index i, auto n) {
@@ -157,14 +171,10 @@ void group_norm_backward(const GroupNormShape& s, const T* x, const std::uint8_t
     });
     for (index sample = 0; sample < s.samples; ++sample) {
         T *sum = sums + sample * blocks.count * c, *product = products + sample * blocks.count * c;
-        for (index i = c; i < blocks.count * c; ++i) {
-            sum[i % c] += sum[i];
-            product[i % c] += product[i];
-        }
-        for (index i = 0; i < c; ++i) {
-            if (dbeta) dbeta[i] += sum[i];
-            if (dgamma) dgamma[i] += product[i];
-        }
+        add_rows(blocks.count - 1, c, sum + c, sum);
+        add_rows(blocks.count - 1, c, product + c, product);
+        if (dbeta) add_rows(1, c, sum, dbeta);
+        if (dgamma) add_rows(1, c, product, dgamma);
         const index count = counted(mask ? mask + sample * s.rows : nullptr, s.rows) * width;
         const T share = constant || count == 0 ? T{0} : T{1} / static_cast<T>(count);
         for (index group = 0; group < s.groups; ++group) {
@@ -180,8 +190,7 @@ void group_norm_backward(const GroupNormShape& s, const T* x, const std::uint8_t
         }
     }
     if (!dx) return;
-    if (gamma)
-        for (index i = 0; i < s.samples * c; ++i) scales[i] *= gamma[i % c];
+    multiply_rows<T>(s.samples, c, gamma, scales);
     for_each_block(s, blocks, [&](index sample, index, index first, index rows) {
         for_each_vector<T>(c, [&](index i, auto n) {
             const index at = sample * c + i;
@@ -286,10 +295,8 @@ void row_norm_backward(RowNorm kind, index rows, index columns, const T* x, cons
             });
         }
     });
-    for (index i = 0; i < partial; ++i) {
-        if (dgamma) dgamma[i % columns] += gammas[i];
-        if (dbeta) dbeta[i % columns] += betas[i];
-    }
+    if (dgamma) add_rows<T>(blocks.count, columns, gammas, dgamma);
+    if (dbeta) add_rows<T>(blocks.count, columns, betas, dbeta);
 }
 
 #define INSTANTIATE(T)                                                                                                \

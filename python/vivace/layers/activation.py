@@ -37,12 +37,12 @@ class ReLU(Layer):
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         y = step.empty(x.shape, x.dtype)
-        if not (self.threshold or self.negative_slope):
-            native.activation_forward("relu", x, y)
-        else:
+        if self.threshold or self.negative_slope:
             np.subtract(x, self.threshold, out=y)
             y *= self.negative_slope
             np.copyto(y, x, where=~(x < self.threshold))  # NaN stays NaN
+        else:
+            native.activation_forward("relu", x, y)
         if self.max_value is not None:
             np.minimum(y, self.max_value, out=y)
         return y, x
@@ -51,9 +51,11 @@ class ReLU(Layer):
         x: Array = saved
         if self.max_value is not None:
             dy *= x < self.max_value
-        np.multiply(
-            dy, self.negative_slope, out=dy, where=x <= self.threshold if not self.threshold else x < self.threshold
-        )
+        if self.threshold or self.negative_slope:
+            below = x < self.threshold if self.threshold else x <= 0
+            np.multiply(dy, self.negative_slope, out=dy, where=below)
+        else:
+            native.activation_backward("relu", x, dy, dy)
         return dy
 
 

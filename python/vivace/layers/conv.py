@@ -19,7 +19,7 @@ _SHARED = """
         strides, dilation_rate: 1; an integer or one for each axis.
         data_format: "channels_last" (None, the default), or "channels_first", which is transposed to it and back: two
             copies each way.
-        activation: "linear" (None, the default), "relu", "sigmoid", "tanh" or "softmax".
+        activation: a name or a function of `vivace.activations`; None, the default, is "linear".
         use_bias: add a bias (True).
         kernel_initializer, bias_initializer: names or callables; "glorot_uniform" and "zeros".
         kernel_regularizer, bias_regularizer: penalties of `vivace.regularizers`, none by default."""

@@ -7,7 +7,7 @@ then across them, and global pooling has one window.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from .._core import native
 from .._typing import Array, BatchShape, Shape
 from ..step import Step
 from .base import Layer, check_rank, same_padding
-from .geometry import AXES, check_data_format, check_padding, first_shape, last_shape, sizes, to_first, to_last
+from .geometry import AXES, check_data_format, check_padding, first_shape, last_shape, sizes, to_first, to_last, two
 
 
 class _Pooling(Layer):
@@ -36,17 +36,15 @@ class _Pooling(Layer):
         check_rank(f"{self.name} ({type(self).__name__})", input_shape, self.rank + 2, f"(batch, {axes})")
         return last_shape(self.channels_first, input_shape)
 
-    def pool_shape(
-        self, x: Shape, window: tuple[int, int], strides: tuple[int, int], padding: tuple[int, int, int, int]
-    ) -> native.Pool2DShape:
-        key = x, window
+    def kept_shape(self, key: Any, make: Callable[[], native.Pool2DShape]) -> native.Pool2DShape:
+        """The geometry known as `key`; validated once for each."""
         shape = self._shapes.get(key)
         if shape is None:
             try:
-                shape = native.Pool2DShape(x, window, strides, padding)  # type: ignore[arg-type]
+                shape = make()
             except ValueError as error:
                 raise ValueError(f"{self.name} ({type(self).__name__}): {error}") from None
-            if len(self._shapes) >= 16:
+            if len(self._shapes) >= 16:  # as many batch sizes as are ever in use together
                 self._shapes.clear()
             self._shapes[key] = shape
         return shape
@@ -107,22 +105,26 @@ class _WindowPooling(_Pooling):
 
     def shape_for(self, x_shape: Shape) -> native.Pool2DShape:
         """The geometry of images (or sequences, or a volume's slices) of this shape, channels last."""
+        return self.kept_shape(x_shape, lambda: self._image_shape(x_shape))
+
+    def _image_shape(self, x: Shape) -> native.Pool2DShape:
         axes = slice(max(0, self.rank - 2), None)  # a volume's depth is not one of the slices'
-        one = (1,) * (2 - min(2, self.rank))
-        window, strides = (*one, *self.pool_size[axes]), (*one, *self.strides[axes])
-        image = (x_shape[0], *one, *x_shape[1:])
+        window, strides = two(self.pool_size[axes]), two(self.strides[axes])
+        image = (x[0], *two(x[1:-1]), x[-1])
         padding = [0, 0, 0, 0]
         if self.padding == "same":
-            pads = (same_padding(*sizes_) for sizes_ in zip(image[1:3], window, strides, strict=True))
+            pads = (same_padding(*axis) for axis in zip(image[1:3], window, strides, strict=True))
             padding = [p for pad in pads for p in pad]
-        return self.pool_shape(image, window, strides, tuple(padding))  # type: ignore[arg-type]
+        return native.Pool2DShape(image, window, strides, tuple(padding))  # type: ignore[arg-type]
 
     def _across(self, x: Shape, slices: Shape) -> native.Pool2DShape:
         """The geometry across a volume's pooled slices: they are the rows of images (batch, depth, p * q, channels)."""
         window, stride = self.pool_size[0], self.strides[0]
         padding = same_padding(x[1], window, stride) if self.padding == "same" else (0, 0)
         image = (x[0], x[1], slices[1] * slices[2], slices[3])
-        return self.pool_shape(image, (window, 1), (stride, 1), (*padding, 0, 0))
+        return self.kept_shape(
+            ("across", x), lambda: native.Pool2DShape(image, (window, 1), (stride, 1), (*padding, 0, 0))
+        )
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         step.mask = None  # the output's steps are not the input's
@@ -202,7 +204,8 @@ class _GlobalPooling(_Pooling):
         if self.rank == 1 and mask is not None and not self.maximum:
             y, saved = self._masked_mean(x, mask, step)
         else:
-            shape = self.pool_shape((len(x), 1, window, x.shape[-1]), (1, window), (1, window), (0, 0, 0, 0))
+            image = (len(x), 1, window, x.shape[-1])
+            shape = self.kept_shape(image, lambda: native.Pool2DShape(image, (1, window), (1, window)))
             y, saved = self.pool(shape, x, window, step)
         kept = (1,) * self.rank if self.keepdims else ()
         return y.reshape(first_shape(self.channels_first, (len(x), *kept, x.shape[-1]))), (saved, x.shape)

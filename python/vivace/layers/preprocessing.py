@@ -40,8 +40,8 @@ class Normalization(Layer):
 
     Mean and variance are given, or learned before training: `layer.adapt(x_train)`.
 
-    Weights (not trainable), unless mean and variance are given: mean, variance, of the shape of the kept axes. Keras
-    keeps a third one, a count.
+    Weights (not trainable), unless mean and variance are given: mean, variance (of the kept axes), and count
+    (), which nothing uses, but Keras has it.
 
     Args:
         axis: the axis or axes that keep statistics of their own, -1; None: one mean and variance for all.
@@ -77,10 +77,11 @@ class Normalization(Layer):
         return input_shape
 
     def build(self, input_shape: BatchShape) -> None:
-        shape = tuple(input_shape[axis] or 0 for axis in self._kept(len(input_shape))) or (1,)
+        shape = tuple(input_shape[axis] or 0 for axis in self._kept(len(input_shape)))
         if self.given is None:
             self.mean = self.add_weight("mean", shape, "zeros", trainable=False)
             self.variance = self.add_weight("variance", shape, "ones", trainable=False)
+            self.add_weight("count", (), "zeros", trainable=False)
 
     def adapt(self, data: Any) -> None:
         """Learn mean and variance from an array (samples, ...). Builds the layer if it is not built."""
@@ -89,8 +90,8 @@ class Normalization(Layer):
         x = np.asarray(data)
         self.build_once((None, *x.shape[1:]))
         others = tuple(axis for axis in range(x.ndim) if axis not in self._kept(x.ndim))
-        self.mean.assign(x.mean(others, dtype=np.float64).reshape(self.mean.shape))
-        self.variance.assign(x.var(others, dtype=np.float64).reshape(self.mean.shape))
+        self.mean.assign(x.mean(others, dtype=np.float64))
+        self.variance.assign(x.var(others, dtype=np.float64))
 
     def _statistics(self, rank: int, sizes: tuple[int, ...]) -> tuple[Array, Array]:
         """Mean and deviation in a shape that broadcasts to the input's."""
@@ -98,7 +99,7 @@ class Normalization(Layer):
         kept = self._kept(rank)
         shape = [sizes[axis] if axis in kept else 1 for axis in range(rank)]
         deviation = np.maximum(np.sqrt(variance), np.asarray(1e-7, variance.dtype))
-        wide = tuple(sizes[axis] for axis in kept) or (1,)
+        wide = tuple(sizes[axis] for axis in kept)
         return np.broadcast_to(mean, wide).reshape(shape), np.broadcast_to(deviation, wide).reshape(shape)
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:

@@ -21,7 +21,7 @@ _SHARED = """
         depth_multiplier: filters of each channel, 1; channel c's outputs are c * depth_multiplier and those behind it.
         data_format: "channels_last" (None, the default), or "channels_first", which is transposed to it and back: two
             copies each way.
-        activation: "linear" (None, the default), "relu", "sigmoid", "tanh" or "softmax".
+        activation: a name or a function of `vivace.activations`; None, the default, is "linear".
         use_bias: add a bias (True)."""
 
 
