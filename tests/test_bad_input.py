@@ -87,9 +87,9 @@ TABLE: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: vivace.layer, AttributeError, "has no attribute 'layer'"),
     # layers
     (lambda: Dense(0), ValueError, "units must be an integer >= 1, received 0"),
-    (lambda: Conv2D(8, (3, 3, 3)), ValueError, "kernel_size must be an integer >= 1 or two of them"),
+    (lambda: Conv2D(8, (3, 3, 3)), ValueError, "kernel_size must be an integer >= 1 or 2 of them"),
     (lambda: Conv2D(8, 3, padding="full"), ValueError, "padding must be 'valid' or 'same', received 'full'"),
-    (lambda: Conv2D(8, 3, data_format="channels_first"), ValueError, r"x\.transpose\(0, 2, 3, 1\)"),
+    (lambda: Conv2D(8, 3, data_format="nhwc"), ValueError, "'channels_last' or 'channels_first', received 'nhwc'"),
     (lambda: Conv2D(8, 3, groups=3), ValueError, r"groups must divide filters \(8\), received 3"),
     (lambda: Dropout(1.0), ValueError, r"rate must lie in \[0, 1\), received 1.0"),
     (lambda: Dense(1, dtype="float16"), ValueError, "dtype must be float32 or float64, received float16"),

@@ -150,5 +150,8 @@ void bind_elementwise(py::module_& m);
 void bind_loss(py::module_& m);
 void bind_optimizer(py::module_& m);
 void bind_rnn(py::module_& m);
+void bind_attention(py::module_& m);
+void bind_normalization(py::module_& m);
+void bind_depthwise2d(py::module_& m);
 
 }  // namespace vivace::bindings

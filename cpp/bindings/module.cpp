@@ -26,6 +26,9 @@ PYBIND11_MODULE(VIVACE_MODULE, m) {
     bind_conv2d(m);  // its fused ops take the pool's shape
     bind_gemm(m);
     bind_rnn(m);
+    bind_depthwise2d(m);
+    bind_attention(m);
+    bind_normalization(m);
     bind_elementwise(m);
     bind_loss(m);
     bind_optimizer(m);

@@ -98,5 +98,8 @@ void test_elementwise();
 void test_loss();
 void test_optimizer();
 void test_rnn();
+void test_normalization();
+void test_depthwise2d();
+void test_attention();
 
 }  // namespace vivace::tests

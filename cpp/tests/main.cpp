@@ -13,6 +13,9 @@ int main() {
     test_loss();
     test_optimizer();
     test_rnn();
+    test_normalization();
+    test_depthwise2d();
+    test_attention();
     std::printf("%d passed, %d failed\n", counts.passed, counts.failed);
     return counts.failed ? 1 : 0;
 }

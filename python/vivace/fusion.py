@@ -42,6 +42,7 @@ class ConvPool:
             and type(pool) is MaxPooling2D
             and conv.activation in ("linear", "relu")
             and conv.groups == 1
+            and not (conv.channels_first or pool.channels_first)
             and pool.strides == pool.pool_size
             and pool.padding == "valid"
             and pool.pool_size[0] * pool.pool_size[1] <= 256

@@ -60,6 +60,15 @@ def conv2d_forward(
 def conv2d_input_gradient(shape: Conv2DShape, dy: Array, kernel: Array, dx: Array) -> None: ...
 def conv2d_weight_gradient(shape: Conv2DShape, x: Array, dy: Array, dkernel: Array, dbias: Array | None) -> None: ...
 
+# As conv2d with as many groups as channels; kernel (height, width, channels, filters of each).
+def depthwise2d_forward(
+    shape: Conv2DShape, x: Array, kernel: Array, bias: Array | None, y: Array, activation: Activation = "linear"
+) -> None: ...
+def depthwise2d_input_gradient(shape: Conv2DShape, dy: Array, kernel: Array, dx: Array) -> None: ...
+def depthwise2d_weight_gradient(
+    shape: Conv2DShape, x: Array, dy: Array, dkernel: Array, dbias: Array | None
+) -> None: ...
+
 # Convolution, activation (linear or relu) and max pooling in one. The pool's input is the convolution's output, its
 # strides equal its window, it has no padding, and at most 256 elements in a window, so positions are uint8.
 def conv2d_pool_forward(
@@ -164,6 +173,99 @@ def rnn_backward(
     dbias: Array | None,
     dh: Array,
     dc: Array | None,
+) -> None: ...
+
+# q (batch, queries, heads, key_dim), k (batch, keys, key_heads, key_dim), v (batch, keys, key_heads, value_dim), y
+# (batch, queries, heads, value_dim); masks uint8 (batch, queries), (batch, keys), (batch, queries, keys); maximum and
+# share (batch, heads, queries).
+def attention_forward(
+    q: Array,
+    k: Array,
+    v: Array,
+    scale: float,
+    causal: bool,
+    query_mask: NDArray[np.uint8] | None,
+    key_mask: NDArray[np.uint8] | None,
+    attention_mask: NDArray[np.uint8] | None,
+    rate: float,
+    seed: int,
+    stream: int,
+    y: Array,
+    maximum: Array,
+    share: Array,
+) -> None: ...
+def attention_backward(
+    q: Array,
+    k: Array,
+    v: Array,
+    scale: float,
+    causal: bool,
+    query_mask: NDArray[np.uint8] | None,
+    key_mask: NDArray[np.uint8] | None,
+    attention_mask: NDArray[np.uint8] | None,
+    rate: float,
+    seed: int,
+    stream: int,
+    y: Array,
+    maximum: Array,
+    share: Array,
+    dy: Array,
+    dq: Array,
+    dk: Array,
+    dv: Array,
+) -> None: ...
+
+# shape (samples, rows, channels, groups); x, y, dx, dy of so many elements; mask uint8 (samples, rows); mean and
+# variance (samples, groups); gamma, beta, dgamma, dbeta (channels,).
+def group_norm_moments(
+    shape: tuple[int, int, int, int], x: Array, mask: NDArray[np.uint8] | None, mean: Array, variance: Array
+) -> None: ...
+def group_norm_forward(
+    shape: tuple[int, int, int, int],
+    x: Array,
+    mean: Array,
+    variance: Array,
+    epsilon: float,
+    gamma: Array | None,
+    beta: Array | None,
+    y: Array,
+) -> None: ...
+def group_norm_backward(
+    shape: tuple[int, int, int, int],
+    x: Array,
+    mask: NDArray[np.uint8] | None,
+    mean: Array,
+    variance: Array,
+    epsilon: float,
+    gamma: Array | None,
+    dy: Array,
+    constant: bool,
+    dx: Array | None,
+    dgamma: Array | None,
+    dbeta: Array | None,
+) -> None: ...
+
+# x, y, dx, dy (rows, columns); mean and scale (rows,); gamma, beta, dgamma, dbeta (columns,).
+def row_norm_forward(
+    kind: Literal["layer", "rms", "deviation"],
+    x: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    epsilon: float,
+    y: Array,
+    mean: Array,
+    scale: Array,
+) -> None: ...
+def row_norm_backward(
+    kind: Literal["layer", "rms", "deviation"],
+    x: Array,
+    gamma: Array | None,
+    mean: Array,
+    scale: Array,
+    dy: Array,
+    dx: Array | None,
+    dgamma: Array | None,
+    dbeta: Array | None,
 ) -> None: ...
 
 # Element-wise; any shape; the output may be the input.

@@ -89,7 +89,9 @@ class Layer:
         regularizer: L1L2 | None = None,
     ) -> Parameter:
         """Create a parameter `<layer>/<name>`, filled by the initializer."""
-        value = np.ascontiguousarray(initializers.get(initializer)(shape, self.dtype), dtype=self.dtype)
+        value = np.asarray(
+            initializers.get(initializer)(shape, self.dtype), self.dtype, order="C"
+        )  # of any rank, 0 too
         if value.shape != shape:
             raise ValueError(f"{self.name}: the initializer of {name} returned shape {value.shape}, not {shape}")
         parameter = Parameter(f"{self.name}/{name}", value, trainable, regularizer)
@@ -165,14 +167,6 @@ def positive(owner: str, argument: str, value: int) -> int:
     if not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{owner}: {argument} must be an integer >= 1, received {value!r}")
     return int(value)
-
-
-def pair(owner: str, argument: str, value: int | Sequence[int], minimum: int = 1) -> tuple[int, int]:
-    """An int or a sequence of two as a pair. Raises ValueError naming the layer and the argument."""
-    values = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
-    if len(values) != 2 or not all(isinstance(v, (int, np.integer)) and v >= minimum for v in values):
-        raise ValueError(f"{owner}: {argument} must be an integer >= {minimum} or two of them, received {value!r}")
-    return int(values[0]), int(values[1])
 
 
 def check_rank(owner: str, input_shape: BatchShape, rank: int, axes: str, hint: str = "") -> None:

@@ -8,41 +8,132 @@ from typing import Any
 from .. import regularizers
 from .._core import native
 from .._typing import Array, BatchShape, Initializer, Shape
+from ..parameters import Parameter
 from ..regularizers import L1L2
 from ..step import Step
-from .base import check_rank, pair, positive, same_padding
+from .base import check_rank, positive, same_padding
 from .core import Activated
+from .geometry import AXES, check_data_format, check_padding, first_shape, last_shape, sizes, to_first, to_last, two
 
-
-class Conv2D(Activated):
-    """2-D convolution over images.
-
-        y(n,p,q,o) = activation(bias(o)
-                     + sum_{i,j,c} x(n, p*stride + i*dilation, q*stride + j*dilation, c) kernel(i,j,c,o))
-
-    Input (batch, height, width, channels); output (batch, p, q, filters). Weights: kernel
-    (height, width, channels / groups, filters), bias (filters,).
-
-    Args:
-        filters: number of output channels.
-        kernel_size, strides, dilation_rate: an integer or (height, width).
-        padding: "valid" (none), or "same" (zeros, so that p = ceil(height / stride)).
-        data_format: "channels_last" only (None means that).
-        groups: channels are convolved in this many separate groups.
-        activation: "linear" (None, the default), "relu", "sigmoid", "tanh" or "softmax".
+_SHARED = """
+        strides, dilation_rate: 1; an integer or one for each axis.
+        data_format: "channels_last" (None, the default), or "channels_first", which is transposed to it and back: two
+            copies each way.
+        activation: a name or a function of `vivace.activations`; None, the default, is "linear".
         use_bias: add a bias (True).
         kernel_initializer, bias_initializer: names or callables; "glorot_uniform" and "zeros".
-        kernel_regularizer, bias_regularizer: penalties of `vivace.regularizers`, none by default.
+        kernel_regularizer, bias_regularizer: penalties of `vivace.regularizers`, none by default."""
+
+
+class Windowed(Activated):
+    """A layer that slides a window of weights over sequences (rank 1), images (2) or volumes (3).
+
+    A subclass implements `output_shape_of`, `convolve` and `convolve_backward` with the channels last.
     """
 
+    rank = 2
+    paddings: tuple[str, ...] = ("valid", "same")
+
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int],
+        padding: str,
+        data_format: str | None,
+        dilation_rate: int | Sequence[int],
+        activation: str | Callable[[Any], Array] | None,
+        use_bias: bool,
+        bias_initializer: str | Initializer,
+        bias_regularizer: str | L1L2 | None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(activation, **kwargs)
+        self.kernel_size = sizes(self.name, "kernel_size", kernel_size, self.rank)
+        self.strides = sizes(self.name, "strides", strides, self.rank)
+        self.dilation_rate = sizes(self.name, "dilation_rate", dilation_rate, self.rank)
+        self.padding = check_padding(self.name, padding, self.paddings)
+        self.channels_first = check_data_format(self.name, data_format)
+        self.use_bias = use_bias
+        self.bias_initializer = bias_initializer
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.bias: Parameter | None = None
+        self._shapes: dict[Shape, native.Conv2DShape] = {}
+
+    def output_shape_of(self, shape: BatchShape) -> BatchShape:
+        raise TypeError(f"{type(self).__name__} must define output_shape_of")
+
+    def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
+        raise TypeError(f"{type(self).__name__} must define convolve")
+
+    def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
+        raise TypeError(f"{type(self).__name__} must define convolve_backward")
+
+    def add_bias(self, size: int) -> None:
+        if self.use_bias:
+            self.bias = self.add_weight("bias", (size,), self.bias_initializer, regularizer=self.bias_regularizer)
+
+    def channels(self, input_shape: BatchShape) -> int:
+        return last_shape(self.channels_first, input_shape)[-1] or 0
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        kind = f"{self.name} ({type(self).__name__})"
+        axes = f"channels, {AXES[self.rank]}" if self.channels_first else f"{AXES[self.rank]}, channels"
+        hint = "; add the channel axis with x[..., None]" if len(input_shape) == self.rank + 1 else ""
+        check_rank(kind, input_shape, self.rank + 2, f"(batch, {axes})", hint)
+        shape = last_shape(self.channels_first, input_shape)
+        if self.built and shape[-1] != self.channels(self.input_shape or ()):
+            raise ValueError(
+                f"{kind} was built for {self.channels(self.input_shape or ())} channels, received shape {input_shape}"
+            )
+        return first_shape(self.channels_first, self.output_shape_of(shape))
+
+    def kept_shape(self, key: Shape, make: Callable[[], native.Conv2DShape]) -> native.Conv2DShape:
+        """The geometry for inputs of the shape `key`; validated once for each."""
+        shape = self._shapes.get(key)
+        if shape is None:
+            try:
+                shape = make()
+            except ValueError as error:
+                raise ValueError(f"{self.name} ({type(self).__name__}): {error}") from None
+            if len(self._shapes) >= 16:  # as many batch sizes as are ever in use together
+                self._shapes.clear()
+            self._shapes[key] = shape
+        return shape
+
+    def pads(self, input_sizes: Sequence[int]) -> list[tuple[int, int]]:
+        """Zeros before and behind each axis."""
+        windows = zip(input_sizes, self.kernel_size, self.strides, self.dilation_rate, strict=True)
+        if self.padding == "same":
+            return [same_padding(*window) for window in windows]
+        return [(dilation * (k - 1) if self.padding == "causal" else 0, 0) for _, k, _, dilation in windows]
+
+    def image_shape(self, x: Shape, kernel: Shape, groups: int) -> native.Conv2DShape:
+        """The geometry of sequences (as images of height 1) or images."""
+        pads = [(0, 0)] * (2 - self.rank) + self.pads(x[1:-1])
+        image = (x[0], *two(x[1:-1]), x[-1])
+        window = (*two(kernel[:-2]), *kernel[-2:])
+        strides, dilation = two(self.strides), two(self.dilation_rate)
+        return native.Conv2DShape(image, window, strides, (*pads[0], *pads[1]), dilation, groups)  # type: ignore[arg-type]
+
+    def forward_linear(self, x: Array, step: Step, activation: Any = "linear") -> tuple[Array, Any]:
+        step.mask = None  # the output's steps are not the input's
+        y, saved = self.convolve(to_last(self.channels_first, x, step), step, activation)
+        return to_first(self.channels_first, y, step), saved
+
+    def backward_linear(self, dz: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        dx = self.convolve_backward(to_last(self.channels_first, dz, step), saved, step, input_gradient)
+        return None if dx is None else to_first(self.channels_first, dx, step)
+
+
+class _Convolution(Windowed):
     def __init__(
         self,
         filters: int,
         kernel_size: int | Sequence[int],
-        strides: int | Sequence[int] = (1, 1),
+        strides: int | Sequence[int] = 1,
         padding: str = "valid",
         data_format: str | None = None,
-        dilation_rate: int | Sequence[int] = (1, 1),
+        dilation_rate: int | Sequence[int] = 1,
         groups: int = 1,
         activation: str | Callable[[Any], Array] | None = None,
         use_bias: bool = True,
@@ -52,97 +143,204 @@ class Conv2D(Activated):
         bias_regularizer: str | L1L2 | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(activation, **kwargs)
+        super().__init__(
+            kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, bias_initializer,
+            bias_regularizer, **kwargs,
+        )  # fmt: skip
         self.filters = positive(self.name, "filters", filters)
         self.groups = positive(self.name, "groups", groups)
         if self.filters % self.groups:
             raise ValueError(f"{self.name}: groups must divide filters ({filters}), received {groups!r}")
-        self.kernel_size = pair(self.name, "kernel_size", kernel_size)
-        self.strides = pair(self.name, "strides", strides)
-        self.dilation_rate = pair(self.name, "dilation_rate", dilation_rate)
-        self.padding = check_padding(self.name, padding)
-        check_data_format(self.name, data_format)
-        self.use_bias = use_bias
         self.kernel_initializer = kernel_initializer
-        self.bias_initializer = bias_initializer
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self._shapes: dict[Shape, native.Conv2DShape] = {}
 
     def build(self, input_shape: BatchShape) -> None:
-        kernel = (*self.kernel_size, (input_shape[-1] or 0) // self.groups, self.filters)
+        kernel = (*self.kernel_size, self.channels(input_shape) // self.groups, self.filters)
         self.kernel = self.add_weight("kernel", kernel, self.kernel_initializer, regularizer=self.kernel_regularizer)
-        self.bias = None
-        if self.use_bias:
-            self.bias = self.add_weight(
-                "bias", (self.filters,), self.bias_initializer, regularizer=self.bias_regularizer
-            )
+        self.add_bias(self.filters)
 
-    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
-        hint = "; add the channel axis with x[..., None]" if len(input_shape) == 3 else ""
-        check_rank(f"{self.name} (Conv2D)", input_shape, 4, "(batch, height, width, channels)", hint)
-        channels = input_shape[3] or 0
+    def output_shape_of(self, shape: BatchShape) -> BatchShape:
+        channels = shape[-1] or 0
         if channels % self.groups:
-            raise ValueError(f"{self.name} (Conv2D): groups={self.groups} must divide the input's {channels} channels")
-        if self.built and channels != self.kernel.shape[2] * self.groups:
             raise ValueError(
-                f"{self.name} (Conv2D) was built for {self.kernel.shape[2] * self.groups} channels, "
-                f"received shape {input_shape}"
+                f"{self.name} ({type(self).__name__}): groups={self.groups} must divide the input's {channels} channels"
             )
-        sample = (1, *(size or 0 for size in input_shape[1:]))
-        return (input_shape[0], *self.shape_for(sample).output[1:])
+        output = self.shape_for((1, *(size or 0 for size in shape[1:]))).output
+        return (shape[0], *output[3 - self.rank : -1], self.filters)
 
     def shape_for(self, x_shape: Shape) -> native.Conv2DShape:
-        """The convolution's geometry for inputs of this shape; validated once for each."""
-        shape = self._shapes.get(x_shape)
-        if shape is None:
-            (kh, kw), (sh, sw), (dh, dw) = self.kernel_size, self.strides, self.dilation_rate
-            n, h, w, c = x_shape
-            padding = (0, 0, 0, 0)
-            if self.padding == "same":
-                padding = (*same_padding(h, kh, sh, dh), *same_padding(w, kw, sw, dw))
-            kernel = (kh, kw, c // self.groups, self.filters)
-            try:
-                shape = native.Conv2DShape((n, h, w, c), kernel, (sh, sw), padding, (dh, dw), self.groups)
-            except ValueError as error:
-                raise ValueError(f"{self.name} (Conv2D): {error}") from None
-            if len(self._shapes) >= 16:  # as many batch sizes as are ever in use together
-                self._shapes.clear()
-            self._shapes[x_shape] = shape
-        return shape
+        """The geometry for an input of this shape, channels last."""
+        kernel = (*self.kernel_size, x_shape[-1] // self.groups, self.filters)
+        return self.kept_shape(x_shape, lambda: self.image_shape(x_shape, kernel, self.groups))
 
     def flops(self) -> int:
         assert self.input_shape is not None
-        return self.shape_for((1, *(size or 0 for size in self.input_shape[1:]))).flops
+        sample = last_shape(self.channels_first, self.input_shape)[1:]
+        return self.shape_for((1, *(size or 0 for size in sample))).flops
 
-    def forward_linear(self, x: Array, step: Step, activation: Any = "linear") -> tuple[Array, Any]:
+    def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
         shape = self.shape_for(x.shape)
-        y = step.empty(shape.output, x.dtype)
-        native.conv2d_forward(shape, x, self.kernel.value, self.bias.value if self.bias else None, y, activation)
+        y = step.empty((len(x), *shape.output[3 - self.rank :]), x.dtype)
+        image, kernel, bias = x.reshape(shape.input), self.kernel.value, self.bias.value if self.bias else None
+        if self._depthwise(x.shape[-1]):
+            kernel = kernel.reshape(*shape.kernel[:2], x.shape[-1], -1)
+            native.depthwise2d_forward(shape, image, kernel, bias, y.reshape(shape.output), activation)
+        else:
+            kernel = kernel.reshape(shape.kernel)
+            native.conv2d_forward(shape, image, kernel, bias, y.reshape(shape.output), activation)
         return y, (x, shape)
 
-    def backward_linear(self, dz: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+    def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
         x, shape = saved
-        native.conv2d_weight_gradient(shape, x, dz, self.kernel.gradient, self.bias.gradient if self.bias else None)
+        image, dz = x.reshape(shape.input), dz.reshape(shape.output)
+        depthwise = self._depthwise(x.shape[-1])
+        kernel_shape = (*shape.kernel[:2], x.shape[-1], self.filters // x.shape[-1]) if depthwise else shape.kernel
+        dkernel, dbias = self.kernel.gradient.reshape(kernel_shape), self.bias.gradient if self.bias else None
+        (native.depthwise2d_weight_gradient if depthwise else native.conv2d_weight_gradient)(
+            shape, image, dz, dkernel, dbias
+        )
         if not input_gradient:
             return None
-        dx = step.empty(x.shape, x.dtype)
-        native.conv2d_input_gradient(shape, dz, self.kernel.value, dx)
+        dx, kernel = step.empty(x.shape, x.dtype), self.kernel.value.reshape(kernel_shape)
+        (native.depthwise2d_input_gradient if depthwise else native.conv2d_input_gradient)(
+            shape, dz, kernel, dx.reshape(shape.input)
+        )
+        return dx
+
+    def _depthwise(self, channels: int) -> bool:
+        return self.groups == channels > 1
+
+
+class Conv1D(_Convolution):
+    __doc__ = f"""1-D convolution over sequences.
+
+    Input (batch, steps, channels); output (batch, q, filters). Weights: kernel (kernel_size, channels / groups,
+    filters), bias (filters,). The formula is `Conv2D`'s with images of height 1.
+
+    Args:
+        filters: number of output channels.
+        kernel_size: steps in a window.
+        padding: "valid" (none), "same" (zeros, so that q = ceil(steps / strides)), or "causal" (zeros in front only, so
+            that no output depends on later steps).
+        groups: channels are convolved in this many separate groups, 1.{_SHARED}
+    """
+
+    rank = 1
+    paddings = ("valid", "same", "causal")
+
+
+class Conv2D(_Convolution):
+    __doc__ = f"""2-D convolution over images.
+
+        y(n,p,q,o) = activation(bias(o)
+                     + sum_{{i,j,c}} x(n, p*stride + i*dilation, q*stride + j*dilation, c) kernel(i,j,c,o))
+
+    Input (batch, height, width, channels); output (batch, p, q, filters). Weights: kernel
+    (height, width, channels / groups, filters), bias (filters,).
+
+    Args:
+        filters: number of output channels.
+        kernel_size: an integer or (height, width).
+        padding: "valid" (none), or "same" (zeros, so that p = ceil(height / stride)).
+        groups: channels are convolved in this many separate groups, 1.{_SHARED}
+    """
+
+
+class Conv3D(_Convolution):
+    __doc__ = f"""3-D convolution over volumes.
+
+    Input (batch, depth, height, width, channels); output (batch, o, p, q, filters). Weights: kernel
+    (depth, height, width, channels / groups, filters), bias (filters,).
+
+    The slices that meet in a kernel are put side by side as channels, one image for each output slice: then it is a
+    `Conv2D`. That copy is as large as the input times the kernel's depth (over its stride).
+
+    Args:
+        filters: number of output channels.
+        kernel_size: an integer or (depth, height, width).
+        padding: "valid" (none), or "same" (zeros, so that an axis has ceil(size / stride) outputs).
+        groups: channels are convolved in this many separate groups, 1.{_SHARED}
+    """
+
+    rank = 3
+
+    def shape_for(self, x_shape: Shape) -> native.Conv2DShape:
+        """The geometry of the convolution of images (batch * output slices, ...) that this one is."""
+        return self.kept_shape(x_shape, lambda: self._image_shape(x_shape))
+
+    def _image_shape(self, x: Shape) -> native.Conv2DShape:
+        slices, (top, left) = self._slices(x), self.pads(x[1:-1])[1:]
+        if slices < 1:
+            raise ValueError(
+                f"conv3d: kernel depth {self.kernel_size[0]} does not fit the padded input's {x[1]} slices"
+            )
+        kernel = (*self.kernel_size[1:], self.kernel_size[0] * x[-1] // self.groups, self.filters)
+        image = (x[0] * slices, x[2], x[3], self.kernel_size[0] * x[-1])
+        strides, dilation = two(self.strides[1:]), two(self.dilation_rate[1:])
+        return native.Conv2DShape(image, kernel, strides, (*top, *left), dilation, self.groups)  # type: ignore[arg-type]
+
+    def _slices(self, x: Shape) -> int:
+        (before, behind), *_ = self.pads(x[1:-1])
+        return (x[1] + before + behind - (self.kernel_size[0] - 1) * self.dilation_rate[0] - 1) // self.strides[0] + 1
+
+    def output_shape_of(self, shape: BatchShape) -> BatchShape:
+        super().output_shape_of(shape)
+        sample = (1, *(size or 0 for size in shape[1:]))
+        return (shape[0], self._slices(sample), *self.shape_for(sample).output[1:])
+
+    def _taps(self, x: Array, images: Array) -> list[tuple[Array, Array]]:
+        """For each slice of the kernel, the views of x and of the images that hold the same elements."""
+        n, depth, h, w, c = x.shape
+        kd, stride = self.kernel_size[0], self.strides[0]
+        before = self.pads(x.shape[1:-1])[0][0]
+        outputs = len(images) // n
+        gathered = images.reshape(n, outputs, h, w, self.groups, kd, c // self.groups)
+        split = x.reshape(n, depth, h, w, self.groups, c // self.groups)
+        taps = []
+        for i in range(kd):
+            start = i * self.dilation_rate[0] - before  # of x, for output 0
+            first = min(outputs, max(0, -(start // stride)))
+            last = max(first, min(outputs, (depth - 1 - start) // stride + 1))
+            if last > first:
+                own = split[:, start + first * stride : start + (last - 1) * stride + 1 : stride]
+                taps.append((own, gathered[:, first:last, ..., i, :]))
+        return taps
+
+    def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
+        shape = self.shape_for(x.shape)
+        images = step.empty(shape.input, x.dtype)
+        if self.padding == "same":
+            images.fill(0)
+        for own, gathered in self._taps(x, images):
+            gathered[...] = own
+        kernel = step.empty(shape.kernel, x.dtype)
+        self._by_image(kernel)[...] = self.kernel.value
+        y = step.empty((len(x), shape.output[0] // len(x), *shape.output[1:]), x.dtype)
+        bias = self.bias.value if self.bias else None
+        native.conv2d_forward(shape, images, kernel, bias, y.reshape(shape.output), activation)
+        return y, (x, images, kernel, shape)
+
+    def _by_image(self, kernel: Array) -> Array:
+        """The 2-D kernel's elements in the order of this layer's kernel."""
+        split = kernel.reshape(*kernel.shape[:2], self.kernel_size[0], -1, self.filters)
+        return split.transpose(2, 0, 1, 3, 4)
+
+    def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
+        x, images, kernel, shape = saved
+        dz = dz.reshape(shape.output)
+        dkernel = step.empty(shape.kernel, x.dtype)
+        dkernel.fill(0)
+        native.conv2d_weight_gradient(shape, images, dz, dkernel, self.bias.gradient if self.bias else None)
+        self.kernel.gradient += self._by_image(dkernel)
+        if not input_gradient:
+            return None
+        dimages, dx = step.empty(shape.input, x.dtype), step.empty(x.shape, x.dtype)
+        native.conv2d_input_gradient(shape, dz, kernel, dimages)
+        dx.fill(0)
+        for own, gathered in self._taps(dx, dimages):
+            own += gathered
         return dx
 
 
-def check_padding(owner: str, padding: str) -> str:
-    if not isinstance(padding, str) or padding.lower() not in ("valid", "same"):
-        raise ValueError(f"{owner}: padding must be 'valid' or 'same', received {padding!r}")
-    return padding.lower()
-
-
-def check_data_format(owner: str, data_format: str | None) -> None:
-    if data_format not in (None, "channels_last"):
-        raise ValueError(
-            f"{owner}: data_format must be 'channels_last', received {data_format!r}; move the channels to the last "
-            "axis with x.transpose(0, 2, 3, 1)"
-        )
-
-
-Convolution2D = Conv2D
+Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D
+__all__ = ["Conv1D", "Conv2D", "Conv3D", "Convolution1D", "Convolution2D", "Convolution3D", "Windowed"]

@@ -169,6 +169,7 @@ class Flatten(Layer):
         return (input_shape[0], math.prod(size or 0 for size in input_shape[1:]))
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        step.mask = None
         return x.reshape(x.shape[0], -1), x.shape
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:

@@ -1,8 +1,13 @@
-"""Pooling layers."""
+"""Pooling layers: over windows, and over everything but the channels.
+
+All of them are the two kernels of 2-D pooling: a sequence is an image of height 1, a volume is pooled in its slices and
+then across them, and global pooling has one window.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,95 +15,256 @@ import numpy as np
 from .._core import native
 from .._typing import Array, BatchShape, Shape
 from ..step import Step
-from .base import Layer, check_rank, pair, same_padding
-from .conv import check_data_format, check_padding
+from .base import Layer, check_rank, same_padding
+from .geometry import AXES, check_data_format, check_padding, first_shape, last_shape, sizes, to_first, to_last, two
 
 
-class _Pooling2D(Layer):
-    """Input (batch, height, width, channels); output (batch, p, q, channels).
+class _Pooling(Layer):
+    """A layer over (batch, ..., channels) with `rank` axes between the two."""
+
+    rank = 2
+    maximum = True
+
+    def __init__(self, data_format: str | None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.channels_first = check_data_format(self.name, data_format)
+        self._shapes: dict[Any, native.Pool2DShape] = {}
+
+    def check(self, input_shape: BatchShape) -> BatchShape:
+        """The shape with the channels last."""
+        axes = f"channels, {AXES[self.rank]}" if self.channels_first else f"{AXES[self.rank]}, channels"
+        check_rank(f"{self.name} ({type(self).__name__})", input_shape, self.rank + 2, f"(batch, {axes})")
+        return last_shape(self.channels_first, input_shape)
+
+    def kept_shape(self, key: Any, make: Callable[[], native.Pool2DShape]) -> native.Pool2DShape:
+        """The geometry known as `key`; validated once for each."""
+        shape = self._shapes.get(key)
+        if shape is None:
+            try:
+                shape = make()
+            except ValueError as error:
+                raise ValueError(f"{self.name} ({type(self).__name__}): {error}") from None
+            if len(self._shapes) >= 16:  # as many batch sizes as are ever in use together
+                self._shapes.clear()
+            self._shapes[key] = shape
+        return shape
+
+    def pool(self, shape: native.Pool2DShape, x: Array, window: int, step: Step) -> tuple[Array, Any]:
+        """One pass over images; `window`: elements in a window."""
+        y = step.empty(shape.output, x.dtype)
+        if not self.maximum:
+            native.average_pool2d_forward(shape, x.reshape(shape.input), y)
+            return y, (shape, None)
+        positions = step.empty(shape.output, np.uint8 if window <= 256 else np.uint32) if step.training else None
+        native.max_pool2d_forward(shape, x.reshape(shape.input), y, positions)
+        return y, (shape, positions)
+
+    def pool_backward(self, dy: Array, saved: Any, step: Step) -> Array:
+        shape, positions = saved
+        dx = step.empty(shape.input, dy.dtype)
+        if self.maximum:
+            native.max_pool2d_backward(shape, dy.reshape(shape.output), positions, dx)
+        else:
+            native.average_pool2d_backward(shape, dy.reshape(shape.output), dx)
+        return dx
+
+
+class _WindowPooling(_Pooling):
+    """Pooling over windows.
 
     Args:
-        pool_size: the window, an integer or (height, width).
+        pool_size: the window; an integer or one for each axis.
         strides: the step from window to window; None, the default, means pool_size.
-        padding: "valid", or "same" (so that p = ceil(height / stride)); padding never wins and is never counted.
-        data_format: "channels_last" only (None means that).
+        padding: "valid", or "same" (so that an axis has ceil(size / stride) outputs); padding never wins and is never
+            counted.
+        data_format: "channels_last" (None, the default), or "channels_first", which is transposed to it and back: two
+            copies each way.
     """
 
     def __init__(
         self,
-        pool_size: int | Sequence[int] = (2, 2),
+        pool_size: int | Sequence[int] = 2,
         strides: int | Sequence[int] | None = None,
         padding: str = "valid",
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.pool_size = pair(self.name, "pool_size", pool_size)
-        self.strides = self.pool_size if strides is None else pair(self.name, "strides", strides)
+        super().__init__(data_format, **kwargs)
+        self.pool_size = sizes(self.name, "pool_size", pool_size, self.rank)
+        self.strides = self.pool_size if strides is None else sizes(self.name, "strides", strides, self.rank)
         self.padding = check_padding(self.name, padding)
-        check_data_format(self.name, data_format)
-        self._shapes: dict[Shape, native.Pool2DShape] = {}
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
-        check_rank(f"{self.name} ({type(self).__name__})", input_shape, 4, "(batch, height, width, channels)")
-        return (input_shape[0], *self.shape_for((1, *(size or 0 for size in input_shape[1:]))).output[1:])
+        batch, *axes, channels = self.check(input_shape)
+        shape: Shape = (1, *(size or 0 for size in axes), channels or 0)
+        if self.rank == 3:
+            slices = self.shape_for((shape[1], *shape[2:])).output
+            depth = self._across(shape, slices).output[1]
+            return first_shape(self.channels_first, (batch, depth, *slices[1:]))
+        return first_shape(self.channels_first, (batch, *self.shape_for(shape).output[3 - self.rank :]))
 
     def shape_for(self, x_shape: Shape) -> native.Pool2DShape:
-        shape = self._shapes.get(x_shape)
-        if shape is None:
-            (kh, kw), (sh, sw) = self.pool_size, self.strides
-            n, h, w, c = x_shape
-            padding = (0, 0, 0, 0)
-            if self.padding == "same":
-                padding = (*same_padding(h, kh, sh), *same_padding(w, kw, sw))
-            try:
-                shape = native.Pool2DShape((n, h, w, c), (kh, kw), (sh, sw), padding)
-            except ValueError as error:
-                raise ValueError(f"{self.name} ({type(self).__name__}): {error}") from None
-            if len(self._shapes) >= 16:
-                self._shapes.clear()
-            self._shapes[x_shape] = shape
-        return shape
+        """The geometry of images (or sequences, or a volume's slices) of this shape, channels last."""
+        return self.kept_shape(x_shape, lambda: self._image_shape(x_shape))
 
+    def _image_shape(self, x: Shape) -> native.Pool2DShape:
+        axes = slice(max(0, self.rank - 2), None)  # a volume's depth is not one of the slices'
+        window, strides = two(self.pool_size[axes]), two(self.strides[axes])
+        image = (x[0], *two(x[1:-1]), x[-1])
+        padding = [0, 0, 0, 0]
+        if self.padding == "same":
+            pads = (same_padding(*axis) for axis in zip(image[1:3], window, strides, strict=True))
+            padding = [p for pad in pads for p in pad]
+        return native.Pool2DShape(image, window, strides, tuple(padding))  # type: ignore[arg-type]
 
-class MaxPooling2D(_Pooling2D):
-    __doc__ = f"The maximum of each window. {_Pooling2D.__doc__}"
+    def _across(self, x: Shape, slices: Shape) -> native.Pool2DShape:
+        """The geometry across a volume's pooled slices: they are the rows of images (batch, depth, p * q, channels)."""
+        window, stride = self.pool_size[0], self.strides[0]
+        padding = same_padding(x[1], window, stride) if self.padding == "same" else (0, 0)
+        image = (x[0], x[1], slices[1] * slices[2], slices[3])
+        return self.kept_shape(
+            ("across", x), lambda: native.Pool2DShape(image, (window, 1), (stride, 1), (*padding, 0, 0))
+        )
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        shape = self.shape_for(x.shape)
-        y = step.empty(shape.output, x.dtype)
-        positions = None
-        if step.training:
-            small = self.pool_size[0] * self.pool_size[1] <= 256
-            positions = step.empty(shape.output, np.uint8 if small else np.uint32)
-        native.max_pool2d_forward(shape, x, y, positions)
-        return y, (shape, positions)
+        step.mask = None  # the output's steps are not the input's
+        x = to_last(self.channels_first, x, step)
+        area = math.prod(self.pool_size[max(0, self.rank - 2) :])
+        across = None
+        if self.rank == 3:
+            y, saved = self.pool(self.shape_for((x.shape[0] * x.shape[1], *x.shape[2:])), x, area, step)
+            slices = y.shape
+            y, across = self.pool(self._across(x.shape, slices), y, self.pool_size[0], step)
+            y = y.reshape(*y.shape[:2], *slices[1:])
+        else:
+            y, saved = self.pool(self.shape_for(x.shape), x, area, step)
+            y = y.reshape(len(x), *y.shape[3 - self.rank :])
+        return to_first(self.channels_first, y, step), (saved, across, x.shape)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if not input_gradient:
             return None
-        shape, positions = saved
-        dx = step.empty(shape.input, dy.dtype)
-        native.max_pool2d_backward(shape, dy, positions, dx)
-        return dx
+        saved, across, shape = saved
+        dy = to_last(self.channels_first, dy, step)
+        if across is not None:
+            dy = self.pool_backward(dy, across, step)
+        return to_first(self.channels_first, self.pool_backward(dy, saved, step).reshape(shape), step)
 
 
-class AveragePooling2D(_Pooling2D):
-    __doc__ = f"The mean of each window. {_Pooling2D.__doc__}"
+class MaxPooling1D(_WindowPooling):
+    __doc__ = f"The maximum of each window of (batch, steps, channels). {_WindowPooling.__doc__}"
+    rank = 1
+
+
+class MaxPooling2D(_WindowPooling):
+    __doc__ = f"The maximum of each window of (batch, height, width, channels). {_WindowPooling.__doc__}"
+
+
+class MaxPooling3D(_WindowPooling):
+    __doc__ = f"The maximum of each window of (batch, depth, height, width, channels). {_WindowPooling.__doc__}"
+    rank = 3
+
+
+class AveragePooling1D(_WindowPooling):
+    __doc__ = f"The mean of each window of (batch, steps, channels). {_WindowPooling.__doc__}"
+    rank, maximum = 1, False
+
+
+class AveragePooling2D(_WindowPooling):
+    __doc__ = f"The mean of each window of (batch, height, width, channels). {_WindowPooling.__doc__}"
+    maximum = False
+
+
+class AveragePooling3D(_WindowPooling):
+    __doc__ = f"The mean of each window of (batch, depth, height, width, channels). {_WindowPooling.__doc__}"
+    rank, maximum = 3, False
+
+
+class _GlobalPooling(_Pooling):
+    """Pooling over all axes between the batch and the channels: output (batch, channels).
+
+    Args:
+        data_format: "channels_last" (None, the default), or "channels_first", which is transposed first: a copy.
+        keepdims: keep those axes, with size 1 (False).
+    """
+
+    def __init__(self, data_format: str | None = None, keepdims: bool = False, **kwargs: Any) -> None:
+        super().__init__(data_format, **kwargs)
+        self.keepdims = keepdims
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        batch, *axes, channels = self.check(input_shape)
+        return first_shape(self.channels_first, (batch, *(1 for _ in axes if self.keepdims), channels))
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        shape = self.shape_for(x.shape)
-        y = step.empty(shape.output, x.dtype)
-        native.average_pool2d_forward(shape, x, y)
-        return y, shape
+        mask, step.mask = step.mask, None
+        x = to_last(self.channels_first, x, step)
+        window = math.prod(x.shape[1:-1])
+        saved: Any
+        if self.rank == 1 and mask is not None and not self.maximum:
+            y, saved = self._masked_mean(x, mask, step)
+        else:
+            image = (len(x), 1, window, x.shape[-1])
+            shape = self.kept_shape(image, lambda: native.Pool2DShape(image, (1, window), (1, window)))
+            y, saved = self.pool(shape, x, window, step)
+        kept = (1,) * self.rank if self.keepdims else ()
+        return y.reshape(first_shape(self.channels_first, (len(x), *kept, x.shape[-1]))), (saved, x.shape)
+
+    def _masked_mean(self, x: Array, mask: Array, step: Step) -> tuple[Array, Array]:
+        """The mean of the steps that count (0 / 0 of none, as in Keras), and each step's share in it."""
+        share = mask.astype(x.dtype)
+        with np.errstate(invalid="ignore"):
+            share /= share.sum(1, keepdims=True)
+        y = step.empty((len(x), x.shape[-1]), x.dtype)
+        np.einsum("nt,ntc->nc", share, x, out=y)
+        return y, share
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if not input_gradient:
             return None
-        dx = step.empty(saved.input, dy.dtype)
-        native.average_pool2d_backward(saved, dy, dx)
-        return dx
+        saved, shape = saved
+        if isinstance(saved, np.ndarray):
+            dx = step.empty(shape, dy.dtype)
+            np.multiply(saved[:, :, None], dy.reshape(len(dy), 1, -1), out=dx)
+        else:
+            dx = self.pool_backward(dy, saved, step).reshape(shape)
+        return to_first(self.channels_first, dx, step)
 
 
-MaxPool2D = MaxPooling2D
-AvgPool2D = AveragePooling2D
+class GlobalAveragePooling1D(_GlobalPooling):
+    __doc__ = f"The mean of (batch, steps, channels) over the steps that a mask leaves. {_GlobalPooling.__doc__}"
+    rank, maximum = 1, False
+
+
+class GlobalAveragePooling2D(_GlobalPooling):
+    __doc__ = f"The mean of (batch, height, width, channels) over the pixels. {_GlobalPooling.__doc__}"
+    maximum = False
+
+
+class GlobalAveragePooling3D(_GlobalPooling):
+    __doc__ = f"The mean of (batch, depth, height, width, channels) over the voxels. {_GlobalPooling.__doc__}"
+    rank, maximum = 3, False
+
+
+class GlobalMaxPooling1D(_GlobalPooling):
+    __doc__ = f"The maximum of (batch, steps, channels) over the steps. {_GlobalPooling.__doc__}"
+    rank = 1
+
+
+class GlobalMaxPooling2D(_GlobalPooling):
+    __doc__ = f"The maximum of (batch, height, width, channels) over the pixels. {_GlobalPooling.__doc__}"
+
+
+class GlobalMaxPooling3D(_GlobalPooling):
+    __doc__ = f"The maximum of (batch, depth, height, width, channels) over the voxels. {_GlobalPooling.__doc__}"
+    rank = 3
+
+
+MaxPool1D, MaxPool2D, MaxPool3D = MaxPooling1D, MaxPooling2D, MaxPooling3D
+AvgPool1D, AvgPool2D, AvgPool3D = AveragePooling1D, AveragePooling2D, AveragePooling3D
+GlobalAvgPool1D, GlobalAvgPool2D, GlobalAvgPool3D = (
+    GlobalAveragePooling1D,
+    GlobalAveragePooling2D,
+    GlobalAveragePooling3D,
+)
+GlobalMaxPool1D, GlobalMaxPool2D, GlobalMaxPool3D = GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalMaxPooling3D

@@ -1,0 +1,159 @@
+#include "vivace/normalization.h"
+
+#include <pybind11/stl.h>
+
+#include <array>
+
+#include "arrays.h"
+
+namespace vivace::bindings {
+namespace {
+
+// x is (samples, rows, channels), or any shape of as many elements.
+GroupNormShape group_shape(const Arguments& arg, const std::array<index, 4>& s) {
+    if (s[0] < 1 || s[1] < 1 || s[2] < 1 || s[3] < 1 || s[2] % s[3])
+        arg.fail("shape", "must be (samples, rows, channels, groups), all at least 1, groups dividing channels",
+                 tuple_text(s.data(), 4));
+    return {s[0], s[1], s[2], s[3]};
+}
+
+template <class T>
+const T* optional_flat(const Arguments& arg, const py::object& a, const char* name, index size) {
+    return a.is_none() ? nullptr : arg.in_flat<T>(arg.array(a, name), name, size);
+}
+
+template <class T>
+T* optional_flat_out(const Arguments& arg, const py::object& a, const char* name, index size) {
+    return a.is_none() ? nullptr : arg.out_flat<T>(arg.array(a, name), name, size);
+}
+
+RowNorm row_norm_named(const Arguments& arg, const std::string& name) {
+    if (name == "layer") return RowNorm::layer;
+    if (name == "rms") return RowNorm::rms;
+    if (name == "deviation") return RowNorm::deviation;
+    arg.fail("kind", "must be layer, rms or deviation", name);
+}
+
+void bind_group_norm(py::module_& m) {
+    using Four = std::array<index, 4>;
+    m.def(
+        "group_norm_moments",
+        [](const Four& shape, const py::array& x, const py::object& mask, const py::array& mean,
+           const py::array& variance) {
+            const Arguments arg("group_norm_moments");
+            const GroupNormShape s = group_shape(arg, shape);
+            arg.for_dtype(x, "x", [&](auto zero) {
+                using T = decltype(zero);
+                const T* px = arg.in_flat<T>(x, "x", s.size());
+                const auto* pm = optional_flat<std::uint8_t>(arg, mask, "mask", s.samples * s.rows);
+                T* pmean = arg.out_flat<T>(mean, "mean", s.samples * s.groups);
+                T* pvariance = arg.out_flat<T>(variance, "variance", s.samples * s.groups);
+                without_gil([&] { group_norm_moments(s, px, pm, pmean, pvariance); });
+            });
+        },
+        py::arg("shape"), py::arg("x"), py::arg("mask").none(true), py::arg("mean"), py::arg("variance"));
+    m.def(
+        "group_norm_forward",
+        [](const Four& shape, const py::array& x, const py::array& mean, const py::array& variance, double epsilon,
+           const py::object& gamma, const py::object& beta, const py::array& y) {
+            const Arguments arg("group_norm_forward");
+            const GroupNormShape s = group_shape(arg, shape);
+            arg.for_dtype(x, "x", [&](auto zero) {
+                using T = decltype(zero);
+                const T* px = arg.in_flat<T>(x, "x", s.size());
+                const T* pmean = arg.in_flat<T>(mean, "mean", s.samples * s.groups);
+                const T* pvariance = arg.in_flat<T>(variance, "variance", s.samples * s.groups);
+                const T* pgamma = optional_flat<T>(arg, gamma, "gamma", s.channels);
+                const T* pbeta = optional_flat<T>(arg, beta, "beta", s.channels);
+                T* py = arg.out_flat<T>(y, "y", s.size());
+                without_gil([&] { group_norm_forward(s, px, pmean, pvariance, epsilon, pgamma, pbeta, py); });
+            });
+        },
+        py::arg("shape"), py::arg("x"), py::arg("mean"), py::arg("variance"), py::arg("epsilon"),
+        py::arg("gamma").none(true), py::arg("beta").none(true), py::arg("y"));
+    m.def(
+        "group_norm_backward",
+        [](const Four& shape, const py::array& x, const py::object& mask, const py::array& mean,
+           const py::array& variance, double epsilon, const py::object& gamma, const py::array& dy, bool constant,
+           const py::object& dx, const py::object& dgamma, const py::object& dbeta) {
+            const Arguments arg("group_norm_backward");
+            const GroupNormShape s = group_shape(arg, shape);
+            arg.for_dtype(x, "x", [&](auto zero) {
+                using T = decltype(zero);
+                const T* px = arg.in_flat<T>(x, "x", s.size());
+                const auto* pm = optional_flat<std::uint8_t>(arg, mask, "mask", s.samples * s.rows);
+                const T* pmean = arg.in_flat<T>(mean, "mean", s.samples * s.groups);
+                const T* pvariance = arg.in_flat<T>(variance, "variance", s.samples * s.groups);
+                const T* pgamma = optional_flat<T>(arg, gamma, "gamma", s.channels);
+                const T* pdy = arg.in_flat<T>(dy, "dy", s.size());
+                T* pdx = optional_flat_out<T>(arg, dx, "dx", s.size());
+                T* pdgamma = optional_flat_out<T>(arg, dgamma, "dgamma", s.channels);
+                T* pdbeta = optional_flat_out<T>(arg, dbeta, "dbeta", s.channels);
+                without_gil([&] {
+                    group_norm_backward(s, px, pm, pmean, pvariance, epsilon, pgamma, pdy, constant, pdx, pdgamma,
+                                        pdbeta);
+                });
+            });
+        },
+        py::arg("shape"), py::arg("x"), py::arg("mask").none(true), py::arg("mean"), py::arg("variance"),
+        py::arg("epsilon"), py::arg("gamma").none(true), py::arg("dy"), py::arg("constant"), py::arg("dx").none(true),
+        py::arg("dgamma").none(true), py::arg("dbeta").none(true));
+}
+
+void bind_row_norm(py::module_& m) {
+    m.def(
+        "row_norm_forward",
+        [](const std::string& kind, const py::array& x, const py::object& gamma, const py::object& beta,
+           double epsilon, const py::array& y, const py::array& mean, const py::array& scale) {
+            const Arguments arg("row_norm_forward");
+            const RowNorm norm = row_norm_named(arg, kind);
+            const index rows = arg.size(x, "x", 2, 0), columns = arg.size(x, "x", 2, 1);
+            arg.for_dtype(x, "x", [&](auto zero) {
+                using T = decltype(zero);
+                const T* px = arg.in<T>(x, "x", {rows, columns});
+                const T* pgamma = optional_flat<T>(arg, gamma, "gamma", columns);
+                const T* pbeta = optional_flat<T>(arg, beta, "beta", columns);
+                T* py = arg.out<T>(y, "y", {rows, columns});
+                T* pmean = arg.out<T>(mean, "mean", {rows});
+                T* pscale = arg.out<T>(scale, "scale", {rows});
+                without_gil(
+                    [&] { row_norm_forward(norm, rows, columns, px, pgamma, pbeta, epsilon, py, pmean, pscale); });
+            });
+        },
+        py::arg("kind"), py::arg("x"), py::arg("gamma").none(true), py::arg("beta").none(true), py::arg("epsilon"),
+        py::arg("y"), py::arg("mean"), py::arg("scale"));
+    m.def(
+        "row_norm_backward",
+        [](const std::string& kind, const py::array& x, const py::object& gamma, const py::array& mean,
+           const py::array& scale, const py::array& dy, const py::object& dx, const py::object& dgamma,
+           const py::object& dbeta) {
+            const Arguments arg("row_norm_backward");
+            const RowNorm norm = row_norm_named(arg, kind);
+            const index rows = arg.size(x, "x", 2, 0), columns = arg.size(x, "x", 2, 1);
+            arg.for_dtype(x, "x", [&](auto zero) {
+                using T = decltype(zero);
+                const T* px = arg.in<T>(x, "x", {rows, columns});
+                const T* pgamma = optional_flat<T>(arg, gamma, "gamma", columns);
+                const T* pmean = arg.in<T>(mean, "mean", {rows});
+                const T* pscale = arg.in<T>(scale, "scale", {rows});
+                const T* pdy = arg.in<T>(dy, "dy", {rows, columns});
+                T* pdx = arg.optional_out<T>(dx, "dx", {rows, columns});
+                T* pdgamma = optional_flat_out<T>(arg, dgamma, "dgamma", columns);
+                T* pdbeta = optional_flat_out<T>(arg, dbeta, "dbeta", columns);
+                without_gil([&] {
+                    row_norm_backward(norm, rows, columns, px, pgamma, pmean, pscale, pdy, pdx, pdgamma, pdbeta);
+                });
+            });
+        },
+        py::arg("kind"), py::arg("x"), py::arg("gamma").none(true), py::arg("mean"), py::arg("scale"), py::arg("dy"),
+        py::arg("dx").none(true), py::arg("dgamma").none(true), py::arg("dbeta").none(true));
+}
+
+}  // namespace
+
+void bind_normalization(py::module_& m) {
+    bind_group_norm(m);
+    bind_row_norm(m);
+}
+
+}  // namespace vivace::bindings

@@ -1,0 +1,208 @@
+// Channels stand in registers and never meet, so there is no matrix product: a tile of neighbouring pixels shares each
+// filter element. Where a channel has several filters its image is repeated first. All three directions share rows out
+// to threads; the weight gradient's partial sums are split by the shape alone and added in order.
+#include "vivace/depthwise2d.h"
+
+#include <stdexcept>
+#include <string>
+
+#include "padded.h"
+#include "simd.h"
+#include "tile.h"
+#include "vivace/elementwise.h"
+#include "vivace/gemm.h"
+
+namespace vivace {
+namespace {
+
+// Each channel `times` times in a row; the original when that is once.
+template <class T>
+class Repeated {
+public:
+    Repeated(const T* x, index pixels, index channels, index times) : scratch_(times > 1 ? pixels * channels * times : 0), data(x) {
+        if (times == 1) return;
+        data = scratch_;
+        parallel_blocks(pixels * channels, static_cast<double>(times), [&](index first, index last) {
+            for (index i = first; i < last; ++i) std::fill_n(scratch_ + i * times, times, x[i]);
+        });
+    }
+
+private:
+    Scratch<T> scratch_;
+
+public:
+    const T* data;
+};
+
+// One output row of a convolution with one filter for each of `channels`, over an image without borders to care for.
+template <class T>
+struct Row {
+    index channels, columns, kh, kw;
+    index row_step, column_step, stride;  // input elements between kernel rows, kernel columns, output columns
+    const T *filters, *bias;
+    bool relu;
+
+    void run(const T* in, T* out) const {
+        for_each_vector<T>(channels, [&](index c, auto n) {
+            index q = 0;
+            for (; q + 8 <= columns; q += 8) pixels<8>(in, out, c, q, n);
+            for (; q < columns; ++q) pixels<1>(in, out, c, q, n);
+        });
+    }
+
+private:
+    template <index count, class N>
+    VIVACE_INLINE void pixels(const T* in, T* out, index c, index q, N n) const {
+        vec<T> sums[count];
+        const vec<T> start = bias ? load_n(bias + c, n) : vec<T>{};
+        for (index r = 0; r < count; ++r) sums[r] = start;
+        for (index i = 0; i < kh; ++i)
+            for (index j = 0; j < kw; ++j) {
+                const vec<T> w = load_n(filters + (i * kw + j) * channels + c, n);
+                const T* x = in + i * row_step + j * column_step + q * stride + c;
+                for (index r = 0; r < count; ++r) sums[r] += load_n(x + r * stride, n) * w;
+            }
+        for (index r = 0; r < count; ++r)
+            store_n(out + (q + r) * channels + c, relu ? maximum(vec<T>{}, sums[r]) : sums[r], n);
+    }
+};
+
+}  // namespace
+
+void check_depthwise2d(const Conv2DShape& s) {
+    if (s.groups != s.c)
+        throw std::invalid_argument("depthwise2d: groups must equal the input's " + std::to_string(s.c) +
+                                    " channels, received " + std::to_string(s.groups));
+}
+
+template <class T>
+void depthwise2d_forward(const Conv2DShape& s, const T* x, const T* w, const T* bias, Activation activation, T* y) {
+    const Repeated<T> repeated(x, s.n * s.h * s.w, s.c, s.o / s.c);
+    const Padded<T> in(repeated.data, s.n, s.h, s.w, s.o, s.pad_top, s.pad_bottom, s.pad_left, s.pad_right);
+    const Row<T> row{s.o, s.q, s.kh, s.kw, s.dilation_h * in.row_stride(), s.dilation_w * s.o, s.stride_w * s.o, w, bias,
+                     activation == Activation::relu};
+    parallel_for(s.n * s.p, static_cast<double>(s.flops()), [&](index task, int) {
+        row.run(in.data + task / s.p * in.image_stride() + task % s.p * s.stride_h * in.row_stride(), y + task * s.q * s.o);
+    });
+    if (activation != Activation::linear && activation != Activation::relu)
+        activation_forward(activation, s.output_size(), y, y);
+}
+
+namespace {
+
+// With strides 1 the input gradient is a convolution of dy with the mirrored filters.
+template <class T>
+void mirrored_convolution(const Conv2DShape& s, const T* dy, const T* w, T* dx) {
+    const index reach_h = s.dilation_h * (s.kh - 1), reach_w = s.dilation_w * (s.kw - 1);
+    const index top = std::max<index>(0, reach_h - s.pad_top), left = std::max<index>(0, reach_w - s.pad_left);
+    const Padded<T> grad(dy, s.n, s.p, s.q, s.o, top, std::max<index>(0, s.h + s.pad_top - s.p), left,
+                         std::max<index>(0, s.w + s.pad_left - s.q));
+    Scratch<T> mirrored(s.kernel_size());
+    for (index t = 0; t < s.kh * s.kw; ++t) std::copy_n(w + t * s.o, s.o, mirrored + (s.kh * s.kw - 1 - t) * s.o);
+    const Row<T> row{s.o, s.w, s.kh, s.kw, s.dilation_h * grad.row_stride(), s.dilation_w * s.o, s.o, mirrored, nullptr,
+                     false};
+    const T* start = grad.data + (top + s.pad_top - reach_h) * grad.row_stride() + (left + s.pad_left - reach_w) * s.o;
+    parallel_for(s.n * s.h, static_cast<double>(s.flops()), [&](index task, int) {
+        row.run(start + task / s.h * grad.image_stride() + task % s.h * grad.row_stride(), dx + task * s.w * s.o);
+    });
+}
+
+// With larger strides every gradient row collects from the output rows that its row entered.
+template <class T>
+void collected(const Conv2DShape& s, const T* dy, const T* w, T* dx) {
+    parallel_for(s.n * s.h, 4 * static_cast<double>(s.flops()), [&](index task, int) {
+        const index n = task / s.h, h = task % s.h;
+        T* out = dx + task * s.w * s.o;
+        std::fill_n(out, s.w * s.o, T{});
+        for (index i = 0; i < s.kh; ++i) {
+            const index t = h + s.pad_top - i * s.dilation_h;
+            if (t < 0 || t % s.stride_h || t / s.stride_h >= s.p) continue;
+            const T* in = dy + (n * s.p + t / s.stride_h) * s.q * s.o;
+            for_each_vector<T>(s.o, [&](index c, auto width) {
+                for (index j = 0; j < s.kw; ++j) {
+                    const vec<T> filter = load_n(w + (i * s.kw + j) * s.o + c, width);
+                    for (index q = 0; q < s.q; ++q) {
+                        const index column = q * s.stride_w + j * s.dilation_w - s.pad_left;
+                        if (column < 0 || column >= s.w) continue;
+                        T* at = out + column * s.o + c;
+                        store_n(at, load_n(at, width) + load_n(in + q * s.o + c, width) * filter, width);
+                    }
+                }
+            });
+        }
+    });
+}
+
+}  // namespace
+
+template <class T>
+void depthwise2d_input_gradient(const Conv2DShape& s, const T* dy, const T* w, T* dx) {
+    const index times = s.o / s.c, pixels = s.n * s.h * s.w;
+    Scratch<T> each(times > 1 ? pixels * s.o : 0);
+    T* out = times > 1 ? each.get() : dx;
+    if (s.stride_h == 1 && s.stride_w == 1)
+        mirrored_convolution(s, dy, w, out);
+    else
+        collected(s, dy, w, out);
+    if (times == 1) return;
+    parallel_blocks(pixels * s.c, static_cast<double>(times), [&](index first, index last) {
+        for (index i = first; i < last; ++i) {
+            T sum = 0;
+            for (index k = 0; k < times; ++k) sum += out[i * times + k];
+            dx[i] = sum;
+        }
+    });
+}
+
+namespace {
+
+// sums(t, c) += sum over the pixels of `rows` output rows of x at offset t times dy, for `count` taps.
+template <index count, class T, class N>
+VIVACE_INLINE void add_taps(const Conv2DShape& s, Part rows, const Padded<T>& in, const T* dy, const index* offsets,
+                            index c, T* sums, N n) {
+    vec<T> total[count] = {};
+    for (index row = rows.first; row < rows.last; ++row) {
+        const T* x = in.data + row / s.p * in.image_stride() + row % s.p * s.stride_h * in.row_stride() + c;
+        const T* d = dy + row * s.q * s.o + c;
+        for (index q = 0; q < s.q; ++q) {
+            const vec<T> g = load_n(d + q * s.o, n);
+            for (index t = 0; t < count; ++t) total[t] += load_n(x + q * s.stride_w * s.o + offsets[t], n) * g;
+        }
+    }
+    for (index t = 0; t < count; ++t) store_n(sums + t * s.o + c, total[t], n);
+}
+
+}  // namespace
+
+template <class T>
+void depthwise2d_weight_gradient(const Conv2DShape& s, const T* x, const T* dy, T* dw, T* db) {
+    const Repeated<T> repeated(x, s.n * s.h * s.w, s.c, s.o / s.c);
+    const Padded<T> in(repeated.data, s.n, s.h, s.w, s.o, s.pad_top, s.pad_bottom, s.pad_left, s.pad_right);
+    const index taps = s.kh * s.kw, parts = std::min<index>(s.n * s.p, 16);
+    Scratch<index> offsets(taps);
+    for (index t = 0; t < taps; ++t)
+        offsets[t] = t / s.kw * s.dilation_h * in.row_stride() + t % s.kw * s.dilation_w * s.o;
+    Scratch<T> partial(parts * taps * s.o);
+    parallel_for(parts, static_cast<double>(s.flops()), [&](index part, int) {
+        const Part rows(s.n * s.p, parts, part);
+        T* sums = partial + part * taps * s.o;
+        for_each_vector<T>(s.o, [&](index c, auto n) {
+            index t = 0;
+            for (; t + 9 <= taps; t += 9) add_taps<9>(s, rows, in, dy, offsets + t, c, sums + t * s.o, n);
+            for (; t + 3 <= taps; t += 3) add_taps<3>(s, rows, in, dy, offsets + t, c, sums + t * s.o, n);
+            for (; t < taps; ++t) add_taps<1>(s, rows, in, dy, offsets + t, c, sums + t * s.o, n);
+        });
+    });
+    for (index part = 0; part < parts; ++part)
+        for (index i = 0; i < taps * s.o; ++i) dw[i] += partial[part * taps * s.o + i];
+    if (db) add_column_sums(s.n * s.p * s.q, s.o, dy, s.o, db);
+}
+
+#define INSTANTIATE(T)                                                                                   \
+    template void depthwise2d_forward(const Conv2DShape&, const T*, const T*, const T*, Activation, T*); \
+    template void depthwise2d_input_gradient(const Conv2DShape&, const T*, const T*, T*);                \
+    template void depthwise2d_weight_gradient(const Conv2DShape&, const T*, const T*, T*, T*);
+INSTANTIATE(float)
+INSTANTIATE(double)
+
+}  // namespace vivace

@@ -1,0 +1,126 @@
+#include <cmath>
+
+#include "check.h"
+#include "vivace/attention.h"
+#include "vivace/parallel.h"
+
+namespace vivace::tests {
+namespace {
+
+using Reals = std::vector<double>;
+
+struct Masks {
+    std::vector<std::uint8_t> query, key, attention;
+    AttentionMasks view() const {
+        const auto pointer = [](const auto& v) { return v.empty() ? nullptr : v.data(); };
+        return {pointer(query), pointer(key), pointer(attention)};
+    }
+};
+
+std::vector<std::uint8_t> random_mask(index size) {
+    std::vector<std::uint8_t> mask(static_cast<std::size_t>(size));
+    for (auto& m : mask) m = rng() % 3 != 0;
+    return mask;
+}
+
+// The formula in double, a query at a time.
+template <class T>
+struct Reference {
+    const AttentionShape& s;
+    Reals y, dq, dk, dv;
+
+    std::size_t at(index b, index t, index steps, index h, index heads, index size, index d) const {
+        return static_cast<std::size_t>(((b * steps + t) * heads + h) * size + d);
+    }
+    Reference(const AttentionShape& shape, const std::vector<T>& q, const std::vector<T>& k, const std::vector<T>& v,
+              const AttentionMasks& m, const std::vector<T>& dy)
+        : s(shape), y(dy.size()), dq(q.size()), dk(k.size()), dv(v.size()) {
+        for (index b = 0; b < s.batch; ++b)
+            for (index h = 0; h < s.heads; ++h)
+                for (index i = 0; i < s.queries; ++i) one(b, h, i, q, k, v, m, dy);
+    }
+    void one(index b, index h, index i, const std::vector<T>& q, const std::vector<T>& k, const std::vector<T>& v,
+             const AttentionMasks& m, const std::vector<T>& dy) {
+        const index g = h / (s.heads / s.key_heads);
+        Reals p(static_cast<std::size_t>(s.keys)), dp(p);
+        std::vector<bool> open(p.size());
+        double top = -1e300, sum = 0, mean = 0;
+        for (index j = 0; j < s.keys; ++j) {
+            const auto n = static_cast<std::size_t>(j);
+            open[n] = (!s.causal || j <= i) && (!m.query || m.query[b * s.queries + i]) && (!m.key || m.key[b * s.keys + j]) &&
+                      (!m.attention || m.attention[(b * s.queries + i) * s.keys + j]);
+            for (index d = 0; d < s.key_dim; ++d)
+                p[n] += s.scale * static_cast<double>(q[at(b, i, s.queries, h, s.heads, s.key_dim, d)]) *
+                        static_cast<double>(k[at(b, j, s.keys, g, s.key_heads, s.key_dim, d)]);
+            if (!open[n]) p[n] = -1e9;
+            top = std::max(top, p[n]);
+        }
+        for (double& x : p) sum += x = std::exp(x - top);
+        for (index j = 0; j < s.keys; ++j) {
+            const auto n = static_cast<std::size_t>(j);
+            p[n] /= sum;
+            for (index d = 0; d < s.value_dim; ++d) {
+                const auto value = at(b, j, s.keys, g, s.key_heads, s.value_dim, d), out = at(b, i, s.queries, h, s.heads, s.value_dim, d);
+                y[out] += p[n] * static_cast<double>(v[value]);
+                dv[value] += p[n] * static_cast<double>(dy[out]);
+                dp[n] += static_cast<double>(v[value]) * static_cast<double>(dy[out]);
+            }
+            mean += p[n] * dp[n];
+        }
+        for (index j = 0; j < s.keys; ++j) {
+            const auto n = static_cast<std::size_t>(j);
+            const double ds = open[n] ? p[n] * (dp[n] - mean) * s.scale : 0;
+            for (index d = 0; d < s.key_dim; ++d) {
+                const auto query = at(b, i, s.queries, h, s.heads, s.key_dim, d), key = at(b, j, s.keys, g, s.key_heads, s.key_dim, d);
+                dq[query] += ds * static_cast<double>(k[key]);
+                dk[key] += ds * static_cast<double>(q[query]);
+            }
+        }
+    }
+};
+
+template <class T>
+void equals_reference(const AttentionShape& s, const Masks& masks) {
+    const std::string context = show(s.batch, s.heads, s.key_heads, s.queries, s.keys, s.key_dim, s.value_dim, s.causal,
+                                     masks.query.size(), masks.key.size(), masks.attention.size(), sizeof(T));
+    const double tolerance = sizeof(T) == 4 ? 2e-4 : 1e-11;
+    const auto q = reals<T>(s.batch * s.queries * s.heads * s.key_dim), k = reals<T>(s.batch * s.keys * s.key_heads * s.key_dim),
+               v = reals<T>(s.batch * s.keys * s.key_heads * s.value_dim), dy = reals<T>(s.batch * s.queries * s.heads * s.value_dim);
+    const Reference<T> reference(s, q, k, v, masks.view(), dy);
+    auto y = unset<T>(static_cast<index>(dy.size())), top = unset<T>(s.batch * s.heads * s.queries), share = top;
+    auto dq = unset<T>(static_cast<index>(q.size())), dk = unset<T>(static_cast<index>(k.size())), dv = unset<T>(static_cast<index>(v.size()));
+    const AttentionDropout none{0, 0, 0};
+    attention_forward(s, q.data(), k.data(), v.data(), masks.view(), none, y.data(), top.data(), share.data());
+    CHECK_CLOSE(y, reference.y, tolerance, tolerance, context);
+    attention_backward(s, q.data(), k.data(), v.data(), masks.view(), none, y.data(), top.data(), share.data(), dy.data(),
+                       dq.data(), dk.data(), dv.data());
+    CHECK_CLOSE(dq, reference.dq, tolerance, tolerance, context);
+    CHECK_CLOSE(dk, reference.dk, tolerance, tolerance, context);
+    CHECK_CLOSE(dv, reference.dv, tolerance, tolerance, context);
+    const AttentionDropout some{0.4, 3, 1};
+    attention_forward(s, q.data(), k.data(), v.data(), masks.view(), some, y.data(), top.data(), share.data());
+    attention_backward(s, q.data(), k.data(), v.data(), masks.view(), some, y.data(), top.data(), share.data(), dy.data(),
+                       dq.data(), dk.data(), dv.data());
+    for (const auto& part : {y, dq, dk, dv}) CHECK_FOR(std::all_of(part.begin(), part.end(), [](T x) { return std::isfinite(x); }), context);
+}
+
+}  // namespace
+
+void test_attention() {
+    const int threads = get_num_threads();
+    for (int i = 0; i < 60; ++i) {
+        const index key_heads = random_index(1, 2);
+        AttentionShape s{random_index(1, 2), key_heads * random_index(1, 2), key_heads, random_index(1, 150), random_index(1, 150),
+                         random_index(1, 37), random_index(1, 37), 0.4, i % 2 == 0};
+        Masks masks;
+        if (i % 3 == 1) masks.query = random_mask(s.batch * s.queries);
+        if (i % 4 >= 2) masks.key = random_mask(s.batch * s.keys);
+        if (i % 5 == 1) masks.attention = random_mask(s.batch * s.queries * s.keys);
+        set_num_threads(1 + i % 3);
+        equals_reference<float>(s, masks);
+        equals_reference<double>(s, masks);
+    }
+    set_num_threads(threads);
+}
+
+}  // namespace vivace::tests

@@ -1,0 +1,151 @@
+"""Transposed convolution: the input gradient of a convolution, used forwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .. import regularizers
+from .._core import native
+from .._typing import Array, BatchShape, Initializer, Shape
+from ..regularizers import L1L2
+from ..step import Step
+from .base import positive
+from .conv import Windowed
+from .geometry import last_shape, sizes
+
+_SHARED = """
+        strides, dilation_rate: 1; an integer or one for each axis. Strides spread the input: the output is about that
+            many times as large.
+        padding: "valid": an axis has (size - 1) * stride + max(window, stride) outputs; "same": size * stride.
+        output_padding: where given, the number of outputs is (size - 1) * stride + this, plus the window for "valid",
+            plus 1 for "same" with an odd window.
+        data_format: "channels_last" (None, the default), or "channels_first", which is transposed to it and back: two
+            copies each way.
+        activation: a name or a function of `vivace.activations`; None, the default, is "linear".
+        use_bias: add a bias (True).
+        kernel_initializer, bias_initializer: names or callables; "glorot_uniform" and "zeros".
+        kernel_regularizer, bias_regularizer: penalties of `vivace.regularizers`, none by default."""
+
+
+class _ConvTranspose(Windowed):
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] = 1,
+        padding: str = "valid",
+        output_padding: int | Sequence[int] | None = None,
+        data_format: str | None = None,
+        dilation_rate: int | Sequence[int] = 1,
+        activation: str | Callable[[Any], Array] | None = None,
+        use_bias: bool = True,
+        kernel_initializer: str | Initializer = "glorot_uniform",
+        bias_initializer: str | Initializer = "zeros",
+        kernel_regularizer: str | L1L2 | None = None,
+        bias_regularizer: str | L1L2 | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, bias_initializer,
+            bias_regularizer, **kwargs,
+        )  # fmt: skip
+        self.filters = positive(self.name, "filters", filters)
+        self.output_padding = (
+            None if output_padding is None else sizes(self.name, "output_padding", output_padding, self.rank, 0)
+        )
+        if any(p >= s for p, s in zip(self.output_padding or (), self.strides, strict=False)):
+            raise ValueError(
+                f"{self.name}: output_padding must be smaller than strides {self.strides}, received {output_padding!r}"
+            )
+        self.kernel_initializer = kernel_initializer
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+
+    def build(self, input_shape: BatchShape) -> None:
+        shape = (*self.kernel_size, self.filters, self.channels(input_shape))
+        self.kernel = self.add_weight("kernel", shape, self.kernel_initializer, regularizer=self.kernel_regularizer)
+        self.add_bias(self.filters)
+
+    def output_size(self, axis: int, size: int) -> int:
+        stride = self.strides[axis]
+        window = (self.kernel_size[axis] - 1) * self.dilation_rate[axis] + 1
+        extra = None if self.output_padding is None else self.output_padding[axis]
+        if self.padding == "valid":
+            return (size - 1) * stride + (max(window, stride) if extra is None else window + extra)
+        return size * stride if extra is None else (size - 1) * stride + window % 2 + extra
+
+    def shape_for(self, x_shape: Shape) -> native.Conv2DShape:
+        """The convolution that leads from this layer's output back to its input."""
+
+        def make() -> native.Conv2DShape:
+            outputs = [self.output_size(axis, size) for axis, size in enumerate(x_shape[1:-1])]
+            kernel = (*self.kernel_size, self.filters, x_shape[-1])
+            shape = self.image_shape((x_shape[0], *outputs, self.filters), kernel, 1)
+            if shape.output[3 - self.rank :] != x_shape[1:]:
+                raise ValueError(
+                    f"output_padding {self.output_padding} leaves an output that no input {x_shape} covers"
+                )
+            return shape
+
+        return self.kept_shape(x_shape, make)
+
+    def output_shape_of(self, shape: BatchShape) -> BatchShape:
+        return (shape[0], *self.shape_for((1, *(size or 0 for size in shape[1:]))).input[3 - self.rank :])
+
+    def flops(self) -> int:
+        assert self.input_shape is not None
+        sample = last_shape(self.channels_first, self.input_shape)[1:]
+        return self.shape_for((1, *(size or 0 for size in sample))).flops
+
+    def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
+        shape = self.shape_for(x.shape)
+        y = step.empty((len(x), *shape.input[3 - self.rank :]), x.dtype)
+        kernel = self.kernel.value.reshape(shape.kernel)
+        native.conv2d_input_gradient(shape, x.reshape(shape.output), kernel, y.reshape(shape.input))
+        if self.bias:
+            y += self.bias.value
+        native.activation_forward(activation, y, y)
+        return y, (x, shape)
+
+    def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
+        x, shape = saved
+        gradient, image = dz.reshape(shape.input), x.reshape(shape.output)
+        if self.bias:
+            self.bias.gradient += gradient.reshape(-1, self.filters).sum(0)
+        native.conv2d_weight_gradient(shape, gradient, image, self.kernel.gradient.reshape(shape.kernel), None)
+        if not input_gradient:
+            return None
+        dx = step.empty(x.shape, x.dtype)
+        kernel = self.kernel.value.reshape(shape.kernel)
+        native.conv2d_forward(shape, gradient, kernel, None, dx.reshape(shape.output))
+        return dx
+
+
+class Conv1DTranspose(_ConvTranspose):
+    __doc__ = f"""Transposed convolution of sequences.
+
+    Input (batch, steps, channels); output (batch, q, filters). Weights: kernel (kernel_size, filters, channels), bias
+    (filters,).
+
+    Args:
+        filters: number of output channels.
+        kernel_size: steps in a window.{_SHARED}
+    """
+
+    rank = 1
+
+
+class Conv2DTranspose(_ConvTranspose):
+    __doc__ = f"""Transposed convolution of images.
+
+    Input (batch, height, width, channels); output (batch, p, q, filters). Weights: kernel (height, width, filters,
+    channels), bias (filters,).
+
+    Args:
+        filters: number of output channels.
+        kernel_size: an integer or (height, width).{_SHARED}
+    """
+
+
+Convolution1DTranspose, Convolution2DTranspose = Conv1DTranspose, Conv2DTranspose
+__all__ = ["Conv1DTranspose", "Conv2DTranspose", "Convolution1DTranspose", "Convolution2DTranspose"]

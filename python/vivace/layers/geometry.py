@@ -1,0 +1,66 @@
+"""What layers over images, sequences and volumes share: window sizes, padding and the place of the channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .._typing import Array, BatchShape
+from ..step import Step
+
+AXES = {1: "steps", 2: "height, width", 3: "depth, height, width"}
+
+
+def sizes(owner: str, argument: str, value: int | Sequence[int], rank: int, minimum: int = 1) -> tuple[int, ...]:
+    """An integer or `rank` of them as a tuple. Raises ValueError naming the layer and the argument."""
+    values = (value,) * rank if isinstance(value, (int, np.integer)) else tuple(value)
+    if len(values) != rank or not all(isinstance(v, (int, np.integer)) and v >= minimum for v in values):
+        many = "" if rank == 1 else f" or {rank} of them"
+        raise ValueError(f"{owner}: {argument} must be an integer >= {minimum}{many}, received {value!r}")
+    return tuple(int(v) for v in values)
+
+
+def check_padding(owner: str, padding: str, known: Sequence[str] = ("valid", "same")) -> str:
+    if not isinstance(padding, str) or padding.lower() not in known:
+        raise ValueError(f"{owner}: padding must be {' or '.join(map(repr, known))}, received {padding!r}")
+    return padding.lower()
+
+
+def check_data_format(owner: str, data_format: str | None) -> bool:
+    """Whether the channels come first; None means that they come last."""
+    if data_format not in (None, "channels_last", "channels_first"):
+        raise ValueError(f"{owner}: data_format must be 'channels_last' or 'channels_first', received {data_format!r}")
+    return data_format == "channels_first"
+
+
+def last_shape(channels_first: bool, shape: BatchShape) -> BatchShape:
+    """(batch, channels, ...) as (batch, ..., channels), if they come first."""
+    return (shape[0], *shape[2:], shape[1]) if channels_first and len(shape) > 2 else shape
+
+
+def first_shape(channels_first: bool, shape: BatchShape) -> BatchShape:
+    """(batch, ..., channels) as (batch, channels, ...), if they should come first."""
+    return (shape[0], shape[-1], *shape[1:-1]) if channels_first else shape
+
+
+def to_last(channels_first: bool, x: Array, step: Step) -> Array:
+    """A copy with the channels last, if they come first."""
+    return copied(np.moveaxis(x, 1, -1), step) if channels_first else x
+
+
+def to_first(channels_first: bool, x: Array, step: Step) -> Array:
+    """A copy with the channels first, if they should come first."""
+    return copied(np.moveaxis(x, -1, 1), step) if channels_first else x
+
+
+def copied(x: Array, step: Step) -> Array:
+    """A view's elements in a dense array of the step's."""
+    y = step.empty(x.shape, x.dtype)
+    y[...] = x
+    return y
+
+
+def two(values: Sequence[int]) -> tuple[int, int]:
+    """One or two sizes as those of an image: a sequence is an image of height 1."""
+    return (1, values[0]) if len(values) == 1 else (values[0], values[1])

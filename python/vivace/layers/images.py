@@ -1,0 +1,516 @@
+"""Layers for images (batch, height, width, channels): resizing, cropping, and random changes in training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import random
+from .._typing import Array, BatchShape
+from ..step import Step
+from .base import Layer, check_rank, positive
+from .geometry import check_data_format, copied, first_shape, last_shape, to_first, to_last
+from .reshaping import bilinear_matrix, both_axes
+
+Range = tuple[float, float]
+
+
+class _Images(Layer):
+    """A layer over images; `change` and `change_backward` see the channels last."""
+
+    def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.channels_first = check_data_format(self.name, data_format)
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        axes = "(batch, channels, height, width)" if self.channels_first else "(batch, height, width, channels)"
+        if len(input_shape) != 4:
+            check_rank(f"{self.name} ({type(self).__name__})", input_shape, 4, axes)
+        return first_shape(self.channels_first, self.changed_shape(last_shape(self.channels_first, input_shape)))
+
+    def changed_shape(self, shape: BatchShape) -> BatchShape:
+        return shape
+
+    def change(self, x: Array, step: Step) -> tuple[Array, Any]:
+        raise TypeError(f"{type(self).__name__} must define change")
+
+    def change_backward(self, dy: Array, saved: Any, step: Step) -> Array:
+        raise TypeError(f"{type(self).__name__} must define change_backward")
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        y, saved = self.change(to_last(self.channels_first, x, step), step)
+        return to_first(self.channels_first, y, step), saved
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        if not input_gradient:
+            return None
+        dx = self.change_backward(to_last(self.channels_first, dy, step), saved, step)
+        return to_first(self.channels_first, dx, step)
+
+
+def _crop(x: Array, top: int, left: int, height: int, width: int, step: Step) -> Array:
+    return copied(x[:, top : top + height, left : left + width], step)
+
+
+def _uncrop(dy: Array, shape: tuple[int, ...], top: int, left: int, step: Step) -> Array:
+    dx = step.empty(shape, dy.dtype)
+    dx.fill(0)
+    dx[:, top : top + dy.shape[1], left : left + dy.shape[2]] = dy
+    return dx
+
+
+class Resizing(_Images):
+    """Images of another size.
+
+    Args:
+        height, width: the new size.
+        interpolation: "bilinear" (the default) between the pixels' centres, or "nearest". Shrinking samples, without
+            averaging over what lies between.
+        crop_to_aspect_ratio: cut the largest centred part of the new shape first, instead of distorting (False).
+        data_format: "channels_last" (None, the default), or "channels_first", which is transposed to it and back.
+    """
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        interpolation: str = "bilinear",
+        crop_to_aspect_ratio: bool = False,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(data_format, **kwargs)
+        self.height, self.width = positive(self.name, "height", height), positive(self.name, "width", width)
+        if interpolation not in ("bilinear", "nearest"):
+            raise ValueError(f"{self.name}: interpolation must be 'bilinear' or 'nearest', received {interpolation!r}")
+        self.interpolation = interpolation
+        self.crop_to_aspect_ratio = crop_to_aspect_ratio
+
+    def changed_shape(self, shape: BatchShape) -> BatchShape:
+        return (shape[0], self.height, self.width, shape[3])
+
+    def _matrices(self, h: int, w: int, dtype: Any) -> tuple[Array, Array]:
+        """Of each axis: output pixels times input pixels."""
+        matrices = []
+        cut_h, cut_w = h, w
+        if self.crop_to_aspect_ratio:
+            cut_h = max(1, min(h, int(w * self.height / self.width)))
+            cut_w = max(1, min(w, int(h * self.width / self.height)))
+        for size, cut, outputs in ((h, cut_h, self.height), (w, cut_w, self.width)):
+            matrix = np.zeros((outputs, size), dtype)
+            part = matrix[:, (size - cut) // 2 : (size - cut) // 2 + cut]
+            if self.interpolation == "bilinear":
+                part[...] = bilinear_matrix(cut, outputs, dtype)
+            else:
+                picked = np.minimum(((np.arange(outputs) + 0.5) * cut / outputs).astype(int), cut - 1)
+                part[np.arange(outputs), picked] = 1
+            matrices.append(matrix)
+        return matrices[0], matrices[1]
+
+    def change(self, x: Array, step: Step) -> tuple[Array, Any]:
+        matrices = self._matrices(x.shape[1], x.shape[2], x.dtype)
+        return both_axes(*matrices, x, step), matrices
+
+    def change_backward(self, dy: Array, saved: Any, step: Step) -> Array:
+        rows, columns = saved
+        return both_axes(np.ascontiguousarray(rows.T), np.ascontiguousarray(columns.T), dy, step)
+
+
+class CenterCrop(_Images):
+    """The middle of each image. One that is too small is resized instead, its largest part of the new shape.
+
+    Args:
+        height, width: the new size.
+        data_format: "channels_last" (None, the default), or "channels_first", which is transposed to it and back.
+    """
+
+    def __init__(self, height: int, width: int, data_format: str | None = None, **kwargs: Any) -> None:
+        super().__init__(data_format, **kwargs)
+        self.height, self.width = positive(self.name, "height", height), positive(self.name, "width", width)
+        self._resize = Resizing(height, width, crop_to_aspect_ratio=True, dtype=self.dtype)
+
+    def changed_shape(self, shape: BatchShape) -> BatchShape:
+        return (shape[0], self.height, self.width, shape[3])
+
+    def corner(self, h: int, w: int, step: Step) -> tuple[int, int]:
+        return (h - self.height) // 2, (w - self.width) // 2
+
+    def cuts(self, h: int, w: int, step: Step) -> bool:
+        """Whether an image of this size is cropped, not resized."""
+        return h >= self.height and w >= self.width
+
+    def change(self, x: Array, step: Step) -> tuple[Array, Any]:
+        _, h, w, _ = x.shape
+        if not self.cuts(h, w, step):
+            y, matrices = self._resize.change(x, step)
+            return y, (None, matrices)
+        corner = self.corner(h, w, step)
+        return _crop(x, *corner, self.height, self.width, step), (x.shape, corner)
+
+    def change_backward(self, dy: Array, saved: Any, step: Step) -> Array:
+        shape, how = saved
+        return (
+            self._resize.change_backward(dy, how, step) if shape is None else _uncrop(dy, shape, how[0], how[1], step)
+        )
+
+
+class RandomCrop(CenterCrop):
+    """In training, a part of each image at a random place, the same for the whole batch.
+
+    Otherwise, and where images are too small, the largest part of the new shape, resized.
+
+    Args:
+        height, width: the new size.
+        seed: fixes the sequence of places; by default the next seed of the global stream.
+        data_format: "channels_last" (None, the default), or "channels_first", which is transposed to it and back.
+    """
+
+    def __init__(
+        self, height: int, width: int, seed: int | None = None, data_format: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(height, width, data_format, **kwargs)
+        self.rng = random.generator(seed)
+
+    def cuts(self, h: int, w: int, step: Step) -> bool:
+        return step.training and super().cuts(h, w, step)
+
+    def corner(self, h: int, w: int, step: Step) -> tuple[int, int]:
+        return int(self.rng.integers(h - self.height + 1)), int(self.rng.integers(w - self.width + 1))
+
+
+class _Random(_Images):
+    """A random change of each image in training; the identity otherwise."""
+
+    def __init__(self, seed: int | None, data_format: str | None = None, **kwargs: Any) -> None:
+        super().__init__(data_format, **kwargs)
+        self.rng = random.generator(seed)
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        return super().forward(x, step) if step.training else (x, None)
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        return dy if saved is None else super().backward(dy, saved, step, input_gradient)
+
+    def range(self, argument: str, factor: float | Sequence[float], lowest: float = -1.0) -> Range:
+        """One number stands for (-factor, factor), two for (lower, upper)."""
+        given = (-abs(factor), abs(factor)) if isinstance(factor, (int, float)) else tuple(factor)
+        if len(given) != 2 or not lowest <= min(given) <= max(given):
+            raise ValueError(f"{self.name}: {argument} must be a number or two, at least {lowest}, received {factor!r}")
+        return min(given), max(given)
+
+    def draw(self, between: Range, rows: int) -> Array:
+        return self.rng.uniform(*between, rows)
+
+
+class RandomFlip(_Random):
+    """In training, mirrors each image with probability 1/2, for each direction.
+
+    Args:
+        mode: "horizontal" (left and right), "vertical" (top and bottom) or "horizontal_and_vertical", the default.
+        seed: fixes the sequence of flips; by default the next seed of the global stream.
+        data_format: "channels_last" (None, the default), or "channels_first", which is transposed to it and back.
+    """
+
+    def __init__(
+        self,
+        mode: str = "horizontal_and_vertical",
+        seed: int | None = None,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(seed, data_format, **kwargs)
+        if mode not in ("horizontal", "vertical", "horizontal_and_vertical"):
+            raise ValueError(
+                f"{self.name}: mode must be 'horizontal', 'vertical' or 'horizontal_and_vertical', received {mode!r}"
+            )
+        self.axes = [axis for axis, name in ((1, "vertical"), (2, "horizontal")) if name in mode]
+
+    def change(self, x: Array, step: Step) -> tuple[Array, Any]:
+        flips = [(axis, self.rng.random(len(x)) < 0.5) for axis in self.axes]
+        return self.change_backward(x, flips, step), flips
+
+    def change_backward(self, dy: Array, saved: Any, step: Step) -> Array:
+        y = copied(dy, step)
+        for axis, rows in saved:
+            y[rows] = np.flip(y[rows], axis)
+        return y
+
+
+class _RandomAffine(_Random):
+    """Moves pixels: the output at (column, row) is the input at (a0 column + a1 row + a2, b0 column + b1 row + b2).
+
+    Args:
+        fill_mode: what lies outside: "reflect" (the default), "wrap", "nearest" or "constant".
+        interpolation: "bilinear" (the default) or "nearest".
+        seed: fixes the sequence of changes; by default the next seed of the global stream.
+        fill_value: what lies outside with "constant", 0.
+        data_format: "channels_last" (None, the default), or "channels_first", which is transposed to it and back.
+    """
+
+    def __init__(
+        self,
+        fill_mode: str,
+        interpolation: str,
+        seed: int | None,
+        fill_value: float,
+        data_format: str | None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(seed, data_format, **kwargs)
+        for argument, value, known in (
+            ("fill_mode", fill_mode, ("reflect", "wrap", "nearest", "constant")),
+            ("interpolation", interpolation, ("bilinear", "nearest")),
+        ):
+            if value not in known:
+                raise ValueError(f"{self.name}: {argument} must be {' or '.join(map(repr, known))}, received {value!r}")
+        self.fill_mode, self.interpolation, self.fill_value = fill_mode, interpolation, float(fill_value)
+
+    def transforms(self, rows: int, height: int, width: int) -> Array:
+        """(rows, 2, 3): [[a0, a1, a2], [b0, b1, b2]] of each image."""
+        raise TypeError(f"{type(self).__name__} must define transforms")
+
+    def change(self, x: Array, step: Step) -> tuple[Array, Any]:
+        n, h, w, c = x.shape
+        row, column = np.divmod(np.arange(h * w), w)
+        at = self.transforms(n, h, w) @ np.stack([column, row, np.ones(h * w)])
+        taps = list(self._taps(at[:, 1], at[:, 0], h, w, x.dtype))
+        y, pixels, images = step.empty(x.shape, x.dtype), x.reshape(n, h * w, c), np.arange(n)[:, None]
+        flat = y.reshape(pixels.shape)
+        flat.fill(0)
+        for index, weight, inside in taps:
+            flat += weight[..., None] * np.where(
+                inside[..., None], pixels[images, index], x.dtype.type(self.fill_value)
+            )
+        return y, taps
+
+    def change_backward(self, dy: Array, saved: Any, step: Step) -> Array:
+        dx = step.empty(dy.shape, dy.dtype)
+        dx.fill(0)
+        n, h, w, c = dy.shape
+        images = np.arange(n)[:, None]
+        for index, weight, inside in saved:
+            np.add.at(dx.reshape(n, h * w, c), (images, index), (weight * inside)[..., None] * dy.reshape(n, h * w, c))
+        return dx
+
+    def _taps(self, rows: Array, columns: Array, h: int, w: int, dtype: Any) -> Any:
+        """The pixels that each output pixel is made of: index, weight, and whether it lies in the image."""
+        rows, columns = self._into(rows, h), self._into(columns, w)
+        if self.interpolation == "nearest":
+            corners = [(np.rint(rows), np.rint(columns), np.ones_like(rows))]
+        else:
+            top, left = np.floor(rows), np.floor(columns)
+            down, right = rows - top, columns - left
+            corners = [
+                (top + i, left + j, (down if i else 1 - down) * (right if j else 1 - right))
+                for i in (0, 1)
+                for j in (0, 1)
+            ]
+        for row, column, weight in corners:
+            inside = np.ones(row.shape, bool)
+            if self.fill_mode == "constant":
+                inside = (row >= 0) & (row < h) & (column >= 0) & (column < w)
+            index = np.clip(row, 0, h - 1).astype(np.intp) * w + np.clip(column, 0, w - 1).astype(np.intp)
+            yield index, weight.astype(dtype), inside
+
+    def _into(self, at: Array, size: int) -> Array:
+        """Coordinates beyond the image as the fill mode maps them into it."""
+        if self.fill_mode == "constant":
+            return at
+        if self.fill_mode == "wrap":
+            at = np.mod(at, size)
+        elif self.fill_mode == "reflect":  # about the outer edges of the first and the last pixel
+            at = np.mod(at + 0.5, 2 * size)
+            at = np.minimum(at, 2 * size - at) - 0.5
+        return np.clip(at, 0, size - 1)
+
+
+class RandomRotation(_RandomAffine):
+    __doc__ = f"""In training, turns each image about its centre by a random angle.
+
+    {_RandomAffine.__doc__}
+        factor: as a fraction of a full turn: a number f for (-f, f), or (lower, upper); counterclockwise.
+    """
+
+    def __init__(
+        self,
+        factor: float | Sequence[float],
+        fill_mode: str = "reflect",
+        interpolation: str = "bilinear",
+        seed: int | None = None,
+        fill_value: float = 0.0,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(fill_mode, interpolation, seed, fill_value, data_format, **kwargs)
+        self.factor = self.range("factor", factor)
+
+    def transforms(self, rows: int, height: int, width: int) -> Array:
+        angle = 2 * np.pi * self.draw(self.factor, rows)
+        cos, sin, x, y = np.cos(angle), np.sin(angle), (width - 1) / 2, (height - 1) / 2
+        first = np.stack([cos, -sin, x - x * cos + y * sin], -1)
+        return np.stack([first, np.stack([sin, cos, y - x * sin - y * cos], -1)], 1)
+
+
+class RandomZoom(_RandomAffine):
+    __doc__ = f"""In training, shrinks (factors above 0) or enlarges each image about its centre.
+
+    {_RandomAffine.__doc__}
+        height_factor: a number f for (-f, f), or (lower, upper), at least -1: the part of the image that is gained.
+        width_factor: the same for the width; None: as much as the height, which keeps the proportions.
+    """
+
+    def __init__(
+        self,
+        height_factor: float | Sequence[float],
+        width_factor: float | Sequence[float] | None = None,
+        fill_mode: str = "reflect",
+        interpolation: str = "bilinear",
+        seed: int | None = None,
+        fill_value: float = 0.0,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(fill_mode, interpolation, seed, fill_value, data_format, **kwargs)
+        self.height_factor = self.range("height_factor", height_factor)
+        self.width_factor = None if width_factor is None else self.range("width_factor", width_factor)
+
+    def transforms(self, rows: int, height: int, width: int) -> Array:
+        tall = 1 + self.draw(self.height_factor, rows)
+        wide = tall if self.width_factor is None else 1 + self.draw(self.width_factor, rows)
+        zero = np.zeros(rows)
+        first = np.stack([wide, zero, (width - 1) / 2 * (1 - wide)], -1)
+        return np.stack([first, np.stack([zero, tall, (height - 1) / 2 * (1 - tall)], -1)], 1)
+
+
+class RandomTranslation(_RandomAffine):
+    __doc__ = f"""In training, shifts each image.
+
+    {_RandomAffine.__doc__}
+        height_factor, width_factor: down and to the right, as a part of the height and width: a number f for (-f, f),
+            or (lower, upper).
+    """
+
+    def __init__(
+        self,
+        height_factor: float | Sequence[float],
+        width_factor: float | Sequence[float],
+        fill_mode: str = "reflect",
+        interpolation: str = "bilinear",
+        seed: int | None = None,
+        fill_value: float = 0.0,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(fill_mode, interpolation, seed, fill_value, data_format, **kwargs)
+        self.height_factor = self.range("height_factor", height_factor)
+        self.width_factor = self.range("width_factor", width_factor)
+
+    def transforms(self, rows: int, height: int, width: int) -> Array:
+        down, right = self.draw(self.height_factor, rows) * height, self.draw(self.width_factor, rows) * width
+        one, zero = np.ones(rows), np.zeros(rows)
+        return np.stack([np.stack([one, zero, -right], -1), np.stack([zero, one, -down], -1)], 1)
+
+
+class _RandomTone(_Random):
+    """Changes values; what leaves the range is cut off."""
+
+    def __init__(self, value_range: Sequence[float], seed: int | None, **kwargs: Any) -> None:
+        super().__init__(seed, **kwargs)
+        if len(value_range) != 2 or not value_range[0] < value_range[1]:
+            raise ValueError(f"{self.name}: value_range must be (lower, upper), received {value_range!r}")
+        self.value_range = float(value_range[0]), float(value_range[1])
+
+    def tone(self, y: Array) -> Any:
+        """Change y in place; returns what the gradient needs."""
+        raise TypeError(f"{type(self).__name__} must define tone")
+
+    def tone_backward(self, dy: Array, saved: Any) -> Array:
+        return dy
+
+    def change(self, x: Array, step: Step) -> tuple[Array, Any]:
+        y = copied(x, step)
+        kept = self.tone(y)
+        inside = (y >= self.value_range[0]) & (y <= self.value_range[1])
+        np.clip(y, *self.value_range, out=y)
+        return y, (inside, kept)
+
+    def change_backward(self, dy: Array, saved: Any, step: Step) -> Array:
+        inside, kept = saved
+        dy *= inside
+        return self.tone_backward(dy, kept)
+
+
+class RandomBrightness(_RandomTone):
+    """In training, adds one number to each image, drawn between the factors times the width of the value range.
+
+    Args:
+        factor: a number f for (-f, f), or (lower, upper), at least -1.
+        value_range: of the images, (0, 255); the output is cut to it.
+        seed: fixes the sequence; by default the next seed of the global stream.
+    """
+
+    def __init__(
+        self,
+        factor: float | Sequence[float],
+        value_range: Sequence[float] = (0, 255),
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(value_range, seed, **kwargs)
+        self.factor = self.range("factor", factor)
+
+    def tone(self, y: Array) -> Any:
+        width = self.value_range[1] - self.value_range[0]
+        y += (self.draw(self.factor, len(y)) * width).astype(y.dtype)[:, None, None, None]
+
+
+class RandomContrast(_RandomTone):
+    """In training, stretches each channel of each image about its mean: y = (x - mean) * contrast + mean.
+
+    Args:
+        factor: a number f for a contrast between 1 - f and 1 + f, or (lower, upper) for 1 - lower to 1 + upper.
+        value_range: of the images, (0, 255); the output is cut to it.
+        seed: fixes the sequence; by default the next seed of the global stream.
+    """
+
+    def __init__(
+        self,
+        factor: float | Sequence[float],
+        value_range: Sequence[float] = (0, 255),
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(value_range, seed, **kwargs)
+        lower, upper = (factor, factor) if isinstance(factor, (int, float)) else tuple(factor)
+        if not (0 <= lower <= 1 and upper >= 0):
+            raise ValueError(f"{self.name}: factor must be a number in [0, 1] or (lower, upper), received {factor!r}")
+        self.contrast = 1 - float(lower), 1 + float(upper)
+
+    def tone(self, y: Array) -> Any:
+        contrast = self.draw(self.contrast, len(y)).astype(y.dtype)[:, None, None, None]
+        mean = y.mean((1, 2), keepdims=True)
+        y -= mean
+        y *= contrast
+        y += mean
+        return contrast
+
+    def tone_backward(self, dy: Array, saved: Any) -> Array:
+        mean = dy.mean((1, 2), keepdims=True)
+        dy *= saved
+        dy += (1 - saved) * mean
+        return dy
+
+
+__all__ = [
+    "CenterCrop",
+    "RandomBrightness",
+    "RandomContrast",
+    "RandomCrop",
+    "RandomFlip",
+    "RandomRotation",
+    "RandomTranslation",
+    "RandomZoom",
+    "Resizing",
+]

@@ -1,0 +1,250 @@
+"""From categories to numbers: StringLookup, IntegerLookup, Discretization and CategoryEncoding.
+
+They prepare data before it is fed, like `TextVectorization`: called on arrays or lists, they return arrays.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .._typing import Array
+
+_MODES = ("int", "one_hot", "multi_hot", "count")
+
+
+def encode(owner: str, numbers: Array, depth: int, mode: str, dtype: Any = "float32") -> Array:
+    """Integers in [0, depth) as they are, or as vectors of length `depth`; negative ones stand for nothing.
+
+    "one_hot": (..., depth), a last axis of size 1 gives way; "multi_hot" and "count": the last axis is one sample.
+    """
+    if mode == "int":
+        return numbers
+    if numbers.size and numbers.max() >= depth:
+        raise ValueError(f"{owner}: integers must lie below {depth}, received {numbers.max()}")
+    if mode == "one_hot":
+        if numbers.ndim > 1 and numbers.shape[-1] == 1:
+            numbers = numbers[..., 0]
+        return (numbers[..., None] == np.arange(depth)).astype(dtype)
+    counts = (numbers[..., None] == np.arange(depth)).sum(-2)
+    return (counts if mode == "count" else counts > 0).astype(dtype)
+
+
+def _check_mode(owner: str, mode: str, modes: Sequence[str] = _MODES) -> str:
+    if mode not in modes:
+        raise ValueError(f"{owner}: output_mode must be {', '.join(modes)}, received {mode!r}")
+    return mode
+
+
+class _Lookup:
+    """With "int", 0 is the mask token where there is one, then come the unknown, then the vocabulary by frequency
+    (equally frequent ones in descending order, as in Keras). The other modes leave out the mask.
+
+    Args:
+        max_tokens: size of the vocabulary with the special entries; None: no limit.
+        num_oov_indices: how many numbers the unknown tokens have; 0: they raise an error.
+        mask_token: a token that stands for nothing; None: there is none.
+        oov_token: what an unknown number is turned into with `invert`.
+        vocabulary: tokens to use instead of adapting.
+        invert: turn numbers back into tokens (False).
+        output_mode: "int" (the default), "one_hot", "multi_hot" or "count".
+    """
+
+    def __init__(
+        self,
+        max_tokens: int | None,
+        num_oov_indices: int,
+        mask_token: Any,
+        oov_token: Any,
+        vocabulary: Sequence[Any] | None,
+        invert: bool,
+        output_mode: str,
+    ) -> None:
+        self._owner = type(self).__name__
+        if max_tokens is not None and max_tokens < 2:
+            raise ValueError(f"{self._owner}: max_tokens must be at least 2, received {max_tokens}")
+        if num_oov_indices < 0:
+            raise ValueError(f"{self._owner}: num_oov_indices must not be negative, received {num_oov_indices}")
+        self.max_tokens, self.num_oov_indices = max_tokens, num_oov_indices
+        self.mask_token, self.oov_token = mask_token, oov_token
+        self.invert, self.output_mode = invert, _check_mode(self._owner, output_mode)
+        if invert and output_mode != "int":
+            raise ValueError(f"{self._owner}: invert needs output_mode 'int', received {output_mode!r}")
+        self._tokens: list[Any] = []
+        self._index: dict[Any, int] = {}
+        if vocabulary is not None:
+            self.set_vocabulary(vocabulary)
+
+    def _special(self) -> list[Any]:
+        return ([] if self.mask_token is None else [self.mask_token]) + [self.oov_token] * self.num_oov_indices
+
+    def adapt(self, data: Any) -> None:
+        """Learn the vocabulary from an array or list of any shape."""
+        counts = Counter(token for token in np.asarray(data).ravel().tolist() if token != self.mask_token)
+        ordered = sorted(counts, reverse=True)
+        ordered.sort(key=lambda token: -counts[token])
+        room = None if self.max_tokens is None else max(0, self.max_tokens - len(self._special()))
+        self.set_vocabulary(ordered[:room])
+
+    def set_vocabulary(self, vocabulary: Sequence[Any]) -> None:
+        """Use these tokens; leading special ones, as `get_vocabulary` returns them, are skipped."""
+        tokens, special = list(np.asarray(vocabulary).tolist()), self._special()
+        if special and tokens[: len(special)] == special:
+            tokens = tokens[len(special) :]
+        if len(set(tokens)) != len(tokens):
+            raise ValueError(f"{self._owner}: the vocabulary holds a token twice")
+        self._tokens = tokens
+        self._index = {token: len(special) + i for i, token in enumerate(tokens)}
+        if self.mask_token is not None:
+            self._index[self.mask_token] = 0
+
+    def get_vocabulary(self, include_special_tokens: bool = True) -> list[Any]:
+        """Tokens by number."""
+        return (self._special() if include_special_tokens else []) + self._tokens
+
+    def vocabulary_size(self) -> int:
+        """How many there are, with the special ones."""
+        return len(self._special()) + len(self._tokens)
+
+    def _unknown(self, token: Any) -> int:
+        raise TypeError(f"{self._owner} must define _unknown")
+
+    def __call__(self, data: Any) -> Array:
+        """int64 of the data's shape, or float32 vectors by `output_mode`; with `invert`, tokens."""
+        if not self._tokens:
+            raise ValueError(f"{self._owner}: call adapt(data) first, or give a vocabulary")
+        x = np.asarray(data)
+        if self.invert:
+            known = np.asarray(self.get_vocabulary())
+            outside = (x < 0) | (x >= len(known))
+            return np.where(outside, np.asarray(self.oov_token), known[np.where(outside, 0, x)])
+        found = (self._index.get(token) for token in x.ravel().tolist())
+        numbers = [
+            self._unknown(token) if number is None else number
+            for token, number in zip(x.ravel().tolist(), found, strict=True)
+        ]
+        out = np.array(numbers, np.int64).reshape(x.shape)
+        mask = 0 if self.mask_token is None else 1
+        if self.output_mode == "int":
+            return out
+        return encode(self._owner, out - mask, self.vocabulary_size() - mask, self.output_mode)
+
+
+class StringLookup(_Lookup):
+    __doc__ = f"""Strings as integers. {_Lookup.__doc__}"""
+
+    def __init__(
+        self,
+        max_tokens: int | None = None,
+        num_oov_indices: int = 1,
+        mask_token: str | None = None,
+        oov_token: str = "[UNK]",
+        vocabulary: Sequence[str] | None = None,
+        invert: bool = False,
+        output_mode: str = "int",
+    ) -> None:
+        if num_oov_indices > 1:
+            raise ValueError(f"StringLookup: num_oov_indices must be 0 or 1, received {num_oov_indices}")
+        super().__init__(max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, invert, output_mode)
+
+    def _unknown(self, token: Any) -> int:
+        if not self.num_oov_indices:
+            raise ValueError(f"StringLookup: {token!r} is not in the vocabulary, and num_oov_indices is 0")
+        return 0 if self.mask_token is None else 1
+
+
+class IntegerLookup(_Lookup):
+    __doc__ = f"""Any integers as small ones; the unknown share out their numbers by the remainder. {_Lookup.__doc__}"""
+
+    def __init__(
+        self,
+        max_tokens: int | None = None,
+        num_oov_indices: int = 1,
+        mask_token: int | None = None,
+        oov_token: int = -1,
+        vocabulary: Sequence[int] | None = None,
+        invert: bool = False,
+        output_mode: str = "int",
+    ) -> None:
+        super().__init__(max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, invert, output_mode)
+
+    def _unknown(self, token: Any) -> int:
+        if not self.num_oov_indices:
+            raise ValueError(f"IntegerLookup: {token!r} is not in the vocabulary, and num_oov_indices is 0")
+        return int(token) % self.num_oov_indices + (0 if self.mask_token is None else 1)
+
+
+class CategoryEncoding:
+    """Integers in [0, num_tokens) as vectors.
+
+    Args:
+        num_tokens: length of a vector.
+        output_mode: "multi_hot" (the default: 1 for every integer that a sample, the last axis, holds), "count" (how
+            often) or "one_hot" (a vector for each integer).
+    """
+
+    def __init__(self, num_tokens: int, output_mode: str = "multi_hot") -> None:
+        if num_tokens < 1:
+            raise ValueError(f"CategoryEncoding: num_tokens must be at least 1, received {num_tokens}")
+        self.num_tokens = num_tokens
+        self.output_mode = _check_mode("CategoryEncoding", output_mode, _MODES[1:])
+
+    def __call__(self, data: Any) -> Array:
+        """float32 (..., num_tokens)."""
+        numbers = np.asarray(data)
+        if numbers.size and numbers.min() < 0:
+            raise ValueError(f"CategoryEncoding: integers must not be negative, received {numbers.min()}")
+        return encode("CategoryEncoding", numbers, self.num_tokens, self.output_mode)
+
+
+class Discretization:
+    """Numbers as the number of the bin they fall into: bin i holds boundaries[i - 1] <= x < boundaries[i].
+
+    Args:
+        bin_boundaries: in ascending order; or
+        num_bins: how many bins `adapt` makes, of equally many values.
+        epsilon: `adapt` looks at 1 / epsilon values, evenly taken from the sorted data, 0.01.
+        output_mode: "int" (the default), "one_hot", "multi_hot" or "count".
+    """
+
+    def __init__(
+        self,
+        bin_boundaries: Sequence[float] | None = None,
+        num_bins: int | None = None,
+        epsilon: float = 0.01,
+        output_mode: str = "int",
+    ) -> None:
+        if (bin_boundaries is None) == (num_bins is None):
+            raise ValueError("Discretization: give either bin_boundaries or num_bins")
+        if num_bins is not None and num_bins < 1:
+            raise ValueError(f"Discretization: num_bins must be at least 1, received {num_bins}")
+        self.num_bins, self.epsilon = num_bins, epsilon
+        self.output_mode = _check_mode("Discretization", output_mode)
+        self.bin_boundaries = None if bin_boundaries is None else [float(b) for b in bin_boundaries]
+
+    def adapt(self, data: Any) -> None:
+        """Choose the boundaries from an array of any shape."""
+        if self.num_bins is None:
+            raise ValueError("Discretization.adapt: bin_boundaries were given already")
+        values: Array = np.sort(np.asarray(data, np.float32), None)
+        step = max(len(values) * self.epsilon, 1.0)
+        values = values[int(step - 1) :: int(step)].astype(np.float64)
+        share = np.arange(1, len(values) + 1) / len(values)
+        for part in (self.epsilon, 1 / self.num_bins):
+            if len(values) * part >= 1:
+                wanted = part + np.arange(0.0, 1.0, part)
+                values, share = np.interp(wanted, share, values), np.interp(wanted, share, share)
+        self.bin_boundaries = [float(b) for b in values[:-1]]
+
+    def __call__(self, data: Any) -> Array:
+        """int64 of the data's shape, or float32 vectors by `output_mode`."""
+        if self.bin_boundaries is None:
+            raise ValueError("Discretization: call adapt(data) first, or give bin_boundaries")
+        numbers = np.digitize(np.asarray(data, np.float64), self.bin_boundaries)
+        return encode("Discretization", numbers, len(self.bin_boundaries) + 1, self.output_mode)
+
+
+__all__ = ["CategoryEncoding", "Discretization", "IntegerLookup", "StringLookup"]

@@ -1,0 +1,385 @@
+"""Normalization layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from .. import regularizers
+from .._core import native
+from .._typing import Array, BatchShape, Initializer, Shape
+from ..parameters import Parameter
+from ..regularizers import L1L2
+from ..step import Step
+from .base import Layer
+
+
+class _Normalization(Layer):
+    """A layer with a scale gamma and an offset beta, both optional, along some axes of its input."""
+
+    def __init__(
+        self,
+        axis: int | Sequence[int],
+        epsilon: float,
+        center: bool,
+        scale: bool,
+        beta_initializer: str | Initializer,
+        gamma_initializer: str | Initializer,
+        beta_regularizer: str | L1L2 | None,
+        gamma_regularizer: str | L1L2 | None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        numbers = [axis] if isinstance(axis, (int, np.integer)) else list(axis)
+        if not numbers or not all(isinstance(a, (int, np.integer)) for a in numbers):
+            raise ValueError(f"{self.name}: axis must be an integer or several, received {axis!r}")
+        self.axis = [int(a) for a in numbers]
+        if not epsilon > 0:
+            raise ValueError(f"{self.name}: epsilon must be positive, received {epsilon!r}")
+        self.epsilon = float(epsilon)
+        self.center, self.scale = center, scale
+        self.beta_initializer, self.gamma_initializer = beta_initializer, gamma_initializer
+        self.beta_regularizer = regularizers.get(beta_regularizer)
+        self.gamma_regularizer = regularizers.get(gamma_regularizer)
+
+    def axes(self, input_shape: BatchShape | Shape) -> list[int]:
+        """The axes as numbers from 0, in order. Raises ValueError for one that the input lacks."""
+        rank = len(input_shape)
+        for axis in self.axis:
+            if not -rank <= axis < rank:
+                raise ValueError(
+                    f"{self.name} ({type(self).__name__}): axis {axis} is out of bounds for shape {input_shape}"
+                )
+        return sorted({axis % rank for axis in self.axis})
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        sizes = [input_shape[axis] for axis in self.axes(input_shape)]
+        if any(size is None for size in sizes):
+            raise ValueError(
+                f"{self.name} ({type(self).__name__}): the axes {self.axis} must have known sizes, received shape "
+                f"{input_shape}"
+            )
+        weights = self.parameters[0].shape if self.parameters else tuple(sizes)
+        if self.built and weights != tuple(sizes):
+            raise ValueError(
+                f"{self.name} ({type(self).__name__}) was built for sizes {weights} of the axes {self.axis}, "
+                f"received shape {input_shape}"
+            )
+        return input_shape
+
+    def build(self, input_shape: BatchShape) -> None:
+        shape = tuple(input_shape[axis] or 0 for axis in self.axes(input_shape))
+        self.gamma = self.beta = None
+        if self.scale:
+            self.gamma = self.add_weight("gamma", shape, self.gamma_initializer, regularizer=self.gamma_regularizer)
+        if self.center:
+            self.beta = self.add_weight("beta", shape, self.beta_initializer, regularizer=self.beta_regularizer)
+
+    def moved(self, x: Array, step: Step) -> Array:
+        """x with the axes of gamma and beta behind all others; a copy unless they are there already."""
+        order = self._order(x.ndim)
+        return x if order == sorted(order) else _copy(x.transpose(order), step)
+
+    def moved_back(self, y: Array, step: Step) -> Array:
+        order = self._order(y.ndim)
+        return y if order == sorted(order) else _copy(y.transpose(np.argsort(order)), step)
+
+    def _order(self, rank: int) -> list[int]:
+        last = sorted(axis % rank for axis in self.axis)
+        return [axis for axis in range(rank) if axis not in last] + last
+
+
+def _copy(x: Array, step: Step) -> Array:
+    y = step.empty(x.shape, x.dtype)
+    y[...] = x
+    return y
+
+
+def _value(parameter: Parameter | None) -> Array | None:
+    return None if parameter is None else parameter.value
+
+
+def _gradient(parameter: Parameter | None) -> Array | None:
+    return None if parameter is None else parameter.gradient
+
+
+class BatchNormalization(_Normalization):
+    """Normalizes each channel over the batch and all other axes.
+
+    y = (x - mean) / sqrt(variance + epsilon) * gamma + beta
+
+    In training, with the mean and variance (divided by the count) of the batch, which also move the running statistics:
+    moving = moving * momentum + batch * (1 - momentum). In inference, and when the layer is frozen (`trainable` is
+    False), with the running ones. Steps that a mask takes out do not enter the statistics; they are normalized like all
+    others. S. Ioffe, C. Szegedy, "Batch Normalization", 2015.
+
+    Any shape. Weights: gamma, beta (trainable), moving_mean, moving_variance (not), each (channels,).
+
+    Args:
+        axis: that of the channels, -1. Any other is moved to the end and back, which costs two copies.
+        momentum: how much of the running statistics a step keeps, 0.99.
+        epsilon: 0.001.
+        center, scale: whether to have beta and gamma (True).
+        beta_initializer, gamma_initializer, moving_mean_initializer, moving_variance_initializer: "zeros", "ones",
+            "zeros" and "ones".
+        beta_regularizer, gamma_regularizer: penalties of `vivace.regularizers`, none by default.
+    """
+
+    def __init__(
+        self,
+        axis: int = -1,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: str | Initializer = "zeros",
+        gamma_initializer: str | Initializer = "ones",
+        moving_mean_initializer: str | Initializer = "zeros",
+        moving_variance_initializer: str | Initializer = "ones",
+        beta_regularizer: str | L1L2 | None = None,
+        gamma_regularizer: str | L1L2 | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            axis, epsilon, center, scale, beta_initializer, gamma_initializer, beta_regularizer, gamma_regularizer,
+            **kwargs,
+        )  # fmt: skip
+        if len(self.axis) != 1:
+            raise ValueError(f"{self.name}: axis must be one integer, received {axis!r}")
+        self.momentum = float(momentum)
+        self.moving_mean_initializer = moving_mean_initializer
+        self.moving_variance_initializer = moving_variance_initializer
+
+    def build(self, input_shape: BatchShape) -> None:
+        super().build(input_shape)
+        shape = (input_shape[self.axis[0]] or 0,)
+        self.moving_mean = self.add_weight("moving_mean", shape, self.moving_mean_initializer, trainable=False)
+        self.moving_variance = self.add_weight(
+            "moving_variance", shape, self.moving_variance_initializer, trainable=False
+        )
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        x = self.moved(x, step)
+        channels = x.shape[-1]
+        shape = (1, max(1, x.size // max(1, channels)), channels, channels)
+        mean, variance, mask = self.moving_mean.value, self.moving_variance.value, None
+        learns = step.training and self.trainable
+        if learns:
+            mask = self._mask(x, step)
+            mean, variance = step.empty(mean.shape, x.dtype), step.empty(mean.shape, x.dtype)
+            native.group_norm_moments(shape, x, mask, mean, variance)
+            for moving, batch in ((self.moving_mean.value, mean), (self.moving_variance.value, variance)):
+                moving *= self.momentum
+                moving += batch * (1 - self.momentum)
+        y = step.empty(x.shape, x.dtype)
+        gamma, beta = _value(self.gamma), _value(self.beta)
+        native.group_norm_forward(shape, x, mean, variance, self.epsilon, gamma, beta, y)
+        return self.moved_back(y, step), (x, shape, mask, mean, variance, not learns)
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        x, shape, mask, mean, variance, constant = saved
+        dy = self.moved(dy, step)
+        dx = dy if input_gradient else None
+        native.group_norm_backward(
+            shape, x, mask, mean, variance, self.epsilon, _value(self.gamma), dy, constant, dx,
+            _gradient(self.gamma), _gradient(self.beta),
+        )  # fmt: skip
+        return None if dx is None else self.moved_back(dx, step)
+
+    def _mask(self, x: Array, step: Step) -> Array | None:
+        mask = step.mask
+        if mask is None:
+            return None
+        if mask.ndim > x.ndim - 1 or mask.shape != x.shape[: mask.ndim]:
+            raise ValueError(f"{self.name}: the mask of shape {mask.shape} does not fit an input of shape {x.shape}")
+        wide = np.broadcast_to(mask.reshape(*mask.shape, *(1,) * (x.ndim - 1 - mask.ndim)), x.shape[:-1])
+        return np.ascontiguousarray(wide, np.uint8)
+
+
+class GroupNormalization(_Normalization):
+    """Normalizes groups of channels, each sample by itself. Y. Wu, K. He, "Group Normalization", 2018.
+
+    Any shape (batch, ..., channels). Weights: gamma, beta, each (channels,).
+
+    Args:
+        groups: into how many equal groups the channels are split, 32; -1: each by itself (instance normalization).
+        axis: that of the channels, -1. Any other is moved to the end and back, which costs two copies.
+        epsilon: 0.001.
+        center, scale: whether to have beta and gamma (True).
+        beta_initializer, gamma_initializer: "zeros" and "ones".
+        beta_regularizer, gamma_regularizer: penalties of `vivace.regularizers`, none by default.
+    """
+
+    def __init__(
+        self,
+        groups: int = 32,
+        axis: int = -1,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: str | Initializer = "zeros",
+        gamma_initializer: str | Initializer = "ones",
+        beta_regularizer: str | L1L2 | None = None,
+        gamma_regularizer: str | L1L2 | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            axis, epsilon, center, scale, beta_initializer, gamma_initializer, beta_regularizer, gamma_regularizer,
+            **kwargs,
+        )  # fmt: skip
+        if len(self.axis) != 1:
+            raise ValueError(f"{self.name}: axis must be one integer, received {axis!r}")
+        if not isinstance(groups, (int, np.integer)) or (groups < 1 and groups != -1):
+            raise ValueError(f"{self.name}: groups must be an integer >= 1, or -1, received {groups!r}")
+        self.groups = int(groups)
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        super().compute_output_shape(input_shape)
+        channels = input_shape[self.axis[0]] or 0
+        if self.axes(input_shape) == [0]:
+            raise ValueError(f"{self.name} (GroupNormalization): axis must not be that of the batch")
+        if self.groups > 0 and channels % self.groups:
+            raise ValueError(
+                f"{self.name} (GroupNormalization): groups={self.groups} must divide the input's {channels} channels"
+            )
+        return input_shape
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        x = self.moved(x, step)
+        channels = x.shape[-1]
+        groups = channels if self.groups == -1 else self.groups
+        shape = (x.shape[0], math.prod(x.shape[1:-1]), channels, groups)
+        mean, variance = step.empty((len(x), groups), x.dtype), step.empty((len(x), groups), x.dtype)
+        native.group_norm_moments(shape, x, None, mean, variance)
+        y = step.empty(x.shape, x.dtype)
+        gamma, beta = _value(self.gamma), _value(self.beta)
+        native.group_norm_forward(shape, x, mean, variance, self.epsilon, gamma, beta, y)
+        return self.moved_back(y, step), (x, shape, mean, variance)
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        x, shape, mean, variance = saved
+        dy = self.moved(dy, step)
+        dx = dy if input_gradient else None
+        native.group_norm_backward(
+            shape, x, None, mean, variance, self.epsilon, _value(self.gamma), dy, False, dx,
+            _gradient(self.gamma), _gradient(self.beta),
+        )  # fmt: skip
+        return None if dx is None else self.moved_back(dx, step)
+
+
+class _RowNormalization(_Normalization):
+    """Normalizes each sample (or step, or pixel) over some axes, each by itself."""
+
+    kind: Literal["layer", "rms", "deviation"] = "layer"
+
+    def scale_and_offset(self, x: Array) -> tuple[Array | None, Array | None]:
+        return _value(self.gamma), _value(self.beta)
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        x = self.moved(x, step)
+        columns = math.prod(x.shape[x.ndim - len(self.axes(x.shape)) :])
+        rows = x.reshape(-1, columns)
+        y = step.empty(x.shape, x.dtype)
+        mean, scale = step.empty((len(rows),), x.dtype), step.empty((len(rows),), x.dtype)
+        gamma, beta = self.scale_and_offset(x)
+        native.row_norm_forward(self.kind, rows, gamma, beta, self.epsilon, y.reshape(rows.shape), mean, scale)
+        return self.moved_back(y, step), (rows, mean, scale, gamma)
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        rows, mean, scale, gamma = saved
+        dy = self.moved(dy, step)
+        flat = dy.reshape(rows.shape)
+        dx = flat if input_gradient else None
+        native.row_norm_backward(
+            self.kind, rows, gamma, mean, scale, flat, dx, _gradient(self.gamma), _gradient(self.beta)
+        )
+        return None if dx is None else self.moved_back(dy, step)
+
+
+class LayerNormalization(_RowNormalization):
+    """y = (x - mean) / sqrt(variance + epsilon) * gamma + beta over the last axis. J. Ba et al., 2016.
+
+    Any shape. Weights: gamma, beta, each of the shape of the normalized axes.
+
+    Args:
+        axis: the axis or axes to normalize over, -1. Axes that are not the last ones are moved to the end and back,
+            which costs two copies.
+        epsilon: 0.001.
+        center, scale: whether to have beta and gamma (True).
+        beta_initializer, gamma_initializer: "zeros" and "ones".
+        beta_regularizer, gamma_regularizer: penalties of `vivace.regularizers`, none by default.
+        rms_scaling: y = x / sqrt(variance + epsilon) * gamma, which Keras keeps for old models; new ones take
+            `RMSNormalization`.
+    """
+
+    def __init__(
+        self,
+        axis: int | Sequence[int] = -1,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: str | Initializer = "zeros",
+        gamma_initializer: str | Initializer = "ones",
+        beta_regularizer: str | L1L2 | None = None,
+        gamma_regularizer: str | L1L2 | None = None,
+        rms_scaling: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            axis, epsilon, center and not rms_scaling, scale or rms_scaling, beta_initializer, gamma_initializer,
+            beta_regularizer, gamma_regularizer, **kwargs,
+        )  # fmt: skip
+        self.kind = "deviation" if rms_scaling else "layer"
+
+
+class RMSNormalization(_RowNormalization):
+    """y = x / sqrt(mean(x^2) + epsilon) * scale over the last axis. B. Zhang, R. Sennrich, 2019.
+
+    Any shape. Weight: scale, of the shape of the normalized axes, 1 at first.
+
+    Args:
+        axis: the axis or axes to normalize over, -1; see `LayerNormalization`.
+        epsilon: 1e-6.
+    """
+
+    kind = "rms"
+
+    def __init__(self, axis: int | Sequence[int] = -1, epsilon: float = 1e-6, **kwargs: Any) -> None:
+        super().__init__(axis, epsilon, False, True, "zeros", "ones", None, None, **kwargs)
+
+    def build(self, input_shape: BatchShape) -> None:
+        super().build(input_shape)
+        assert self.gamma is not None
+        self.gamma.name = f"{self.name}/scale"
+
+
+class UnitNormalization(_RowNormalization):
+    """y = x / sqrt(sum(x^2)) over the last axis: every vector gets length 1; zeros stay zeros.
+
+    Any shape; no weights.
+
+    Args:
+        axis: the axis or axes to normalize over, -1; see `LayerNormalization`.
+    """
+
+    kind = "rms"
+
+    def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any) -> None:
+        # sqrt(1e-24) is the 1e-12 below which Keras takes a length for that
+        super().__init__(axis, 1e-24, False, False, "zeros", "ones", None, None, **kwargs)
+
+    def scale_and_offset(self, x: Array) -> tuple[Array | None, Array | None]:
+        columns = math.prod(x.shape[x.ndim - len(self.axes(x.shape)) :])
+        return np.full(columns, columns**-0.5, x.dtype), None  # length 1 instead of a mean square of 1
+
+
+__all__ = [
+    "BatchNormalization",
+    "GroupNormalization",
+    "LayerNormalization",
+    "RMSNormalization",
+    "UnitNormalization",
+]

@@ -1,0 +1,121 @@
+"""Layers that put data into shape: scaling and normalizing features by statistics learned before training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .._typing import Array, BatchShape
+from ..step import Step
+from .base import Layer
+
+
+class Rescaling(Layer):
+    """y = x * scale + offset; both numbers, or one for each channel. Any shape.
+
+    Args:
+        scale: 1 / 255 brings pixels of 0 ... 255 to 0 ... 1; with offset, 1 / 127.5 and -1 to -1 ... 1.
+        offset: 0.
+    """
+
+    def __init__(self, scale: float | Sequence[float], offset: float | Sequence[float] = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.scale, self.offset = np.asarray(scale, self.dtype), np.asarray(offset, self.dtype)
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        y = step.empty(x.shape, x.dtype)
+        np.multiply(x, self.scale, out=y)
+        y += self.offset
+        return y, None
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        dy *= self.scale
+        return dy
+
+
+class Normalization(Layer):
+    """y = (x - mean) / sqrt(variance), for every feature; deviations below 1e-7 count as that.
+
+    Mean and variance are given, or learned before training: `layer.adapt(x_train)`.
+
+    Weights (not trainable), unless mean and variance are given: mean, variance (of the kept axes), and count
+    (), which nothing uses, but Keras has it.
+
+    Args:
+        axis: the axis or axes that keep statistics of their own, -1; None: one mean and variance for all.
+        mean, variance: numbers, or of the shape of the kept axes; both or neither.
+        invert: undo it instead: y = x * sqrt(variance) + mean.
+    """
+
+    def __init__(
+        self,
+        axis: int | Sequence[int] | None = -1,
+        mean: Any = None,
+        variance: Any = None,
+        invert: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.axis = () if axis is None else (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
+        if (mean is None) != (variance is None):
+            raise ValueError(f"{self.name}: give mean and variance, or neither; received {mean!r} and {variance!r}")
+        self.given = None if mean is None else (np.asarray(mean, self.dtype), np.asarray(variance, self.dtype))
+        self.invert = invert
+
+    def _kept(self, rank: int) -> list[int]:
+        if any(not -rank <= axis < rank for axis in self.axis):
+            raise ValueError(
+                f"{self.name} (Normalization): axis {self.axis} is out of bounds for inputs of rank {rank}"
+            )
+        return sorted(axis % rank for axis in self.axis)
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        if any(input_shape[axis] is None for axis in self._kept(len(input_shape))):
+            raise ValueError(f"{self.name} (Normalization): the sizes of the axes {self.axis} must be known")
+        return input_shape
+
+    def build(self, input_shape: BatchShape) -> None:
+        shape = tuple(input_shape[axis] or 0 for axis in self._kept(len(input_shape)))
+        if self.given is None:
+            self.mean = self.add_weight("mean", shape, "zeros", trainable=False)
+            self.variance = self.add_weight("variance", shape, "ones", trainable=False)
+            self.add_weight("count", (), "zeros", trainable=False)
+
+    def adapt(self, data: Any) -> None:
+        """Learn mean and variance from an array (samples, ...). Builds the layer if it is not built."""
+        if self.given is not None:
+            raise ValueError(f"{self.name}.adapt: mean and variance were given already")
+        x = np.asarray(data)
+        self.build_once((None, *x.shape[1:]))
+        others = tuple(axis for axis in range(x.ndim) if axis not in self._kept(x.ndim))
+        self.mean.assign(x.mean(others, dtype=np.float64))
+        self.variance.assign(x.var(others, dtype=np.float64))
+
+    def _statistics(self, rank: int, sizes: tuple[int, ...]) -> tuple[Array, Array]:
+        """Mean and deviation in a shape that broadcasts to the input's."""
+        mean, variance = self.given or (self.mean.value, self.variance.value)
+        kept = self._kept(rank)
+        shape = [sizes[axis] if axis in kept else 1 for axis in range(rank)]
+        deviation = np.maximum(np.sqrt(variance), np.asarray(1e-7, variance.dtype))
+        wide = tuple(sizes[axis] for axis in kept)
+        return np.broadcast_to(mean, wide).reshape(shape), np.broadcast_to(deviation, wide).reshape(shape)
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        mean, deviation = self._statistics(x.ndim, x.shape)
+        y = step.empty(x.shape, x.dtype)
+        if self.invert:
+            np.multiply(x, deviation, out=y)
+            y += mean
+            return y, deviation
+        np.subtract(x, mean, out=y)
+        y /= deviation
+        return y, 1 / deviation
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        dy *= saved
+        return dy
+
+
+__all__ = ["Normalization", "Rescaling"]

@@ -1,0 +1,241 @@
+"""Layers that act in training only, and those that do nothing or what a function says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import random
+from .._core import native
+from .._typing import Array, BatchShape
+from ..step import Step, Stream
+from .base import Layer, check_rank
+from .geometry import AXES, check_data_format
+
+
+class _SpatialDropout(Layer):
+    """In training, sets whole channels of a sample to 0 with probability `rate` and divides the rest by 1 - rate.
+
+    Args:
+        rate: in [0, 1).
+        data_format: "channels_last" (None, the default) or "channels_first".
+        seed: fixes the sequence of masks; by default the next seed of the global stream.
+    """
+
+    rank = 2
+
+    def __init__(self, rate: float, data_format: str | None = None, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rate = _rate(self.name, rate)
+        self.channels_first = check_data_format(self.name, data_format)
+        self.stream = Stream(seed)
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        if len(input_shape) != self.rank + 2:
+            axes = f"channels, {AXES[self.rank]}" if self.channels_first else f"{AXES[self.rank]}, channels"
+            check_rank(f"{self.name} ({type(self).__name__})", input_shape, self.rank + 2, f"(batch, {axes})")
+        return input_shape
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        if not step.training or self.rate == 0:
+            return x, None
+        ones = (1,) * self.rank
+        shape = (*x.shape[:2], *ones) if self.channels_first else (len(x), *ones, x.shape[-1])
+        keep = step.empty(shape, x.dtype)
+        keep.fill(1)
+        native.dropout(keep, self.rate, self.stream.seed, self.stream.next(), keep)
+        y = step.empty(x.shape, x.dtype)
+        np.multiply(x, keep, out=y)
+        return y, keep
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        if saved is not None and input_gradient:
+            dy *= saved
+        return dy
+
+
+class SpatialDropout1D(_SpatialDropout):
+    __doc__ = f"(batch, steps, channels). {_SpatialDropout.__doc__}"
+    rank = 1
+
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(rate, None, seed, **kwargs)
+
+
+class SpatialDropout2D(_SpatialDropout):
+    __doc__ = f"(batch, height, width, channels). {_SpatialDropout.__doc__}"
+
+
+class SpatialDropout3D(_SpatialDropout):
+    __doc__ = f"(batch, depth, height, width, channels). {_SpatialDropout.__doc__}"
+    rank = 3
+
+
+def _rate(owner: str, rate: float) -> float:
+    if not 0 <= rate < 1:
+        raise ValueError(f"{owner}: rate must lie in [0, 1), received {rate!r}")
+    return float(rate)
+
+
+class GaussianNoise(Layer):
+    """In training, adds normal noise of mean 0.
+
+    Args:
+        stddev: the noise's standard deviation, at least 0.
+        seed: fixes the noise; by default the next seed of the global stream.
+    """
+
+    def __init__(self, stddev: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not stddev >= 0:
+            raise ValueError(f"{self.name}: stddev must not be negative, received {stddev!r}")
+        self.stddev = float(stddev)
+        self.rng = random.generator(seed)
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        if not step.training or self.stddev == 0:
+            return x, None
+        y = step.empty(x.shape, x.dtype)
+        self.rng.standard_normal(out=y, dtype=x.dtype)
+        y *= self.stddev
+        y += x
+        return y, None
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        return dy
+
+
+class GaussianDropout(Layer):
+    """In training, multiplies by normal noise of mean 1 and standard deviation sqrt(rate / (1 - rate)).
+
+    Args:
+        rate: in [0, 1).
+        seed: fixes the noise; by default the next seed of the global stream.
+    """
+
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rate = _rate(self.name, rate)
+        self.rng = random.generator(seed)
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        if not step.training or self.rate == 0:
+            return x, None
+        noise, y = step.empty(x.shape, x.dtype), step.empty(x.shape, x.dtype)
+        self.rng.standard_normal(out=noise, dtype=x.dtype)
+        noise *= (self.rate / (1 - self.rate)) ** 0.5
+        noise += 1
+        return np.multiply(x, noise, out=y), noise
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        if saved is not None:
+            dy *= saved
+        return dy
+
+
+class AlphaDropout(Layer):
+    """Dropout that keeps mean and variance of what `selu` puts out: dropped elements get selu's lowest value, and all
+    are scaled and shifted. G. Klambauer et al., 2017.
+
+    Args:
+        rate: in [0, 1).
+        seed: fixes the sequence of masks; by default the next seed of the global stream.
+    """
+
+    _LOWEST = -1.6732632423543772848170429916717 * 1.0507009873554804934193349852946
+
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rate = _rate(self.name, rate)
+        self.stream = Stream(seed)
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        if not step.training or self.rate == 0:
+            return x, None
+        scale = ((1 - self.rate) * (1 + self.rate * self._LOWEST**2)) ** -0.5
+        keep = step.empty(x.shape, x.dtype)
+        keep.fill(scale * (1 - self.rate))
+        native.dropout(keep, self.rate, self.stream.seed, self.stream.next(), keep)  # scale, or 0
+        y = step.empty(x.shape, x.dtype)
+        np.subtract(x, self._LOWEST, out=y)
+        y *= keep
+        y += scale * self._LOWEST * (1 - self.rate)
+        return y, keep
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        if saved is not None:
+            dy *= saved
+        return dy
+
+
+class Identity(Layer):
+    """Passes its input on."""
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        return x, None
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        return dy
+
+
+class Lambda(Layer):
+    """Applies a function of NumPy arrays.
+
+    There is no automatic differentiation here: to train through the layer, give the function's derivative too.
+
+    Args:
+        function: x (batch, ...) -> y (batch, ...), plus the arguments by name.
+        gradient: (x, y, dy) -> dx, plus the arguments by name; None: inference only, or as the first layer.
+        output_shape: the shape of a sample of the output, or a function of the input's; by default what the function
+            makes of zeros.
+        arguments: further arguments of the function, by name.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Array],
+        output_shape: Any = None,
+        arguments: dict[str, Any] | None = None,
+        gradient: Callable[..., Array] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        for argument, value in (("function", function), ("gradient", gradient)):
+            if not callable(value) and (argument == "function" or value is not None):
+                raise TypeError(f"{self.name}: {argument} must be a function, received {value!r}")
+        self.function, self.gradient = function, gradient
+        self.sample_shape = output_shape
+        self.arguments = dict(arguments or {})
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        if callable(self.sample_shape):
+            return (input_shape[0], *tuple(self.sample_shape(input_shape))[1:])
+        if self.sample_shape is not None:
+            return (input_shape[0], *self.sample_shape)
+        known = (1, *(size if size is not None else 1 for size in input_shape[1:]))
+        return (input_shape[0], *np.shape(self.function(np.zeros(known, self.dtype), **self.arguments))[1:])
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        y = np.ascontiguousarray(self.function(x, **self.arguments), self.dtype)
+        return y, (x, y)
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        if not input_gradient:
+            return None
+        if self.gradient is None:
+            raise ValueError(f"{self.name} (Lambda): training through it needs its gradient, Lambda(f, gradient=...)")
+        return np.ascontiguousarray(self.gradient(*saved, dy, **self.arguments), self.dtype)
+
+
+__all__ = [
+    "AlphaDropout",
+    "GaussianDropout",
+    "GaussianNoise",
+    "Identity",
+    "Lambda",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "SpatialDropout3D",
+]

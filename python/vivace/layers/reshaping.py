@@ -1,0 +1,344 @@
+"""Layers that move, add or drop elements: Reshape, Permute, padding, cropping and upsampling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .._typing import Array, BatchShape
+from ..step import Step
+from .base import Layer, check_rank
+from .geometry import AXES, check_data_format, copied, first_shape, last_shape, sizes, to_first, to_last
+
+
+class Reshape(Layer):
+    """Gives each sample another shape of as many elements, in row-major order, without copying.
+
+    Args:
+        target_shape: the new shape without the batch; one size may be -1: what is left.
+    """
+
+    def __init__(self, target_shape: Sequence[int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.target_shape = tuple(int(size) for size in target_shape)
+        if any(size < 1 and size != -1 for size in self.target_shape) or self.target_shape.count(-1) > 1:
+            raise ValueError(
+                f"{self.name}: target_shape must hold sizes >= 1 and at most one -1, received {target_shape!r}"
+            )
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        if any(size is None for size in input_shape[1:]):
+            return (input_shape[0], *(None if size == -1 else size for size in self.target_shape))
+        elements, known = math.prod(size or 0 for size in input_shape[1:]), abs(math.prod(self.target_shape))
+        if (elements % known) if -1 in self.target_shape else (elements != known):
+            raise ValueError(
+                f"{self.name} (Reshape): target_shape {self.target_shape} does not fit the {elements} elements of a "
+                f"sample of shape {input_shape[1:]}"
+            )
+        return (input_shape[0], *(elements // known if size == -1 else size for size in self.target_shape))
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        step.mask = None
+        return x.reshape(len(x), *self.target_shape), x.shape
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        return dy.reshape(saved)
+
+
+class Permute(Layer):
+    """Exchanges the axes of each sample; a copy.
+
+    Args:
+        dims: for each axis of the output, the axis of the input that it is; 1 is the first behind the batch.
+    """
+
+    def __init__(self, dims: Sequence[int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dims = tuple(int(axis) for axis in dims)
+        if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
+            raise ValueError(f"{self.name}: dims must hold each of 1 ... {len(self.dims)} once, received {dims!r}")
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        if len(input_shape) != len(self.dims) + 1:
+            raise ValueError(f"{self.name} (Permute): dims {self.dims} do not fit an input of shape {input_shape}")
+        return (input_shape[0], *(input_shape[axis] for axis in self.dims))
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        step.mask = None
+        return copied(x.transpose(0, *self.dims), step), None
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        return copied(dy.transpose(np.argsort((0, *self.dims))), step) if input_gradient else None
+
+
+Pairs = tuple[tuple[int, int], ...]
+
+
+def _pairs(owner: str, argument: str, value: Any, rank: int) -> Pairs:
+    """An integer, one for each axis, or a pair (before, behind) for each axis; for one axis also one pair."""
+    if isinstance(value, (int, np.integer)):
+        value = (value,) * rank
+    if rank == 1 and len(value) == 2:
+        value = (value,)
+    pairs = [(v, v) if isinstance(v, (int, np.integer)) else tuple(v) for v in value]
+    good = len(pairs) == rank and all(len(p) == 2 for p in pairs)
+    if not good or not all(isinstance(n, (int, np.integer)) and n >= 0 for p in pairs for n in p):
+        one = "a pair" if rank == 1 else f"{rank} of them or {rank} pairs"
+        raise ValueError(f"{owner}: {argument} must be an integer >= 0, {one} of such integers, received {value!r}")
+    return tuple((int(a), int(b)) for a, b in pairs)
+
+
+class _Spatial(Layer):
+    """A layer over (batch, ..., channels) with `rank` axes in between; the channels may come first."""
+
+    rank = 2
+
+    def __init__(self, data_format: str | None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.channels_first = check_data_format(self.name, data_format)
+
+    def check(self, input_shape: BatchShape) -> BatchShape:
+        """The shape with the channels last."""
+        axes = f"channels, {AXES[self.rank]}" if self.channels_first else f"{AXES[self.rank]}, channels"
+        kind = f"{self.name} ({type(self).__name__})"
+        if len(input_shape) != self.rank + 2:
+            check_rank(kind, input_shape, self.rank + 2, f"(batch, {axes})")
+        return last_shape(self.channels_first, input_shape)
+
+    def inside(self, pairs: Pairs, shape: Sequence[int]) -> tuple[slice, ...]:
+        """Where the middle of an array of this shape lies, without what pairs say of its borders."""
+        middle = [slice(None), *(slice(a, size - b) for (a, b), size in zip(pairs, self.middle(shape), strict=True))]
+        if self.channels_first:
+            middle.insert(1, slice(None))
+        return tuple(middle)
+
+    def middle(self, shape: Sequence[Any]) -> Sequence[Any]:
+        return shape[2:] if self.channels_first else shape[1:-1]
+
+
+class _ZeroPadding(_Spatial):
+    """Zeros around each sample.
+
+    Args:
+        padding: an integer; or one for each axis; or a pair (before, behind) for each axis.
+        data_format: "channels_last" (None, the default) or "channels_first".
+    """
+
+    def __init__(self, padding: Any = 1, data_format: str | None = None, **kwargs: Any) -> None:
+        super().__init__(data_format, **kwargs)
+        self.padding = _pairs(self.name, "padding", padding, self.rank)
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        batch, *middle, channels = self.check(input_shape)
+        padded = (None if n is None else n + a + b for n, (a, b) in zip(middle, self.padding, strict=True))
+        return first_shape(self.channels_first, (batch, *padded, channels))
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        step.mask = None
+        shape = self.compute_output_shape(x.shape)
+        y = step.empty(shape, x.dtype)  # type: ignore[arg-type]
+        y.fill(0)
+        y[self.inside(self.padding, y.shape)] = x
+        return y, None
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        return copied(dy[self.inside(self.padding, dy.shape)], step) if input_gradient else None
+
+
+class ZeroPadding1D(_ZeroPadding):
+    __doc__ = f"(batch, steps, channels). {_ZeroPadding.__doc__}"
+    rank = 1
+
+
+class ZeroPadding2D(_ZeroPadding):
+    __doc__ = f"(batch, height, width, channels). {_ZeroPadding.__doc__}"
+
+
+class ZeroPadding3D(_ZeroPadding):
+    __doc__ = f"(batch, depth, height, width, channels). {_ZeroPadding.__doc__}"
+    rank = 3
+
+
+class _Cropping(_Spatial):
+    """Drops the borders of each sample.
+
+    Args:
+        cropping: an integer; or one for each axis; or a pair (before, behind) for each axis.
+        data_format: "channels_last" (None, the default) or "channels_first".
+    """
+
+    def __init__(self, cropping: Any, data_format: str | None = None, **kwargs: Any) -> None:
+        super().__init__(data_format, **kwargs)
+        self.cropping = _pairs(self.name, "cropping", cropping, self.rank)
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        batch, *middle, channels = self.check(input_shape)
+        left = [None if n is None else n - a - b for n, (a, b) in zip(middle, self.cropping, strict=True)]
+        if any(n is not None and n < 1 for n in left):
+            raise ValueError(
+                f"{self.name} ({type(self).__name__}): cropping {self.cropping} leaves nothing of shape {input_shape}"
+            )
+        return first_shape(self.channels_first, (batch, *left, channels))
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        step.mask = None
+        return copied(x[self.inside(self.cropping, x.shape)], step), x.shape
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        if not input_gradient:
+            return None
+        dx = step.empty(saved, dy.dtype)
+        dx.fill(0)
+        dx[self.inside(self.cropping, saved)] = dy
+        return dx
+
+
+class Cropping1D(_Cropping):
+    __doc__ = f"(batch, steps, channels). {_Cropping.__doc__}"
+    rank = 1
+
+    def __init__(self, cropping: int | Sequence[int] = (1, 1), **kwargs: Any) -> None:
+        super().__init__(cropping, **kwargs)
+
+
+class Cropping2D(_Cropping):
+    __doc__ = f"(batch, height, width, channels). {_Cropping.__doc__}"
+
+    def __init__(self, cropping: Any = ((0, 0), (0, 0)), data_format: str | None = None, **kwargs: Any) -> None:
+        super().__init__(cropping, data_format, **kwargs)
+
+
+class Cropping3D(_Cropping):
+    __doc__ = f"(batch, depth, height, width, channels). {_Cropping.__doc__}"
+    rank = 3
+
+    def __init__(self, cropping: Any = ((1, 1), (1, 1), (1, 1)), data_format: str | None = None, **kwargs: Any) -> None:
+        super().__init__(cropping, data_format, **kwargs)
+
+
+class _UpSampling(_Spatial):
+    """Repeats every element.
+
+    Args:
+        size: how often along each axis: an integer or one for each axis, 2.
+        data_format: "channels_last" (None, the default), or "channels_first", which is transposed to it and back.
+    """
+
+    def __init__(self, size: int | Sequence[int] = 2, data_format: str | None = None, **kwargs: Any) -> None:
+        super().__init__(data_format, **kwargs)
+        self.size = sizes(self.name, "size", size, self.rank)
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        batch, *middle, channels = self.check(input_shape)
+        repeated = (None if n is None else n * times for n, times in zip(middle, self.size, strict=True))
+        return first_shape(self.channels_first, (batch, *repeated, channels))
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        step.mask = None
+        x = to_last(self.channels_first, x, step)
+        return to_first(self.channels_first, self.upsample(x, step), step), x.shape
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        if not input_gradient:
+            return None
+        dx = self.upsample_backward(to_last(self.channels_first, dy, step), saved, step)
+        return to_first(self.channels_first, dx, step)
+
+    def upsample(self, x: Array, step: Step) -> Array:
+        n, *middle, c = x.shape
+        y = step.empty((n, *(a * times for a, times in zip(middle, self.size, strict=True)), c), x.dtype)
+        # each element as an axis of its own: y is (n, a, times, b, times, ..., c)
+        y.reshape(self._split(x.shape))[...] = np.expand_dims(x, tuple(range(2, 2 + 2 * self.rank, 2)))
+        return y
+
+    def upsample_backward(self, dy: Array, shape: tuple[int, ...], step: Step) -> Array:
+        dx = step.empty(shape, dy.dtype)
+        np.sum(dy.reshape(self._split(shape)), tuple(range(2, 2 + 2 * self.rank, 2)), out=dx)
+        return dx
+
+    def _split(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        n, *middle, c = shape
+        return (n, *(s for pair in zip(middle, self.size, strict=True) for s in pair), c)
+
+
+class UpSampling1D(_UpSampling):
+    __doc__ = f"(batch, steps, channels). {_UpSampling.__doc__}"
+    rank = 1
+
+
+class UpSampling2D(_UpSampling):
+    __doc__ = f"""(batch, height, width, channels). {_UpSampling.__doc__}
+        interpolation: "nearest" (the default) repeats; "bilinear" interpolates between the elements' centres.
+    """
+
+    def __init__(
+        self,
+        size: int | Sequence[int] = (2, 2),
+        data_format: str | None = None,
+        interpolation: str = "nearest",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(size, data_format, **kwargs)
+        if interpolation not in ("nearest", "bilinear"):
+            raise ValueError(f"{self.name}: interpolation must be 'nearest' or 'bilinear', received {interpolation!r}")
+        self.interpolation = interpolation
+
+    def upsample(self, x: Array, step: Step) -> Array:
+        if self.interpolation == "nearest":
+            return super().upsample(x, step)
+        rows, columns = (
+            bilinear_matrix(n, n * times, x.dtype) for n, times in zip(x.shape[1:3], self.size, strict=True)
+        )
+        return both_axes(rows, columns, x, step)
+
+    def upsample_backward(self, dy: Array, shape: tuple[int, ...], step: Step) -> Array:
+        if self.interpolation == "nearest":
+            return super().upsample_backward(dy, shape, step)
+        rows, columns = (
+            bilinear_matrix(n, n * times, dy.dtype) for n, times in zip(shape[1:3], self.size, strict=True)
+        )
+        return both_axes(np.ascontiguousarray(rows.T), np.ascontiguousarray(columns.T), dy, step)
+
+
+class UpSampling3D(_UpSampling):
+    __doc__ = f"(batch, depth, height, width, channels). {_UpSampling.__doc__}"
+    rank = 3
+
+
+def bilinear_matrix(inputs: int, outputs: int, dtype: Any) -> Array:
+    """The matrix (outputs, inputs) of linear interpolation between centres; the ends are continued."""
+    at = np.clip((np.arange(outputs) + 0.5) * inputs / outputs - 0.5, 0, inputs - 1)
+    below = np.minimum(at.astype(int), max(0, inputs - 2))
+    matrix = np.zeros((outputs, inputs), dtype)
+    matrix[np.arange(outputs), below] = 1 - (at - below)
+    if inputs > 1:
+        matrix[np.arange(outputs), below + 1] = at - below
+    return matrix
+
+
+def both_axes(rows: Array, columns: Array, x: Array, step: Step) -> Array:
+    """y(n,p,q,c) = sum_{h,w} rows(p,h) columns(q,w) x(n,h,w,c), an axis at a time."""
+    n, h, w, c = x.shape
+    wide = step.empty((n * h, len(columns), c), x.dtype)
+    np.matmul(columns, x.reshape(n * h, w, c), out=wide)
+    y = step.empty((n, len(rows), len(columns), c), x.dtype)
+    np.matmul(rows, wide.reshape(n, h, -1), out=y.reshape(n, len(rows), -1))
+    return y
+
+
+__all__ = [
+    "Cropping1D",
+    "Cropping2D",
+    "Cropping3D",
+    "Permute",
+    "Reshape",
+    "UpSampling1D",
+    "UpSampling2D",
+    "UpSampling3D",
+    "ZeroPadding1D",
+    "ZeroPadding2D",
+    "ZeroPadding3D",
+]

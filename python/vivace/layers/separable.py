@@ -1,0 +1,252 @@
+"""Depthwise and separable convolution: every channel has filters of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .. import regularizers
+from .._core import native
+from .._typing import Array, BatchShape, Initializer, Shape
+from ..regularizers import L1L2
+from ..step import Step
+from .base import positive
+from .conv import Windowed
+from .geometry import last_shape
+
+_SHARED = """
+        kernel_size: size of the window; an integer or one for each axis.
+        strides, dilation_rate: 1; an integer or one for each axis.
+        padding: "valid" (none), or "same" (zeros, so that an axis has ceil(size / stride) outputs).
+        depth_multiplier: filters of each channel, 1; channel c's outputs are c * depth_multiplier and those behind it.
+        data_format: "channels_last" (None, the default), or "channels_first", which is transposed to it and back: two
+            copies each way.
+        activation: a name or a function of `vivace.activations`; None, the default, is "linear".
+        use_bias: add a bias (True)."""
+
+
+class _Depthwise(Windowed):
+    """What depthwise layers share with the first half of separable ones."""
+
+    depth_multiplier: int
+
+    def depthwise_kernel_shape(self, input_shape: BatchShape) -> Shape:
+        return (*self.kernel_size, self.channels(input_shape), self.depth_multiplier)
+
+    def shape_for(self, x_shape: Shape) -> native.Conv2DShape:
+        """The geometry of the depthwise convolution of an input of this shape, channels last."""
+        channels = x_shape[-1]
+        kernel = (*self.kernel_size, 1, channels * self.depth_multiplier)
+        return self.kept_shape(x_shape, lambda: self.image_shape(x_shape, kernel, channels))
+
+    def depthwise_shape_of(self, shape: BatchShape) -> BatchShape:
+        output = self.shape_for((1, *(size or 0 for size in shape[1:]))).output
+        return (shape[0], *output[3 - self.rank :])
+
+    def flops(self) -> int:
+        assert self.input_shape is not None
+        sample = last_shape(self.channels_first, self.input_shape)[1:]
+        return self.shape_for((1, *(size or 0 for size in sample))).flops
+
+    def depthwise(self, x: Array, kernel: Array, bias: Array | None, step: Step, activation: Any) -> Array:
+        shape = self.shape_for(x.shape)
+        y = step.empty((len(x), *shape.output[3 - self.rank :]), x.dtype)
+        image, kernel = x.reshape(shape.input), kernel.reshape(*shape.kernel[:2], x.shape[-1], -1)
+        native.depthwise2d_forward(shape, image, kernel, bias, y.reshape(shape.output), activation)
+        return y
+
+    def depthwise_backward(
+        self, x: Array, kernel: Array, dz: Array, dkernel: Array, dbias: Array | None, step: Step, input_gradient: bool
+    ) -> Array | None:
+        shape = self.shape_for(x.shape)
+        image, dz = x.reshape(shape.input), dz.reshape(shape.output)
+        kernel_shape = (*shape.kernel[:2], x.shape[-1], self.depth_multiplier)
+        native.depthwise2d_weight_gradient(shape, image, dz, dkernel.reshape(kernel_shape), dbias)
+        if not input_gradient:
+            return None
+        dx = step.empty(x.shape, x.dtype)
+        native.depthwise2d_input_gradient(shape, dz, kernel.reshape(kernel_shape), dx.reshape(shape.input))
+        return dx
+
+
+class _DepthwiseConv(_Depthwise):
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] = 1,
+        padding: str = "valid",
+        depth_multiplier: int = 1,
+        data_format: str | None = None,
+        dilation_rate: int | Sequence[int] = 1,
+        activation: str | Callable[[Any], Array] | None = None,
+        use_bias: bool = True,
+        depthwise_initializer: str | Initializer = "glorot_uniform",
+        bias_initializer: str | Initializer = "zeros",
+        depthwise_regularizer: str | L1L2 | None = None,
+        bias_regularizer: str | L1L2 | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, bias_initializer,
+            bias_regularizer, **kwargs,
+        )  # fmt: skip
+        self.depth_multiplier = positive(self.name, "depth_multiplier", depth_multiplier)
+        self.depthwise_initializer = depthwise_initializer
+        self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
+
+    def build(self, input_shape: BatchShape) -> None:
+        shape = self.depthwise_kernel_shape(input_shape)
+        self.kernel = self.add_weight(
+            "kernel", shape, self.depthwise_initializer, regularizer=self.depthwise_regularizer
+        )
+        self.add_bias(shape[-2] * shape[-1])
+
+    def output_shape_of(self, shape: BatchShape) -> BatchShape:
+        return self.depthwise_shape_of(shape)
+
+    def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
+        bias = self.bias.value if self.bias else None
+        return self.depthwise(x, self.kernel.value, bias, step, activation), x
+
+    def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
+        dbias = self.bias.gradient if self.bias else None
+        return self.depthwise_backward(saved, self.kernel.value, dz, self.kernel.gradient, dbias, step, input_gradient)
+
+
+class DepthwiseConv1D(_DepthwiseConv):
+    __doc__ = f"""Convolves each channel of a sequence by itself.
+
+    Input (batch, steps, channels); output (batch, q, channels * depth_multiplier). Weights: kernel (kernel_size,
+    channels, depth_multiplier), bias (channels * depth_multiplier,).
+
+    Args:{_SHARED}
+        depthwise_initializer, bias_initializer: names or callables; "glorot_uniform" and "zeros".
+        depthwise_regularizer, bias_regularizer: penalties of `vivace.regularizers`, none by default.
+    """
+
+    rank = 1
+
+
+class DepthwiseConv2D(_DepthwiseConv):
+    __doc__ = f"""Convolves each channel of an image by itself.
+
+    Input (batch, height, width, channels); output (batch, p, q, channels * depth_multiplier). Weights: kernel (height,
+    width, channels, depth_multiplier), bias (channels * depth_multiplier,).
+
+    Args:{_SHARED}
+        depthwise_initializer, bias_initializer: names or callables; "glorot_uniform" and "zeros".
+        depthwise_regularizer, bias_regularizer: penalties of `vivace.regularizers`, none by default.
+    """
+
+
+class _SeparableConv(_Depthwise):
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: int | Sequence[int] = 1,
+        depth_multiplier: int = 1,
+        activation: str | Callable[[Any], Array] | None = None,
+        use_bias: bool = True,
+        depthwise_initializer: str | Initializer = "glorot_uniform",
+        pointwise_initializer: str | Initializer = "glorot_uniform",
+        bias_initializer: str | Initializer = "zeros",
+        depthwise_regularizer: str | L1L2 | None = None,
+        pointwise_regularizer: str | L1L2 | None = None,
+        bias_regularizer: str | L1L2 | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, bias_initializer,
+            bias_regularizer, **kwargs,
+        )  # fmt: skip
+        self.filters = positive(self.name, "filters", filters)
+        self.depth_multiplier = positive(self.name, "depth_multiplier", depth_multiplier)
+        self.depthwise_initializer, self.pointwise_initializer = depthwise_initializer, pointwise_initializer
+        self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
+        self.pointwise_regularizer = regularizers.get(pointwise_regularizer)
+
+    def build(self, input_shape: BatchShape) -> None:
+        shape = self.depthwise_kernel_shape(input_shape)
+        self.depthwise_kernel = self.add_weight(
+            "depthwise_kernel", shape, self.depthwise_initializer, regularizer=self.depthwise_regularizer
+        )
+        self.pointwise_kernel = self.add_weight(
+            "pointwise_kernel",
+            (*(1,) * self.rank, shape[-2] * shape[-1], self.filters),
+            self.pointwise_initializer,
+            regularizer=self.pointwise_regularizer,
+        )
+        self.add_bias(self.filters)
+
+    def output_shape_of(self, shape: BatchShape) -> BatchShape:
+        return (*self.depthwise_shape_of(shape)[:-1], self.filters)
+
+    def flops(self) -> int:
+        assert self.input_shape is not None
+        sample = last_shape(self.channels_first, self.input_shape)[1:]
+        _, p, q, o = self.shape_for((1, *(size or 0 for size in sample))).output
+        return super().flops() + 2 * p * q * o * self.filters
+
+    def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
+        between = self.depthwise(x, self.depthwise_kernel.value, None, step, "linear")
+        y = step.empty((*between.shape[:-1], self.filters), x.dtype)
+        rows, kernel = between.reshape(-1, between.shape[-1]), self.pointwise_kernel.value.reshape(-1, self.filters)
+        bias = self.bias.value if self.bias else None
+        native.dense_forward(rows, kernel, bias, y.reshape(-1, self.filters), activation)
+        return y, (x, between)
+
+    def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
+        x, between = saved
+        rows, dz = between.reshape(-1, between.shape[-1]), dz.reshape(-1, self.filters)
+        dkernel = self.pointwise_kernel.gradient.reshape(-1, self.filters)
+        native.dense_weight_gradient(rows, dz, dkernel, self.bias.gradient if self.bias else None)
+        dbetween = step.empty(rows.shape, x.dtype)
+        native.dense_input_gradient(dz, self.pointwise_kernel.value.reshape(-1, self.filters), dbetween)
+        return self.depthwise_backward(
+            x, self.depthwise_kernel.value, dbetween, self.depthwise_kernel.gradient, None, step, input_gradient
+        )
+
+
+class SeparableConv1D(_SeparableConv):
+    __doc__ = f"""A depthwise convolution of sequences, then a matrix product over the channels of each step.
+
+    Input (batch, steps, channels); output (batch, q, filters). Weights: depthwise_kernel (kernel_size, channels,
+    depth_multiplier), pointwise_kernel (1, channels * depth_multiplier, filters), bias (filters,).
+
+    Args:
+        filters: number of output channels.{_SHARED}
+        depthwise_initializer, pointwise_initializer: names or callables; "glorot_uniform".
+        bias_initializer: "zeros".
+        depthwise_regularizer, pointwise_regularizer, bias_regularizer: penalties, none by default.
+    """
+
+    rank = 1
+
+
+class SeparableConv2D(_SeparableConv):
+    __doc__ = f"""A depthwise convolution of images, then a matrix product over the channels of each pixel.
+
+    Input (batch, height, width, channels); output (batch, p, q, filters). Weights: depthwise_kernel (height, width,
+    channels, depth_multiplier), pointwise_kernel (1, 1, channels * depth_multiplier, filters), bias (filters,).
+
+    Args:
+        filters: number of output channels.{_SHARED}
+        depthwise_initializer, pointwise_initializer: names or callables; "glorot_uniform".
+        bias_initializer: "zeros".
+        depthwise_regularizer, pointwise_regularizer, bias_regularizer: penalties, none by default.
+    """
+
+
+SeparableConvolution1D, SeparableConvolution2D = SeparableConv1D, SeparableConv2D
+__all__ = [
+    "DepthwiseConv1D",
+    "DepthwiseConv2D",
+    "SeparableConv1D",
+    "SeparableConv2D",
+    "SeparableConvolution1D",
+    "SeparableConvolution2D",
+]

@@ -1,0 +1,207 @@
+"""Attention without projections: a query asks the values of another sequence, by a product or by a sum of features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._core import native
+from .._typing import Array, BatchShape
+from ..step import Step, Stream
+from .base import Layer
+
+
+class _SequenceAttention(Layer):
+    """The input is a list, [query, value] or [query, value, key]: (batch, queries, features), (batch, steps, values)
+    and (batch, steps, features); without a key, the value is it. Output (batch, queries, values).
+
+    Masks (`step.mask`, a list in the inputs' order): values that do not count are not attended to; the output is 0 for
+    queries that do not count, and has the query's mask.
+    """
+
+    def __init__(self, use_scale: bool, dropout: float, seed: int | None, use_causal_mask: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not 0 <= dropout < 1:
+            raise ValueError(f"{self.name}: dropout must lie in [0, 1), received {dropout!r}")
+        self.use_scale, self.dropout, self.use_causal_mask = use_scale, float(dropout), use_causal_mask
+        self.stream = Stream(seed)
+
+    def compute_output_shape(self, input_shape: Any) -> BatchShape:
+        kind = f"{self.name} ({type(self).__name__})"
+        if (
+            not isinstance(input_shape, (list, tuple))
+            or len(input_shape) not in (2, 3)
+            or isinstance(input_shape[0], int)
+        ):
+            raise ValueError(f"{kind} takes [query, value] or [query, value, key], received shape {input_shape}")
+        query, value, key = (tuple(shape) for shape in (*input_shape[:2], input_shape[-1]))
+        if any(len(shape) != 3 for shape in (query, value, key)):
+            raise ValueError(f"{kind} takes (batch, steps, features), received shapes {query}, {value} and {key}")
+        if query[2] != key[2] or value[1] != key[1]:
+            raise ValueError(
+                f"{kind}: query and key must have the same features, value and key the same steps; received shapes "
+                f"{query}, {value} and {key}"
+            )
+        return (*query[:2], value[2])
+
+    def attend(self, q: Array, k: Array, v: Array, mask: Array | None, step: Step) -> tuple[Array, Any]:
+        raise TypeError(f"{type(self).__name__} must define attend")
+
+    def attend_backward(self, dy: Array, saved: Any, step: Step) -> tuple[Array, Array, Array]:
+        """Gradients of query, key and value."""
+        raise TypeError(f"{type(self).__name__} must define attend_backward")
+
+    def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
+        masks = list(step.mask) if isinstance(step.mask, (list, tuple)) else [step.mask]
+        query_mask, value_mask = (*masks, None)[:2]
+        value_mask = None if value_mask is None else np.ascontiguousarray(value_mask != 0, np.uint8)
+        y, saved = self.attend(x[0], x[-1], x[1], value_mask, step)
+        keep = None if query_mask is None else (query_mask != 0)[..., None]
+        if keep is not None:
+            y *= keep
+        step.mask = query_mask
+        return y, (saved, keep, len(x))
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        inner, keep, inputs = saved
+        if keep is not None:
+            dy *= keep
+        dq, dk, dv = self.attend_backward(dy, inner, step)
+        if inputs == 3:
+            return [dq, dv, dk]
+        dv += dk
+        return [dq, dv]
+
+    def rate(self, step: Step) -> tuple[float, int]:
+        """The dropout of this pass, and the number of its mask."""
+        rate = self.dropout if step.training else 0.0
+        return rate, self.stream.next() if rate else 0
+
+
+class Attention(_SequenceAttention):
+    __doc__ = f"""Dot-product attention: y_i = sum_j softmax_j(scale q_i k_j) v_j. M. Luong et al., 2015.
+
+    {_SequenceAttention.__doc__}
+    Weight, with use_scale: scale (), 1 at first.
+
+    Args:
+        use_scale: learn a factor of the scores (False).
+        dropout: rate at which probabilities are dropped in training, 0.
+        seed: of the dropout; by default the next seed of the global stream.
+        use_causal_mask: no query attends to later steps (False; Keras takes it when the layer is called).
+    """
+
+    def __init__(
+        self,
+        use_scale: bool = False,
+        dropout: float = 0.0,
+        seed: int | None = None,
+        use_causal_mask: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(use_scale, dropout, seed, use_causal_mask, **kwargs)
+
+    def build(self, input_shape: BatchShape) -> None:
+        self.scale = self.add_weight("scale", (), "ones") if self.use_scale else None
+
+    def attend(self, q: Array, k: Array, v: Array, mask: Array | None, step: Step) -> tuple[Array, Any]:
+        scaled = q
+        if self.scale:
+            scaled = step.empty(q.shape, q.dtype)
+            np.multiply(q, self.scale.value, out=scaled)
+        rate, number = self.rate(step)
+        options: dict[str, Any] = {
+            "scale": 1.0, "causal": self.use_causal_mask, "query_mask": None, "key_mask": mask, "attention_mask": None,
+            "rate": rate, "seed": self.stream.seed, "stream": number,
+        }  # fmt: skip
+        scaled4, k4, v4 = scaled[:, :, None], k[:, :, None], v[:, :, None]  # one head
+        y = step.empty((*q.shape[:2], 1, v.shape[2]), q.dtype)
+        maximum, share = (step.empty((len(q), 1, q.shape[1]), q.dtype) for _ in range(2))
+        native.attention_forward(scaled4, k4, v4, **options, y=y, maximum=maximum, share=share)
+        return y[:, :, 0], (q, (scaled4, k4, v4), options, y, maximum, share)
+
+    def attend_backward(self, dy: Array, saved: Any, step: Step) -> tuple[Array, Array, Array]:
+        q, (scaled, k, v), options, y, maximum, share = saved
+        dq, dk, dv = (step.empty(array.shape, array.dtype) for array in (scaled, k, v))
+        native.attention_backward(
+            scaled, k, v, **options, y=y, maximum=maximum, share=share, dy=dy[:, :, None], dq=dq, dk=dk, dv=dv
+        )
+        dq, dk, dv = dq[:, :, 0], dk[:, :, 0], dv[:, :, 0]
+        if self.scale:
+            self.scale.gradient += (dq * q).sum()
+            dq *= self.scale.value
+        return dq, dk, dv
+
+
+class AdditiveAttention(_SequenceAttention):
+    __doc__ = f"""y_i = sum_j softmax_j(sum_d scale_d tanh(q_id + k_jd)) v_j. D. Bahdanau et al., 2015.
+
+    {_SequenceAttention.__doc__}
+    Weight, with use_scale: scale (features,).
+
+    Its scores need (batch, queries, steps, features) numbers: for long sequences take `Attention`.
+
+    Args:
+        use_scale: learn a factor of each feature (True).
+        dropout: rate at which probabilities are dropped in training, 0.
+        seed: of the dropout; by default the next seed of the global stream.
+        use_causal_mask: no query attends to later steps (False; Keras takes it when the layer is called).
+    """
+
+    def __init__(
+        self,
+        use_scale: bool = True,
+        dropout: float = 0.0,
+        seed: int | None = None,
+        use_causal_mask: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(use_scale, dropout, seed, use_causal_mask, **kwargs)
+
+    def build(self, input_shape: Any) -> None:
+        features = input_shape[0][-1]
+        self.scale = self.add_weight("scale", (features,), "glorot_uniform") if self.use_scale else None
+
+    def attend(self, q: Array, k: Array, v: Array, mask: Array | None, step: Step) -> tuple[Array, Any]:
+        n, queries, features = q.shape
+        t = step.empty((n, queries, k.shape[1], features), q.dtype)
+        np.add(q[:, :, None], k[:, None], out=t)
+        native.activation_forward("tanh", t, t)
+        p = step.empty(t.shape[:3], q.dtype)
+        np.sum(t, -1, out=p) if self.scale is None else np.matmul(t, self.scale.value, out=p)
+        if mask is not None:
+            p -= (1 - mask[:, None].astype(p.dtype)) * p.dtype.type(1e9)
+        if self.use_causal_mask:
+            p -= np.triu(np.full(p.shape[1:], 1e9, p.dtype), 1)
+        native.softmax_forward(p, p)
+        rate, number = self.rate(step)
+        dropped = p
+        if rate:
+            dropped = step.empty(p.shape, p.dtype)
+            native.dropout(p, rate, self.stream.seed, number, dropped)
+        y = step.empty((n, queries, v.shape[2]), q.dtype)
+        np.matmul(dropped, v, out=y)
+        return y, (t, p, dropped, v, rate, number)
+
+    def attend_backward(self, dy: Array, saved: Any, step: Step) -> tuple[Array, Array, Array]:
+        t, p, dropped, v, rate, number = saved
+        dv, ds = step.empty(v.shape, v.dtype), step.empty(p.shape, p.dtype)
+        np.matmul(dropped.transpose(0, 2, 1), dy, out=dv)
+        np.matmul(dy, v.transpose(0, 2, 1), out=ds)
+        if rate:
+            native.dropout(ds, rate, self.stream.seed, number, ds)
+        native.softmax_backward(p, ds, ds)
+        if self.scale is not None:
+            self.scale.gradient += np.einsum("nij,nijd->d", ds, t)
+        dt = step.empty(t.shape, t.dtype)
+        np.multiply(t, t, out=dt)
+        np.subtract(1, dt, out=dt)
+        dt *= ds[..., None]
+        if self.scale is not None:
+            dt *= self.scale.value
+        dq, dk = step.empty((*t.shape[:2], t.shape[3]), t.dtype), step.empty((len(t), *t.shape[2:]), t.dtype)
+        return np.sum(dt, 2, out=dq), np.sum(dt, 1, out=dk), dv
+
+
+__all__ = ["AdditiveAttention", "Attention"]

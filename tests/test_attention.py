@@ -1,0 +1,240 @@
+"""Attention: the kernel against NumPy, masks, dropout, long sequences; the layers and their gradients."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helpers import numeric_gradient
+from layer_checks import check_gradients, output
+from vivace import config
+from vivace.layers import AdditiveAttention, Attention, GroupQueryAttention, Input, Layer, MultiHeadAttention
+from vivace.models import Sequential
+from vivace.step import Step
+
+F64: dict[str, Any] = {"dtype": "float64"}
+
+
+def attend(q: Any, k: Any, v: Any, scale: float, allowed: Any, keep: Any = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """The formula: probabilities (batch, heads, queries, keys) and output."""
+    times = q.shape[2] // k.shape[2]
+    scores = np.einsum("bihd,bjhd->bhij", q, k.repeat(times, 2)) * scale
+    scores = np.where(allowed, scores, -1e9)
+    p = np.exp(scores - scores.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    return p, np.einsum("bhij,bjhd->bihd", p * keep, v.repeat(times, 2))
+
+
+def allowed_pairs(q: Any, k: Any, causal: bool, masks: Any) -> np.ndarray:
+    allowed = np.ones((len(q), 1, q.shape[1], k.shape[1]), bool)
+    if causal:
+        allowed &= np.arange(k.shape[1]) <= np.arange(q.shape[1])[:, None]
+    for mask, new_axes in zip(masks, ((1, 3), (1, 2), 1), strict=True):
+        if mask is not None:
+            allowed &= np.expand_dims(mask != 0, new_axes)
+    return allowed
+
+
+# batch, heads, key heads, queries, keys, key size, value size, causal, masks
+CASES = [
+    (1, 1, 1, 1, 1, 1, 1, False, ""),
+    (2, 3, 3, 7, 5, 4, 6, False, ""),
+    (2, 2, 1, 130, 70, 16, 8, False, ""),
+    (1, 2, 2, 150, 150, 17, 19, True, ""),
+    (2, 4, 2, 33, 200, 8, 32, False, "k"),
+    (2, 2, 2, 140, 140, 5, 3, True, "k"),
+    (2, 1, 1, 20, 90, 33, 33, False, "qka"),
+    (3, 2, 2, 65, 129, 8, 8, True, "qa"),
+    (1, 1, 1, 90, 20, 4, 4, True, ""),
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_kernel(core: ModuleType, case: Any, dtype: str, rng: Any) -> None:
+    b, h, g, n, m, d, e, causal, kinds = case
+    q, k, v = (rng.standard_normal(s).astype(dtype) for s in ((b, n, h, d), (b, m, g, d), (b, m, g, e)))
+    shapes = {"q": (b, n), "k": (b, m), "a": (b, n, m)}
+    masks = [(rng.random(shapes[kind]) < 0.7).astype("u1") if kind in kinds else None for kind in "qka"]
+    scale = 0.3
+    allowed = allowed_pairs(q, k, causal, masks)
+    p, expected = attend(*(a.astype("f8") for a in (q, k, v)), scale, allowed)
+    y, top, share = np.full((b, n, h, e), np.nan, dtype), np.empty((b, h, n), dtype), np.empty((b, h, n), dtype)
+    core.attention_forward(q, k, v, scale, causal, *masks, 0.0, 0, 0, y, top, share)
+    tolerance = 2e-5 if dtype == "float32" else 1e-12
+    np.testing.assert_allclose(y, expected, rtol=tolerance, atol=tolerance)
+
+    dy = rng.standard_normal(y.shape).astype(dtype)
+    dq, dk, dv = (np.full(a.shape, np.nan, dtype) for a in (q, k, v))
+    core.attention_backward(q, k, v, scale, causal, *masks, 0.0, 0, 0, y, top, share, dy, dq, dk, dv)
+    times = h // g
+    wide = dy.astype("f8")
+    dp = np.einsum("bihe,bjhe->bhij", wide, v.repeat(times, 2))
+    ds = p * (dp - (p * dp).sum(-1, keepdims=True)) * allowed * scale
+    expected_dq = np.einsum("bhij,bjhd->bihd", ds, k.repeat(times, 2))
+    expected_dk = np.einsum("bhij,bihd->bjhd", ds, q).reshape(b, m, g, times, d).sum(3)
+    expected_dv = np.einsum("bhij,bihe->bjhe", p, wide).reshape(b, m, g, times, e).sum(3)
+    for got, want in ((dq, expected_dq), (dk, expected_dk), (dv, expected_dv)):
+        np.testing.assert_allclose(got, want, rtol=10 * tolerance, atol=10 * tolerance)
+
+
+def test_large_scores_do_not_overflow(core: ModuleType, rng: Any) -> None:
+    q, k = (rng.standard_normal((1, 70, 1, 8)).astype("f4") * 100 for _ in range(2))
+    v = rng.standard_normal((1, 70, 1, 4)).astype("f4")
+    y, top, share = np.empty((1, 70, 1, 4), "f4"), np.empty((1, 1, 70), "f4"), np.empty((1, 1, 70), "f4")
+    core.attention_forward(q, k, v, 1.0, False, None, None, None, 0.0, 0, 0, y, top, share)
+    expected = attend(*(a.astype("f8") for a in (q, k, v)), 1.0, True)[1]
+    np.testing.assert_allclose(y, expected, rtol=0.05, atol=0.05)
+
+
+def test_dropout_is_the_same_forward_backward_and_at_every_level(rng: Any) -> None:
+    from conftest import LEVELS
+    from vivace import _core
+
+    q, k = (rng.standard_normal((2, n, 2, 4)) for n in (70, 75))
+    v = np.zeros((2, 75, 2, 75))
+    v[:] = np.eye(75)[:, None]  # so that the output is the dropped probabilities
+    p, _ = attend(q, k, v, 0.5, True)
+    kept = []
+    for level in LEVELS:
+        core = _core.load(level)
+        y, top, share = np.empty((2, 70, 2, 75)), np.empty((2, 2, 70)), np.empty((2, 2, 70))
+        core.attention_forward(q, k, v, 0.5, False, None, None, None, 0.3, 5, 7, y, top, share)
+        dropped = y.transpose(0, 2, 1, 3)
+        keep = dropped != 0
+        np.testing.assert_allclose(dropped, p * keep / 0.7, rtol=1e-10)
+        assert abs(keep.mean() - 0.7) < 0.02
+        kept.append(keep.tobytes())
+        dy, (dq, dk, dv) = rng.standard_normal(y.shape), (np.empty_like(a) for a in (q, k, v))
+        core.attention_backward(q, k, v, 0.5, False, None, None, None, 0.3, 5, 7, y, top, share, dy, dq, dk, dv)
+        np.testing.assert_allclose(dv, np.einsum("bhij,bihe->bjhe", p * keep / 0.7, dy), rtol=1e-9, atol=1e-12)
+        dp = np.einsum("bihe,bjhe->bhij", dy, v) * keep / 0.7
+        ds = p * (dp - (p * dp).sum(-1, keepdims=True)) * 0.5
+        np.testing.assert_allclose(dq, np.einsum("bhij,bjhd->bihd", ds, k), rtol=1e-9, atol=1e-12)
+    assert len(set(kept)) == 1
+
+
+def test_threads_do_not_change_a_bit(rng: Any) -> None:
+    layer, x = MultiHeadAttention(3, 16, use_causal_mask=True), rng.standard_normal((4, 200, 40)).astype("f4")
+    layer.build_once(x.shape)
+    kept, results = config.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            config.set_num_threads(threads)
+            for p in layer.weights:
+                p.gradient[...] = 0
+            step = Step(True)
+            y, saved = layer.forward(x, step)
+            dx = layer.backward(np.ones_like(y), saved, step)
+            results.append([y.tobytes(), dx.tobytes(), *(p.gradient.tobytes() for p in layer.weights)])
+    finally:
+        config.set_num_threads(kept)
+    assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (lambda: MultiHeadAttention(2, 3, **F64), (2, 4, 5)),
+        (lambda: MultiHeadAttention(2, 3, 4, use_bias=False, output_shape=3, use_causal_mask=True, **F64), (2, 5, 3)),
+        (lambda: MultiHeadAttention(1, 2, attention_axes=2, **F64), (2, 2, 3, 4)),
+        (lambda: MultiHeadAttention(2, 2, output_shape=(2, 3), **F64), (1, 2, 2, 3)),
+        (lambda: GroupQueryAttention(3, 4, 2, **F64), (2, 4, 3)),
+    ],
+)
+def test_gradients(layer: Any, shape: tuple[int, ...], rng: Any) -> None:
+    check_gradients(layer(), rng.standard_normal(shape), rng)
+
+
+def test_gradients_behind_a_mask(rng: Any) -> None:
+    mask = np.array([[1, 1, 0, 1], [1, 0, 0, 0]], "u1")
+    check_gradients(MultiHeadAttention(2, 3, **F64), rng.standard_normal((2, 4, 3)), rng, mask)
+
+
+@pytest.mark.parametrize(
+    ("make", "shapes"),
+    [
+        (lambda: MultiHeadAttention(2, 3, **F64), ((2, 3, 4), (2, 5, 3))),
+        (lambda: MultiHeadAttention(2, 3, **F64), ((2, 3, 4), (2, 5, 3), (2, 5, 2))),
+        (lambda: Attention(use_scale=True, **F64), ((2, 3, 4), (2, 5, 4))),
+        (lambda: Attention(use_causal_mask=True, **F64), ((2, 3, 4), (2, 5, 2), (2, 5, 4))),
+        (lambda: AdditiveAttention(**F64), ((2, 3, 4), (2, 5, 4))),
+        (lambda: AdditiveAttention(False, use_causal_mask=True, **F64), ((2, 3, 4), (2, 5, 2), (2, 5, 4))),
+    ],
+)
+@pytest.mark.parametrize("masked", ["", "value", "both"])
+def test_gradients_of_several_inputs(make: Any, shapes: Any, masked: str, rng: Any) -> None:
+    arrays = [rng.standard_normal(shape) for shape in shapes]
+    layer: Layer = make()
+    layer.build_once([a.shape for a in arrays])  # type: ignore[arg-type]
+    for p in layer.weights:
+        p.value[...] = rng.standard_normal(p.shape)
+    value_mask = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]], "u1")
+    query_mask = np.array([[1, 1, 0], [1, 0, 1]], "u1") if masked == "both" else None
+    masks = [query_mask, value_mask, None] if masked else None
+
+    def forward() -> Any:
+        step = Step(True)
+        step.mask = masks  # type: ignore[assignment]
+        return (*layer.forward(arrays, step), step)  # type: ignore[arg-type]
+
+    y, saved, step = forward()
+    dy = rng.standard_normal(y.shape)
+    gradients = [*layer.backward(dy.copy(), saved, step), *(p.gradient for p in layer.weights)]  # type: ignore[misc]
+    for array, gradient in zip([*arrays, *(p.value for p in layer.weights)], gradients, strict=True):
+        np.testing.assert_allclose(
+            gradient, numeric_gradient(lambda: float((forward()[0] * dy).sum()), array), rtol=1e-5, atol=1e-8
+        )
+
+
+def test_the_layer_is_the_formula(rng: Any) -> None:
+    layer, x = MultiHeadAttention(2, 3, 4, **F64), rng.standard_normal((2, 6, 5))
+    layer.build_once(x.shape)
+    wq, bq, wk, bk, wv, bv, wo, bo = (rng.standard_normal(w.shape) for w in layer.get_weights())
+    layer.set_weights([wq, bq, wk, bk, wv, bv, wo, bo])
+    assert [w.shape for w in (wq, bq, wk, bk, wv, bv, wo, bo)] == [
+        (5, 2, 3), (2, 3), (5, 2, 3), (2, 3), (5, 2, 4), (2, 4), (2, 4, 5), (5,)
+    ]  # fmt: skip
+    heads = [np.einsum("btf,fhd->bthd", x, w) + b for w, b in ((wq, bq), (wk, bk), (wv, bv))]
+    attended = attend(*heads, 3**-0.5, True)[1]
+    np.testing.assert_allclose(output(layer, x), np.einsum("bthd,hdo->bto", attended, wo) + bo, rtol=1e-11)
+
+
+def test_a_causal_layer_does_not_see_what_comes(rng: Any) -> None:
+    layer, x = MultiHeadAttention(2, 8, use_causal_mask=True), rng.standard_normal((1, 300, 4)).astype("f4")
+    before = output(layer, x)
+    x[:, 170:] = 99
+    np.testing.assert_array_equal(output(layer, x)[:, :170], before[:, :170])
+
+
+def test_weights_save_and_load(tmp_path: Any, rng: Any) -> None:
+    models = [Sequential([Input((4, 6)), MultiHeadAttention(2, 3)]) for _ in range(2)]
+    models[0].save_weights(tmp_path / "w.safetensors")
+    models[1].load_weights(tmp_path / "w.safetensors")
+    x = rng.standard_normal((2, 4, 6)).astype("f4")
+    np.testing.assert_array_equal(*(m.predict(x, verbose=0) for m in models))
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: MultiHeadAttention(0, 3), "num_heads must be an integer >= 1, received 0"),
+        (lambda: MultiHeadAttention(2, 3, dropout=1), r"dropout must lie in \[0, 1\), received 1"),
+        (lambda: GroupQueryAttention(3, 4, 3), r"num_key_value_heads must divide num_query_heads \(4\), received 3"),
+        (lambda: MultiHeadAttention(2, 3).build_once((None, 3)), "query must be"),
+        (
+            lambda: MultiHeadAttention(2, 3, attention_axes=1).build_once((None, 3, 4, 5)),
+            "attention_axes must be the last ones",
+        ),
+        (
+            lambda: MultiHeadAttention(2, 3).build_once([(None, 3, 4), (None, 5, 4), (None, 6, 4)]),  # type: ignore[arg-type]
+            "value and key must have the same steps",
+        ),
+    ],
+)
+def test_bad_input(make: Any, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        make()

@@ -1,0 +1,232 @@
+"""Preprocessing: scaling, images and their random changes, lookups; numbers as Keras gives them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helpers import distinct
+from layer_checks import check_gradients, output
+from vivace.layers import (
+    CategoryEncoding,
+    CenterCrop,
+    Dense,
+    Discretization,
+    Flatten,
+    Input,
+    IntegerLookup,
+    Normalization,
+    RandomBrightness,
+    RandomContrast,
+    RandomCrop,
+    RandomFlip,
+    RandomRotation,
+    RandomTranslation,
+    RandomZoom,
+    Rescaling,
+    Resizing,
+    StringLookup,
+)
+from vivace.models import Sequential
+from vivace.step import Step
+
+F64: dict[str, Any] = {"dtype": "float64"}
+RANDOM = [
+    lambda **k: RandomFlip(**k),
+    lambda **k: RandomRotation(0.3, **k),
+    lambda **k: RandomZoom((-0.5, 0.3), **k),
+    lambda **k: RandomTranslation(0.3, 0.2, **k),
+    lambda **k: RandomBrightness(0.2, (-9, 9), **k),
+    lambda **k: RandomContrast(0.4, (-9, 9), **k),
+]
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: Rescaling(0.5, 2, **F64),
+        lambda: Rescaling([1, 2, 3], [0, 1, 0], **F64),
+        lambda: Normalization(mean=[1, 2, 3], variance=[4, 1, 9], **F64),
+        lambda: Normalization(axis=None, mean=1, variance=4, invert=True, **F64),
+        lambda: Resizing(3, 7, **F64),
+        lambda: Resizing(6, 2, "nearest", crop_to_aspect_ratio=True, **F64),
+        lambda: CenterCrop(3, 2, **F64),
+        lambda: CenterCrop(7, 2, **F64),
+        lambda: Resizing(3, 7, data_format="channels_first", **F64),
+    ],
+)
+def test_gradients(layer: Any, rng: Any) -> None:
+    check_gradients(layer(), distinct(rng, (2, 4, 5, 3), "float64"), rng)
+
+
+@pytest.mark.parametrize("make", [*RANDOM, lambda **k: RandomCrop(2, 3, **k)])
+@pytest.mark.parametrize("options", [{}, {"data_format": "channels_first"}])
+def test_gradients_of_random_layers(make: Any, options: Any, rng: Any) -> None:
+    """They are linear in x, but for an offset, as long as the same numbers are drawn."""
+    if options and not hasattr(make(), "range") and not isinstance(make(), RandomCrop):
+        pytest.skip("has no data_format")
+    x, layer = rng.standard_normal((2, 4, 5, 3)), make(seed=3, **F64, **options)
+    again = make(seed=3, **F64, **options)
+    step = Step(True)
+    y, saved = layer.forward(x, step)
+    dy = rng.standard_normal(y.shape)
+    dx = layer.backward(dy.copy(), saved, step)
+    change = rng.standard_normal(x.shape) * 1e-3
+    other, _ = again.forward(x + change, Step(True))
+    np.testing.assert_allclose(((other - y) * dy).sum(), (change * dx).sum(), rtol=1e-8)
+
+
+@pytest.mark.parametrize("make", RANDOM)
+def test_random_layers_act_in_training_only(make: Any, rng: Any) -> None:
+    layer, x = make(seed=1), rng.standard_normal((6, 8, 9, 3)).astype("f4")
+    np.testing.assert_array_equal(output(layer, x), x)
+    first, second = output(layer, x, True), output(layer, x, True)
+    assert (first != x).any()
+    assert (first != second).any()
+    np.testing.assert_array_equal(output(make(seed=1), x, True), first)
+
+
+def test_known_movements() -> None:
+    x = np.arange(12, dtype="f4").reshape(1, 3, 4, 1)
+    image = x[0, ..., 0]
+    shifted = output(RandomTranslation((1 / 3, 1 / 3), (-0.25, -0.25), "constant", fill_value=-1), x, True)[0, ..., 0]
+    np.testing.assert_allclose(shifted, np.pad(image, ((1, 0), (0, 1)), constant_values=-1)[:3, 1:], atol=1e-5)
+    square = np.arange(9, dtype="f4").reshape(1, 3, 3, 1)
+    quarter = output(RandomRotation((0.25, 0.25)), square, True)[0, ..., 0]
+    np.testing.assert_allclose(quarter, np.rot90(square[0, ..., 0]), atol=1e-5)  # counterclockwise
+    wrapped = output(RandomTranslation(0.0, (0.5, 0.5), "wrap"), x, True)[0, ..., 0]
+    np.testing.assert_allclose(wrapped, np.roll(image, 2, 1), atol=1e-5)
+    reflected = output(RandomTranslation((2 / 3, 2 / 3), 0.0), x, True)[0, ..., 0]
+    np.testing.assert_allclose(reflected, image[[1, 0, 0]], atol=1e-5)
+    flips = output(RandomFlip("horizontal", seed=1), np.repeat(x, 40, 0), True)[..., 0]
+    kinds = {("same" if (f == image).all() else "mirrored" if (f == image[:, ::-1]).all() else "other") for f in flips}
+    assert kinds == {"same", "mirrored"}
+
+
+def test_resizing_and_cropping() -> None:
+    x = np.arange(24, dtype="f4").reshape(1, 4, 6, 1)
+    np.testing.assert_array_equal(output(CenterCrop(2, 3), x)[0, ..., 0], x[0, 1:3, 1:4, 0])
+    np.testing.assert_array_equal(output(Resizing(2, 3, "nearest"), x)[0, ..., 0], x[0, 1::2, 1::2, 0])
+    np.testing.assert_allclose(output(Resizing(2, 3), x)[0, ..., 0], x.reshape(2, 2, 3, 2).mean((1, 3)))
+    np.testing.assert_array_equal(output(Resizing(4, 4, crop_to_aspect_ratio=True), x)[0, ..., 0], x[0, :, 1:5, 0])
+    crop = output(RandomCrop(2, 2, seed=1), x, True)[0, ..., 0]
+    assert crop[0, 1] == crop[0, 0] + 1
+    assert crop[1, 0] == crop[0, 0] + 6
+    assert output(RandomCrop(2, 2), x).shape == (1, 2, 2, 1)
+
+
+def test_tones() -> None:
+    x = np.arange(8, dtype="f4").reshape(1, 2, 2, 2)
+    np.testing.assert_allclose(output(RandomBrightness((0.5, 0.5), (0, 10)), x, True), np.minimum(x + 5, 10))
+    y = output(RandomContrast((0.0, 0.0), (-9, 9)), x, True)
+    np.testing.assert_allclose(y, x, rtol=1e-5)
+    y = output(RandomContrast(0.5, (-99, 99), seed=2), x, True)
+    np.testing.assert_allclose(y.mean((1, 2)), x.mean((1, 2)), rtol=1e-5)
+
+
+def test_normalization_adapts(rng: Any) -> None:
+    x = rng.standard_normal((50, 4, 3)).astype("f4") * [1, 2, 3] + [5, 0, -5]
+    layer = Normalization(**F64)
+    layer.adapt(x)
+    y = output(layer, x)
+    np.testing.assert_allclose(y.mean((0, 1)), 0, atol=1e-6)
+    np.testing.assert_allclose(y.std((0, 1)), 1, rtol=1e-6)
+    one = Normalization(axis=None, **F64)
+    one.adapt(x)
+    np.testing.assert_allclose(output(one, x), (x - x.mean()) / x.std(), rtol=1e-5, atol=1e-6)
+    back = Normalization(mean=[5, 0, -5], variance=[1, 4, 9], invert=True, **F64)
+    np.testing.assert_allclose(output(back, (x - [5, 0, -5]) / [1, 2, 3]), x, rtol=1e-6, atol=1e-6)
+    assert not layer.trainable_weights
+    assert [w.shape for w in layer.get_weights()] == [(3,), (3,), ()]
+
+
+def test_a_model_with_augmentation_trains(rng: Any) -> None:
+    model = Sequential([Input((8, 8, 1)), Rescaling(1 / 255), RandomFlip("horizontal"), RandomRotation(0.05), Flatten(),
+                        Dense(2, "softmax")])  # fmt: skip
+    model.compile("adam", "sparse_categorical_crossentropy")
+    y = rng.integers(0, 2, 64)
+    x = rng.integers(0, 50, (64, 8, 8, 1)) + 200 * y[:, None, None, None]
+    model.fit(x, y, batch_size=8, epochs=80, verbose=0)
+    assert (model.predict(x, verbose=0).argmax(1) == y).mean() > 0.95
+
+
+def test_string_lookup() -> None:
+    data = [["b", "a", "c"], ["a", "b", "zz"], ["b", "", ""]]
+    asked = [["a", "q", ""], ["c", "x", "b"]]
+    plain = StringLookup()
+    plain.adapt(data)
+    assert plain.get_vocabulary() == ["[UNK]", "b", "a", "", "zz", "c"]
+    np.testing.assert_array_equal(plain(asked), [[2, 0, 3], [5, 0, 1]])
+    masked = StringLookup(mask_token="")
+    masked.adapt(data)
+    assert masked.get_vocabulary() == ["", "[UNK]", "b", "a", "zz", "c"]
+    np.testing.assert_array_equal(masked(asked), [[3, 1, 0], [5, 1, 2]])
+    short = StringLookup(max_tokens=3)
+    short.adapt(data)
+    np.testing.assert_array_equal(short(asked), [[2, 0, 0], [0, 0, 1]])
+    words = ["a", "b"]
+    np.testing.assert_array_equal(
+        StringLookup(vocabulary=words, output_mode="multi_hot")([["a", "q"], ["b", "b"]]), [[1, 1, 0], [0, 0, 1]]
+    )
+    np.testing.assert_array_equal(
+        StringLookup(vocabulary=words, output_mode="count", mask_token="")([["a", "q", "a", ""]]), [[1, 2, 0]]
+    )
+    one_hot = StringLookup(vocabulary=words, output_mode="one_hot")(["a", "q"])
+    np.testing.assert_array_equal(one_hot, [[0, 1, 0], [1, 0, 0]])
+    back = StringLookup(vocabulary=words, invert=True, mask_token="")
+    assert back([[0, 1, 2, 3, 9]]).tolist() == [["", "[UNK]", "a", "b", "[UNK]"]]
+    assert StringLookup(vocabulary=plain.get_vocabulary()).get_vocabulary() == plain.get_vocabulary()
+
+
+def test_integer_lookup() -> None:
+    layer = IntegerLookup()
+    layer.adapt([[5, 5, 7], [7, 5, -2]])
+    assert layer.get_vocabulary() == [-1, 5, 7, -2]
+    np.testing.assert_array_equal(layer([5, 7, -2, 9]), [1, 2, 3, 0])
+    several = IntegerLookup(vocabulary=[10, 20], num_oov_indices=3, mask_token=0)
+    np.testing.assert_array_equal(several([10, 20, 0, 5, 6, 7, 8]), [4, 5, 0, 3, 1, 2, 3])
+    np.testing.assert_array_equal(IntegerLookup(vocabulary=[10, 20], invert=True)([0, 1, 2]), [-1, 10, 20])
+
+
+def test_discretization_and_category_encoding() -> None:
+    x = np.array([[-1.5, 1.0, 3.4, 0.5], [0.0, 3.0, 1.3, 0.0]])
+    np.testing.assert_array_equal(Discretization([0.0, 1.0, 2.0])(x), [[0, 2, 3, 1], [1, 3, 2, 1]])
+    for bins, data, expected in (
+        (4, x, [0.0, 0.5, 1.3]),
+        (3, np.arange(10.0) ** 2, [5.666666, 32.333332]),
+        (5, np.arange(1000.0), [198.99983, 398.99982, 598.99994, 798.99994]),
+    ):
+        layer = Discretization(num_bins=bins)
+        layer.adapt(data)
+        np.testing.assert_allclose(layer.bin_boundaries, expected, rtol=1e-5)
+    np.testing.assert_array_equal(CategoryEncoding(4)([[0, 2, 2], [3, 1, 0]]), [[1, 0, 1, 0], [1, 1, 0, 1]])
+    np.testing.assert_array_equal(CategoryEncoding(4, "count")([[0, 2, 2]]), [[1, 0, 2, 0]])
+    np.testing.assert_array_equal(CategoryEncoding(3, "one_hot")([[2], [0]]), [[0, 0, 1], [1, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Resizing(0, 3), "height must be an integer >= 1, received 0"),
+        (lambda: Resizing(3, 3, "cubic"), "'bilinear' or 'nearest', received 'cubic'"),
+        (lambda: RandomFlip("diagonal"), "mode must be 'horizontal', 'vertical'"),
+        (lambda: RandomRotation(0.1, fill_mode="black"), "fill_mode must be 'reflect' or"),
+        (lambda: RandomZoom((-2, 1)), "height_factor must be a number or two, at least -1.0"),
+        (lambda: RandomContrast(2), r"factor must be a number in \[0, 1\]"),
+        (lambda: RandomBrightness(0.1, (3, 3)), r"value_range must be \(lower, upper\)"),
+        (lambda: Normalization(mean=1), "give mean and variance, or neither"),
+        (lambda: Normalization(axis=5).build_once((None, 3)), "axis .* is out of bounds"),
+        (lambda: StringLookup()(["a"]), r"call adapt\(data\) first"),
+        (lambda: StringLookup(vocabulary=["a"], num_oov_indices=0)(["b"]), "'b' is not in the vocabulary"),
+        (lambda: StringLookup(vocabulary=["a", "a"]), "holds a token twice"),
+        (lambda: StringLookup(output_mode="tf"), "output_mode must be int, one_hot, multi_hot, count"),
+        (lambda: CategoryEncoding(3)([[3]]), "integers must lie below 3, received 3"),
+        (lambda: CategoryEncoding(3)([[-1]]), "integers must not be negative, received -1"),
+        (lambda: Discretization(), "give either bin_boundaries or num_bins"),
+    ],
+)
+def test_bad_input(make: Any, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        make()
