@@ -272,6 +272,37 @@ class MeanSquaredError(Loss):
         return dy
 
 
+def _by_row(loss: Loss, y_true: Any, y_pred: Any) -> Array:
+    y = np.asarray(y_pred)
+    y = np.ascontiguousarray(y, dtype=y.dtype if y.dtype in (np.float32, np.float64) else np.float32)
+    targets = loss.prepare(y_true, y.shape, y.dtype)
+    check_lengths(loss.name, targets, y)
+    step = Step(training=False)  # its buffers live as long as the result: nobody else gets them
+    return loss.forward_logits(y, targets, step)[0] if loss.from_logits else loss.forward(y, targets, step)
+
+
+def sparse_categorical_crossentropy(y_true: Any, y_pred: Any, from_logits: bool = False) -> Array:
+    """The loss of each row, (rows,), for integer labels. See `SparseCategoricalCrossentropy`."""
+    return _by_row(SparseCategoricalCrossentropy(from_logits), y_true, y_pred)
+
+
+def categorical_crossentropy(
+    y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0
+) -> Array:
+    """The loss of each row, (rows,), for one-hot or soft targets. See `CategoricalCrossentropy`."""
+    return _by_row(CategoricalCrossentropy(from_logits, label_smoothing), y_true, y_pred)
+
+
+def binary_crossentropy(y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0) -> Array:
+    """The loss of each row, (rows,). See `BinaryCrossentropy`."""
+    return _by_row(BinaryCrossentropy(from_logits, label_smoothing), y_true, y_pred)
+
+
+def mean_squared_error(y_true: Any, y_pred: Any) -> Array:
+    """The loss of each row, (rows,). See `MeanSquaredError`."""
+    return _by_row(MeanSquaredError(), y_true, y_pred)
+
+
 _BY_NAME: dict[str, Callable[[], Loss]] = {
     "sparse_categorical_crossentropy": SparseCategoricalCrossentropy,
     "categorical_crossentropy": CategoricalCrossentropy,

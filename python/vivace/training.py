@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,9 @@ class Trainer(Layer):
 
     def backward_linear(self, dz: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         raise TypeError(f"{type(self).__name__} must define backward_linear(dz, saved, step, input_gradient)")
+
+    def save_weights(self, filepath: str | Path) -> None:
+        raise TypeError(f"{type(self).__name__} must define save_weights(filepath)")
 
     # Compiling
 
@@ -332,9 +336,10 @@ class Trainer(Layer):
             steps = min(steps, _positive(f"{self.name}.fit", "steps_per_epoch", steps_per_epoch, steps))
         self.history = History()
         self.stop_training = False
+        given = [callbacks] if isinstance(callbacks, Callback) else callbacks or ()
         calls = CallbackList(
-            [self.history, *([callbacks] if isinstance(callbacks, Callback) else callbacks or ())],
-            self, epochs=epochs, steps=steps, verbose=verbose,
+            [*given, self.history],  # last, so that it sees what the others add to the logs
+            self, epochs=epochs, steps=steps, verbose=verbose, do_validation=validation is not None,
         )  # fmt: skip
         rng = random.generator() if shuffle else None
         self._flat_parameters()
