@@ -63,7 +63,7 @@ class Trainer(Layer):
 
     def compile(
         self,
-        optimizer: str | optimizers.Optimizer = "adam",
+        optimizer: str | Mapping[str, Any] | optimizers.Optimizer = "adam",
         loss: str | losses.Loss | None = None,
         *,
         metrics: Sequence[str | metrics.Metric] | None = None,
@@ -71,7 +71,7 @@ class Trainer(Layer):
         """Choose how to train.
 
         Args:
-            optimizer: "adam", "sgd", or an object of `vivace.optimizers`.
+            optimizer: a name such as "adam", or an object of `vivace.optimizers`.
             loss: a name such as "sparse_categorical_crossentropy", or an object of `vivace.losses`.
             metrics: names such as "accuracy", or objects of `vivace.metrics`.
 
@@ -135,7 +135,7 @@ class Trainer(Layer):
             gradient.fill(0)
         for parameter, regularizer in self._regularized:
             regularizer.add_gradient(parameter.value, parameter.gradient)
-        self.optimizer.apply(flat.values, flat.gradients)
+        self.optimizer.apply(flat)
 
     def _loss_gradient(self, y: Array, targets: Array, scale: Array, step: Step) -> Array:
         if not self.loss.from_logits:
@@ -358,6 +358,7 @@ class Trainer(Layer):
             calls.call("on_epoch_end", epoch, logs)
             if self.stop_training:
                 break
+        self.optimizer.finalize(self._flat_parameters())
         calls.call("on_train_end", logs)
         return self.history
 
