@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from test_optimizers import run_vivace
-from vivace import optimizers
+from vivace import losses, optimizers
+from vivace.step import Step
 
 pytestmark = [
     pytest.mark.keras,
@@ -104,3 +105,77 @@ def test_optimizers(rng: np.random.Generator, tmp_path: Path) -> None:
     for (job, arrays), expected in zip(jobs, keras_results(tmp_path, jobs), strict=True):
         for name, value in run_vivace(job, arrays).items():
             np.testing.assert_allclose(value, expected[name], 1e-4, 1e-6, err_msg=f"{name} of {job}")
+
+
+def random_loss(rng: np.random.Generator) -> tuple[Job, dict[str, Any]]:
+    shape = pick(rng, (6, 4), (3, 5, 4))
+    class_name = pick(rng, *losses.__all__)
+    while not isinstance(cls := getattr(losses, class_name), type) or class_name in ("Loss", "CTC"):
+        class_name = pick(rng, *losses.__all__)
+    reduction = pick(rng, "sum_over_batch_size", "sum", "mean_with_sample_weight", "none")
+    config: dict[str, Any] = {"reduction": reduction}
+    raw, probabilities = rng.standard_normal(shape), rng.dirichlet(np.ones(4), shape[:-1])
+    labels = rng.integers(0, 4, shape[:-1])
+    t, y = rng.standard_normal(shape), raw
+    if "label_smoothing" in cls.own_config:
+        config |= {"label_smoothing": pick(rng, 0.0, 0.3)}
+    if "from_logits" in cls.own_config:
+        config |= {"from_logits": pick(rng, False, True)}
+        y = raw if config["from_logits"] else pick(rng, probabilities, 0.7 * probabilities)
+        t = np.eye(4)[labels]
+    if class_name.startswith("Sparse") or class_name == "CategoricalGeneralizedCrossEntropy":
+        t, y = labels, y if "from_logits" in config else probabilities
+    if class_name == "SparseCategoricalCrossentropy":
+        config |= {"ignore_class": pick(rng, None, 2)}
+    elif "Focal" in class_name:
+        config |= {"gamma": pick(rng, 2.0, 1.5), "alpha": 0.4}
+    elif class_name == "Huber":
+        config |= {"delta": 0.6}
+    elif class_name == "CosineSimilarity":
+        config |= {"axis": pick(rng, -1, 1)}
+    elif class_name in ("Dice", "Tversky"):
+        t, y = np.eye(4)[labels], probabilities
+        config |= {"axis": pick(rng, None, -1)} | ({"alpha": 0.3, "beta": 0.6} if class_name == "Tversky" else {})
+    elif class_name in ("Poisson", "MeanSquaredLogarithmicError", "KLDivergence"):
+        t, y = rng.dirichlet(np.ones(4), shape[:-1]), probabilities
+    elif "Hinge" in class_name:
+        t = np.eye(4)[labels]
+    arrays = {"y_true": t, "y_pred": y}
+    one_each = class_name not in ("Dice", "Tversky") and config.get("axis", -1) == -1
+    if one_each and rng.random() < 0.5:
+        arrays["weight"] = rng.uniform(0, 2, shape[:-1])
+    return {"kind": "loss", "class_name": class_name, "config": config}, arrays
+
+
+def our_loss(job: Job, arrays: dict[str, Any]) -> tuple[Any, np.ndarray]:
+    """The value, and the gradient of its sum, by the same calls as in training."""
+    loss = losses.get(job)
+    y, weights = np.ascontiguousarray(arrays["y_pred"]), arrays.get("weight")
+    of_rows, targets = loss.by_row(arrays["y_true"], y)
+    if loss.reduction == "none":
+        scale = np.broadcast_to(1.0 if weights is None else weights, of_rows.shape).copy()
+        counted = loss.counted(targets)
+        scale *= 1 if counted is None else counted
+    else:
+        factors = loss.scale(of_rows, targets, weights, None)
+        scale = np.full(of_rows.shape, 1 / of_rows.size) if factors is None else factors
+    step = Step(training=True)
+    if loss.from_logits:
+        gradient = loss.backward_logits(loss.forward_logits(y, targets, step)[1], targets, scale, step)
+    else:
+        gradient = loss.backward(y, targets, scale, step)
+    return loss(arrays["y_true"], y, weights), gradient
+
+
+def test_losses(rng: np.random.Generator, tmp_path: Path) -> None:
+    jobs = [random_loss(rng) for _ in range(200)]
+    assert len({job["class_name"] for job, _ in jobs}) == 20
+    labels = np.array([[1, 2, 2, 0], [3, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]])
+    jobs.append(
+        ({"kind": "loss", "class_name": "CTC", "config": {}}, {"y_true": labels, "y_pred": rng.normal(size=(4, 9, 5))})
+    )
+    for (job, arrays), expected in zip(jobs, keras_results(tmp_path, jobs), strict=True):
+        value, gradient = our_loss(job, arrays)
+        tolerance = (1e-5, 1e-7)
+        np.testing.assert_allclose(value, expected["value"], *tolerance, err_msg=str(job))
+        np.testing.assert_allclose(gradient, expected["gradient"], *tolerance, err_msg=f"gradient of {job}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ class Trainer(Layer):
     def compile(
         self,
         optimizer: str | Mapping[str, Any] | optimizers.Optimizer = "adam",
-        loss: str | losses.Loss | None = None,
+        loss: str | Mapping[str, Any] | Callable[..., Any] | losses.Loss | None = None,
         *,
         metrics: Sequence[str | metrics.Metric] | None = None,
     ) -> None:
@@ -72,7 +72,7 @@ class Trainer(Layer):
 
         Args:
             optimizer: a name such as "adam", or an object of `vivace.optimizers`.
-            loss: a name such as "sparse_categorical_crossentropy", or an object of `vivace.losses`.
+            loss: a name such as "sparse_categorical_crossentropy", or an object or function of `vivace.losses`.
             metrics: names such as "accuracy", or objects of `vivace.metrics`.
 
         Raises:
@@ -82,6 +82,8 @@ class Trainer(Layer):
             raise ValueError(f"{self.name}.compile: give a loss, such as loss='sparse_categorical_crossentropy'")
         self.optimizer = optimizers.get(optimizer)
         self.loss = losses.get(loss)
+        if self.loss.reduction in ("none", None):
+            raise ValueError(f"{self.name}.compile: training needs one number, so the loss needs a reduction")
         self._metric_identifiers = list(metrics or ())
         self._metrics: list[Any] | None = None  # resolved with the first targets
         self._loss_mean = _loss_mean()
@@ -173,32 +175,25 @@ class Trainer(Layer):
     def _account(
         self, losses_: Array, y: Array, targets: Array, weights: Array | None, mask: Array | None = None
     ) -> Array:
-        """Add a batch to the running loss and metrics; returns each row's share of the mean's gradient.
+        """Add a batch to the running loss and metrics; returns each row's factor in the batch's loss.
 
         Where the output has steps and a mask, only the steps that count enter the loss and the metrics.
         """
-        if mask is not None and mask.shape == losses_.shape:
-            return self._account_masked(losses_, y, targets, weights, mask.astype(bool))
-        rows = losses_.size
-        if weights is None:
-            total, scale = float(losses_.sum(dtype=np.float64)), self._mean_scale(rows, losses_.dtype)
+        if mask is not None:
+            mask = mask.astype(bool) if mask.shape == losses_.shape else None
+        scale, samples = self.loss.scale(losses_, targets, weights, mask), len(y)
+        if scale is None:
+            scale = self._mean_scale(losses_.size, losses_.dtype).reshape(losses_.shape)
+            loss = float(losses_.sum(dtype=np.float64)) / max(1, losses_.size)
         else:
-            of_rows = np.broadcast_to(weights.reshape(-1, *(1,) * (losses_.ndim - 1)), losses_.shape)
-            total, scale = float((losses_ * of_rows).sum(dtype=np.float64)), np.ascontiguousarray(of_rows / rows)
-        self._loss_mean.add(total + self._penalty() * rows, rows)
+            loss = float((losses_ * scale).sum(dtype=np.float64))
+        self._loss_mean.add((loss + self._penalty()) * samples, samples)
         for metric in self._metrics or ():
-            metric.update_state(targets, y)
-        return scale.reshape(losses_.shape)
-
-    def _account_masked(self, losses_: Array, y: Array, targets: Array, weights: Array | None, mask: Array) -> Array:
-        rows = max(1, int(mask.sum()))
-        share = mask / losses_.dtype.type(rows)
-        if weights is not None:
-            share = share * weights.reshape(-1, *(1,) * (losses_.ndim - 1))
-        self._loss_mean.add((float((losses_ * share).sum(dtype=np.float64)) + self._penalty()) * rows, rows)
-        for metric in self._metrics or ():
-            metric.update_state(targets[mask], y[mask])
-        return np.ascontiguousarray(share, dtype=losses_.dtype)
+            if mask is None:
+                metric.update_state(targets, y)
+            else:
+                metric.update_state(targets[mask], y[mask])
+        return scale
 
     def _mean_scale(self, rows: int, dtype: Any) -> Array:
         scale = self._ones.get(rows)
