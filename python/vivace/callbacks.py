@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,6 +108,22 @@ class LambdaCallback(Callback):
             setattr(self, hook, function)
 
 
+def _sign(owner: str, monitor: str, mode: str) -> float:
+    """1 if larger values of `monitor` are better, -1 if smaller ones are."""
+    if mode not in ("auto", "min", "max"):
+        raise ValueError(f"{owner}: mode must be auto, min or max, received {mode!r}")
+    return 1.0 if mode == "max" or (mode == "auto" and ("acc" in monitor or "auc" in monitor)) else -1.0
+
+
+def _monitored(owner: str, monitor: str, logs: Logs | None) -> float:
+    if not logs or monitor not in logs:
+        raise ValueError(
+            f"{owner}: no {monitor!r} in the logs, which hold {sorted(logs or {})}; "
+            "give fit validation data, or monitor one of these"
+        )
+    return logs[monitor]
+
+
 class EarlyStopping(Callback):
     """Stops training when `monitor` has not improved by `min_delta` for `patience` epochs.
 
@@ -131,14 +148,11 @@ class EarlyStopping(Callback):
         restore_best_weights: bool = False,
         start_from_epoch: int = 0,
     ) -> None:
-        if mode not in ("auto", "min", "max"):
-            raise ValueError(f"EarlyStopping: mode must be auto, min or max, received {mode!r}")
         self.monitor, self.patience, self.baseline = monitor, patience, baseline
         self.verbose = verbose
         self.min_delta = abs(min_delta)
         self.restore_best_weights, self.start_from_epoch = restore_best_weights, start_from_epoch
-        larger = mode == "max" or (mode == "auto" and ("acc" in monitor or "auc" in monitor))
-        self.sign = 1.0 if larger else -1.0
+        self.sign = _sign("EarlyStopping", monitor, mode)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self.wait = 0
@@ -150,12 +164,7 @@ class EarlyStopping(Callback):
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if epoch < self.start_from_epoch:
             return
-        if not logs or self.monitor not in logs:
-            raise ValueError(
-                f"EarlyStopping: no {self.monitor!r} in the logs, which hold {sorted(logs or {})}; "
-                "give fit validation data, or monitor one of these"
-            )
-        value = self.sign * logs[self.monitor]
+        value = self.sign * _monitored("EarlyStopping", self.monitor, logs)
         better = value - self.min_delta > self.best
         if self.restore_best_weights and (better or self.best_weights is None):
             self.best_weights, self.best_epoch = self.model.get_weights(), epoch
@@ -172,3 +181,152 @@ class EarlyStopping(Callback):
     def on_train_end(self, logs: Logs | None = None) -> None:
         if self.best_weights is not None:
             self.model.set_weights(self.best_weights)
+
+
+class ModelCheckpoint(Callback):
+    """Saves the model's weights after epochs.
+
+    Args:
+        filepath: a `.safetensors` path; `{epoch}` (counted from 1) and the logs' names are filled in, as in
+            "{epoch:02d}-{loss:.3f}.safetensors".
+        monitor: what "best" means, "val_loss".
+        save_best_only: save only when `monitor` improved.
+        save_weights_only: True; whole models are not saved.
+        mode: "min", "max", or "auto" (max for accuracies).
+        save_freq: "epoch"; saving within an epoch is not offered.
+        initial_value_threshold: the value that the first "best" must beat.
+    """
+
+    def __init__(
+        self,
+        filepath: str | Path,
+        monitor: str = "val_loss",
+        verbose: int = 0,
+        save_best_only: bool = False,
+        save_weights_only: bool = True,
+        mode: str = "auto",
+        save_freq: str = "epoch",
+        initial_value_threshold: float | None = None,
+    ) -> None:
+        if not save_weights_only or save_freq != "epoch":
+            raise ValueError("ModelCheckpoint: only save_weights_only=True and save_freq='epoch' are offered")
+        if not str(filepath).endswith(".safetensors"):
+            raise ValueError(f"ModelCheckpoint: filepath must end in .safetensors, received {str(filepath)!r}")
+        self.filepath, self.monitor, self.verbose, self.save_best_only = str(filepath), monitor, verbose, save_best_only
+        self.sign = _sign("ModelCheckpoint", monitor, mode)
+        self.best = -np.inf if initial_value_threshold is None else self.sign * initial_value_threshold
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if self.save_best_only:
+            value = self.sign * _monitored("ModelCheckpoint", self.monitor, logs)
+            if not value > self.best:
+                return
+            self.best = value
+        self.model.save_weights(self.filepath.format(epoch=epoch + 1, **(logs or {})))
+
+
+class LearningRateScheduler(Callback):
+    """Sets the learning rate before each epoch to schedule(epoch, learning_rate); the logs tell it."""
+
+    def __init__(self, schedule: Callable[[int, float], float], verbose: int = 0) -> None:
+        self.schedule, self.verbose = schedule, verbose
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        self.model.optimizer.learning_rate = self.schedule(epoch, self.model.optimizer.learning_rate)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        _add_learning_rate(self.model, logs)
+
+
+class ReduceLROnPlateau(Callback):
+    """Multiplies the learning rate by `factor` when `monitor` has not improved for `patience` epochs.
+
+    Args:
+        monitor: "val_loss".
+        factor: below 1, 0.1.
+        patience: epochs without improvement, 10.
+        mode: "min", "max", or "auto" (max for accuracies).
+        min_delta: smallest change that counts, 1e-4.
+        cooldown: epochs to wait after a reduction, 0.
+        min_lr: smallest learning rate, 0.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        verbose: int = 0,
+        mode: str = "auto",
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+    ) -> None:
+        if not 0 <= factor < 1:
+            raise ValueError(f"ReduceLROnPlateau: factor must lie in [0, 1), received {factor!r}")
+        self.monitor, self.factor, self.patience, self.verbose = monitor, factor, patience, verbose
+        self.min_delta, self.cooldown, self.min_lr = min_delta, cooldown, min_lr
+        self.sign = _sign("ReduceLROnPlateau", monitor, mode)
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self.best, self.wait, self.cooling = -np.inf, 0, 0
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        _add_learning_rate(self.model, logs)
+        value = self.sign * _monitored("ReduceLROnPlateau", self.monitor, logs)
+        if self.cooling:
+            self.cooling, self.wait = self.cooling - 1, 0
+        if value > self.best + self.min_delta:
+            self.best, self.wait = value, 0
+        elif not self.cooling:
+            self.wait += 1
+            rate = self.model.optimizer.learning_rate
+            if self.wait >= self.patience and rate > self.min_lr:
+                self.model.optimizer.learning_rate = max(rate * self.factor, self.min_lr)
+                self.cooling, self.wait = self.cooldown, 0
+
+
+def _add_learning_rate(model: Trainer, logs: Logs | None) -> None:
+    if isinstance(logs, dict):
+        logs["learning_rate"] = model.optimizer.learning_rate
+
+
+class CSVLogger(Callback):
+    """Writes each epoch's logs as a line of a CSV file, with a header line.
+
+    Args:
+        filename: the file to write.
+        separator: ",".
+        append: keep what the file holds.
+    """
+
+    def __init__(self, filename: str | Path, separator: str = ",", append: bool = False) -> None:
+        self.filename, self.separator, self.append = Path(filename), separator, append
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self.names: list[str] | None = None
+        if not self.append:
+            self.filename.write_text("")
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        logs = logs or {}
+        lines = []
+        if self.names is None:
+            # An epoch without validation must not hide the columns of those with it.
+            own = [name for name in logs if not name.startswith("val_") and name != "learning_rate"]
+            validated = [f"val_{name}" for name in own] if self.params.get("do_validation") else []
+            self.names = sorted({*logs, *validated})
+            if not self.filename.exists() or self.filename.stat().st_size == 0:
+                lines.append(self.separator.join(("epoch", *self.names)))
+        values = (str(logs[name]) if name in logs else "NA" for name in self.names)
+        lines.append(self.separator.join((str(epoch), *values)))
+        with self.filename.open("a") as file:  # closed after each epoch: what is written survives a crash
+            file.writelines(line + "\n" for line in lines)
+
+
+class TerminateOnNaN(Callback):
+    """Stops training when the loss is no longer finite."""
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        if not np.isfinite((logs or {}).get("loss", 0.0)):
+            self.model.stop_training = True

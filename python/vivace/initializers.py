@@ -196,6 +196,18 @@ class Orthogonal(_Seeded):
         return (self.gain * (q.T if rows < columns else q)).reshape(shape).astype(dtype)
 
 
+class Identity:
+    """The identity matrix times `gain`; only for two axes."""
+
+    def __init__(self, gain: float = 1.0) -> None:
+        self.gain = gain
+
+    def __call__(self, shape: Shape, dtype: Any = "float32") -> Array:
+        if len(shape) != 2:
+            raise ValueError(f"Identity: the shape must have two axes, received {shape}")
+        return self.gain * np.eye(*shape, dtype=dtype)
+
+
 _BY_NAME: dict[str, Any] = {
     "zeros": Zeros,
     "ones": Ones,
@@ -212,6 +224,7 @@ _BY_NAME: dict[str, Any] = {
     "lecun_uniform": LecunUniform,
     "lecun_normal": LecunNormal,
     "orthogonal": Orthogonal,
+    "identity": Identity,
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,17 +25,26 @@ class Parameter:
 
     value: the weights, shape as the layer documents it.
     regularizer: a penalty on the value, or None.
+    constraint: a function that projects the value after each update, or None.
     gradient: same shape; backward passes add to it, the optimizer consumes it and leaves it zero.
     """
 
-    __slots__ = ("gradient", "name", "regularizer", "trainable", "value")
+    __slots__ = ("constraint", "gradient", "name", "regularizer", "trainable", "value")
 
-    def __init__(self, name: str, value: Array, trainable: bool = True, regularizer: L1L2 | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        value: Array,
+        trainable: bool = True,
+        regularizer: L1L2 | None = None,
+        constraint: Callable[[Array], Array] | None = None,
+    ) -> None:
         self.name = name
         self.value = value
         self.gradient = np.zeros_like(value)
         self.trainable = trainable
         self.regularizer = regularizer
+        self.constraint = constraint
 
     @property
     def shape(self) -> Shape:
@@ -52,6 +61,11 @@ class Parameter:
             raise ValueError(f"{self.name}: the weight has shape {self.shape}, received shape {array.shape}")
         self.value[...] = array
 
+    def constrain(self) -> None:
+        """Project the value onto what its constraint allows."""
+        if self.constraint is not None:
+            self.value[...] = self.constraint(self.value)
+
     def __repr__(self) -> str:
         return f"<Parameter {self.name}, shape={self.shape}, dtype={self.value.dtype}>"
 
@@ -65,12 +79,9 @@ class FlatParameters:
 
     def __init__(self, parameters: Sequence[Parameter]) -> None:
         dtype = parameters[0].value.dtype if parameters else np.dtype(np.float32)
-        line = 64 // dtype.itemsize
-        offsets, size = [], 0
-        for parameter in parameters:
-            offsets.append(size)
-            size += -(-parameter.size // line) * line
+        offsets, size = self.layout(parameters)
         self.parameters = tuple(parameters)
+        self.constrained = [p for p in parameters if p.constraint is not None]
         self.values = aligned_empty((size,), dtype)
         self.gradients = aligned_empty((size,), dtype)
         self.values[:] = 0
@@ -80,3 +91,13 @@ class FlatParameters:
             self.values[part] = parameter.value.ravel()
             parameter.value = self.values[part].reshape(parameter.shape)
             parameter.gradient = self.gradients[part].reshape(parameter.shape)
+
+    @staticmethod
+    def layout(parameters: Sequence[Parameter]) -> tuple[list[int], int]:
+        """Where each of the parameters starts in such a block, and its size."""
+        offsets, size = [], 0
+        for parameter in parameters:
+            line = 64 // parameter.value.itemsize
+            offsets.append(size)
+            size += -(-parameter.size // line) * line
+        return offsets, size

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,20 +56,23 @@ class Trainer(Layer):
     def backward_linear(self, dz: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         raise TypeError(f"{type(self).__name__} must define backward_linear(dz, saved, step, input_gradient)")
 
+    def save_weights(self, filepath: str | Path) -> None:
+        raise TypeError(f"{type(self).__name__} must define save_weights(filepath)")
+
     # Compiling
 
     def compile(
         self,
-        optimizer: str | optimizers.Optimizer = "adam",
-        loss: str | losses.Loss | None = None,
+        optimizer: str | Mapping[str, Any] | optimizers.Optimizer = "adam",
+        loss: str | Mapping[str, Any] | Callable[..., Any] | losses.Loss | None = None,
         *,
         metrics: Sequence[str | metrics.Metric] | None = None,
     ) -> None:
         """Choose how to train.
 
         Args:
-            optimizer: "adam", "sgd", or an object of `vivace.optimizers`.
-            loss: a name such as "sparse_categorical_crossentropy", or an object of `vivace.losses`.
+            optimizer: a name such as "adam", or an object of `vivace.optimizers`.
+            loss: a name such as "sparse_categorical_crossentropy", or an object or function of `vivace.losses`.
             metrics: names such as "accuracy", or objects of `vivace.metrics`.
 
         Raises:
@@ -78,6 +82,8 @@ class Trainer(Layer):
             raise ValueError(f"{self.name}.compile: give a loss, such as loss='sparse_categorical_crossentropy'")
         self.optimizer = optimizers.get(optimizer)
         self.loss = losses.get(loss)
+        if self.loss.reduction in ("none", None):
+            raise ValueError(f"{self.name}.compile: training needs one number, so the loss needs a reduction")
         self._metric_identifiers = list(metrics or ())
         self._metrics: list[Any] | None = None  # resolved with the first targets
         self._loss_mean = _loss_mean()
@@ -131,7 +137,7 @@ class Trainer(Layer):
             gradient.fill(0)
         for parameter, regularizer in self._regularized:
             regularizer.add_gradient(parameter.value, parameter.gradient)
-        self.optimizer.apply(flat.values, flat.gradients)
+        self.optimizer.apply(flat)
 
     def _loss_gradient(self, y: Array, targets: Array, scale: Array, step: Step) -> Array:
         if not self.loss.from_logits:
@@ -169,32 +175,25 @@ class Trainer(Layer):
     def _account(
         self, losses_: Array, y: Array, targets: Array, weights: Array | None, mask: Array | None = None
     ) -> Array:
-        """Add a batch to the running loss and metrics; returns each row's share of the mean's gradient.
+        """Add a batch to the running loss and metrics; returns each row's factor in the batch's loss.
 
         Where the output has steps and a mask, only the steps that count enter the loss and the metrics.
         """
-        if mask is not None and mask.shape == losses_.shape:
-            return self._account_masked(losses_, y, targets, weights, mask.astype(bool))
-        rows = losses_.size
-        if weights is None:
-            total, scale = float(losses_.sum(dtype=np.float64)), self._mean_scale(rows, losses_.dtype)
+        if mask is not None:
+            mask = mask.astype(bool) if mask.shape == losses_.shape else None
+        scale, samples = self.loss.scale(losses_, targets, weights, mask), len(y)
+        if scale is None:
+            scale = self._mean_scale(losses_.size, losses_.dtype).reshape(losses_.shape)
+            loss = float(losses_.sum(dtype=np.float64)) / max(1, losses_.size)
         else:
-            of_rows = np.broadcast_to(weights.reshape(-1, *(1,) * (losses_.ndim - 1)), losses_.shape)
-            total, scale = float((losses_ * of_rows).sum(dtype=np.float64)), np.ascontiguousarray(of_rows / rows)
-        self._loss_mean.add(total + self._penalty() * rows, rows)
+            loss = float((losses_ * scale).sum(dtype=np.float64))
+        self._loss_mean.add((loss + self._penalty()) * samples, samples)
         for metric in self._metrics or ():
-            metric.update_state(targets, y)
-        return scale.reshape(losses_.shape)
-
-    def _account_masked(self, losses_: Array, y: Array, targets: Array, weights: Array | None, mask: Array) -> Array:
-        rows = max(1, int(mask.sum()))
-        share = mask / losses_.dtype.type(rows)
-        if weights is not None:
-            share = share * weights.reshape(-1, *(1,) * (losses_.ndim - 1))
-        self._loss_mean.add((float((losses_ * share).sum(dtype=np.float64)) + self._penalty()) * rows, rows)
-        for metric in self._metrics or ():
-            metric.update_state(targets[mask], y[mask])
-        return np.ascontiguousarray(share, dtype=losses_.dtype)
+            if mask is None:
+                metric.update_state(targets, y)
+            else:
+                metric.update_state(targets[mask], y[mask])
+        return scale
 
     def _mean_scale(self, rows: int, dtype: Any) -> Array:
         scale = self._ones.get(rows)
@@ -332,9 +331,10 @@ class Trainer(Layer):
             steps = min(steps, _positive(f"{self.name}.fit", "steps_per_epoch", steps_per_epoch, steps))
         self.history = History()
         self.stop_training = False
+        given = [callbacks] if isinstance(callbacks, Callback) else callbacks or ()
         calls = CallbackList(
-            [self.history, *([callbacks] if isinstance(callbacks, Callback) else callbacks or ())],
-            self, epochs=epochs, steps=steps, verbose=verbose,
+            [*given, self.history],  # last, so that it sees what the others add to the logs
+            self, epochs=epochs, steps=steps, verbose=verbose, do_validation=validation is not None,
         )  # fmt: skip
         rng = random.generator() if shuffle else None
         self._flat_parameters()
@@ -353,6 +353,7 @@ class Trainer(Layer):
             calls.call("on_epoch_end", epoch, logs)
             if self.stop_training:
                 break
+        self.optimizer.finalize(self._flat_parameters())
         calls.call("on_train_end", logs)
         return self.history
 

@@ -1,0 +1,349 @@
+"""Cross-entropies, from probabilities and from logits, and their focal forms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import activations
+from .._core import native
+from .._typing import Array, BatchShape
+from ..step import Step
+from .base import EPSILON, Loss, numeric_targets, rows_of
+
+
+class _Smoothed(Loss):
+    """A loss of probabilities, or of the logits that a model may give instead."""
+
+    own_config: tuple[str, ...] = ("from_logits", "label_smoothing")
+
+    def __init__(self, from_logits: bool, label_smoothing: float, reduction: str | None, name: str) -> None:
+        super().__init__(reduction, name)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"{type(self).__name__}: label_smoothing must lie in [0, 1), received {label_smoothing!r}")
+        self.from_logits, self.label_smoothing = from_logits, label_smoothing
+
+    def smooth(self, targets: Array) -> Array:
+        """The targets after label smoothing: towards 1 / classes, or towards 1/2 where each column is a question."""
+        if not self.label_smoothing:
+            return targets
+        s = self.label_smoothing
+        even = 1 / targets.shape[-1] if self.fused_activation == "softmax" else 0.5
+        return (targets * (1 - s) + s * even).astype(targets.dtype, copy=False)
+
+
+class SparseCategoricalCrossentropy(Loss):
+    """-log(probability of the label), with integer labels 0 ... classes-1.
+
+    Args:
+        from_logits: the predictions are logits, not probabilities.
+        ignore_class: rows with this label, such as -1 or 255, do not count.
+    """
+
+    fused_activation: str | None = "softmax"
+    own_config: tuple[str, ...] = ("from_logits", "ignore_class")
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "sparse_categorical_crossentropy",
+    ) -> None:
+        super().__init__(reduction, name)
+        self.from_logits, self.ignore_class = from_logits, ignore_class
+
+    def counted(self, targets: Array) -> Array | None:
+        return None if self.ignore_class is None else targets != self.ignore_class
+
+    def _labels(self, targets: Array) -> Array:
+        """Labels that are classes: an ignored one is taken for class 0, and its loss is left out of the sum."""
+        return targets if self.ignore_class is None else np.where(targets == self.ignore_class, 0, targets)
+
+    def _without_ignored(self, losses: Array, targets: Array) -> Array:
+        if self.ignore_class is not None:
+            losses[targets == self.ignore_class] = 0
+        return losses
+
+    def prepare(self, y: Any, output_shape: BatchShape, dtype: Any) -> Array:
+        labels = numeric_targets(self.name, y)
+        classes = output_shape[-1] or 0
+        if labels.ndim == len(output_shape) and labels.shape[-1] == 1:
+            labels = labels[..., 0]
+        if labels.shape[1:] != tuple(output_shape[1:-1]) or labels.ndim == 0:
+            hint = ""
+            if labels.ndim == len(output_shape) and labels.shape[-1] == classes:
+                hint = "; one-hot targets go with loss='categorical_crossentropy'"
+            raise ValueError(
+                f"{self.name}: the labels must be integers of shape {('batch', *output_shape[1:-1])}, "
+                f"received shape {labels.shape}{hint}"
+            )
+        if labels.dtype.kind == "f" and not (labels == np.floor(labels)).all():
+            bad = labels[labels != np.floor(labels)].flat[0]
+            raise ValueError(f"{self.name}: the labels must be integers, received {bad}")
+        integers = np.ascontiguousarray(labels, dtype=np.int64)
+        outside = integers[((integers < 0) | (integers >= classes)) & (integers != self.ignore_class)]
+        if outside.size:
+            bad = outside.min() if outside.min() < 0 else outside.max()
+            raise ValueError(
+                f"{self.name}: labels must lie in [0, {classes}), the classes of the output; received label {bad}"
+            )
+        return integers
+
+    def forward_logits(self, z: Array, targets: Array, step: Step) -> tuple[Array, Array]:
+        losses, p = rows_of(z, step), step.empty(z.shape, z.dtype)
+        native.sparse_softmax_crossentropy_forward(z, self._labels(targets), p, losses)
+        return self._without_ignored(losses, targets), p
+
+    def backward_logits(self, p: Array, targets: Array, scale: Array, step: Step) -> Array:
+        dz = step.empty(p.shape, p.dtype)
+        native.sparse_softmax_crossentropy_backward(p, self._labels(targets), scale, dz)
+        return dz
+
+    def forward(self, y: Array, targets: Array, step: Step) -> Array:
+        p = np.clip(y, EPSILON, 1 - EPSILON)
+        picked = np.take_along_axis(p, self._labels(targets)[..., None], -1)[..., 0]
+        return self._without_ignored(np.log(p.sum(-1)) - np.log(picked), targets)  # Keras normalises what it is given
+
+    def backward(self, y: Array, targets: Array, scale: Array, step: Step) -> Array:
+        p, labels = np.clip(y, EPSILON, 1 - EPSILON), self._labels(targets)[..., None]
+        dy = step.empty(y.shape, y.dtype)
+        dy[...] = 1 / p.sum(-1, keepdims=True)
+        slope = np.take_along_axis(dy, labels, -1) - 1 / np.take_along_axis(p, labels, -1)
+        np.put_along_axis(dy, labels, slope, -1)
+        dy *= scale[..., None]
+        dy[(y <= EPSILON) | (y >= 1 - EPSILON)] = 0
+        return dy
+
+
+class CategoricalCrossentropy(_Smoothed):
+    """-sum(target * log(probability)) over the classes, with one-hot or soft targets.
+
+    Args:
+        from_logits: the predictions are logits, not probabilities.
+        label_smoothing: targets become target * (1 - s) + s / classes.
+    """
+
+    fused_activation = "softmax"
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "categorical_crossentropy",
+    ) -> None:
+        super().__init__(from_logits, label_smoothing, reduction, name)
+
+    def forward_logits(self, z: Array, targets: Array, step: Step) -> tuple[Array, Array]:
+        losses, p = rows_of(z, step), step.empty(z.shape, z.dtype)
+        native.softmax_crossentropy_forward(z, self.smooth(targets), p, losses)
+        return losses, p
+
+    def backward_logits(self, p: Array, targets: Array, scale: Array, step: Step) -> Array:
+        dz = step.empty(p.shape, p.dtype)
+        native.softmax_crossentropy_backward(p, self.smooth(targets), scale, dz)
+        return dz
+
+    def forward(self, y: Array, targets: Array, step: Step) -> Array:
+        p = y / y.sum(-1, keepdims=True)  # Keras normalises what it is given
+        losses: Array = -(self.smooth(targets) * np.log(np.clip(p, EPSILON, 1 - EPSILON))).sum(-1)
+        return losses
+
+    def backward(self, y: Array, targets: Array, scale: Array, step: Step) -> Array:
+        total = y.sum(-1, keepdims=True)
+        p = y / total
+        inside = (p > EPSILON) & (p < 1 - EPSILON)
+        dp = np.where(inside, -self.smooth(targets) / np.where(inside, p, 1), 0) * scale[..., None]
+        dy = step.empty(y.shape, y.dtype)
+        dy[...] = (dp - (dp * p).sum(-1, keepdims=True)) / total
+        return dy
+
+
+class BinaryCrossentropy(_Smoothed):
+    """-(t log p + (1 - t) log(1 - p)), averaged over the last axis.
+
+    Args:
+        from_logits: the predictions are logits, not probabilities.
+        label_smoothing: targets become target * (1 - s) + s / 2.
+    """
+
+    fused_activation = "sigmoid"
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "binary_crossentropy",
+    ) -> None:
+        super().__init__(from_logits, label_smoothing, reduction, name)
+
+    def forward_logits(self, z: Array, targets: Array, step: Step) -> tuple[Array, Array]:
+        losses, p = rows_of(z, step), step.empty(z.shape, z.dtype)
+        native.sigmoid_crossentropy_forward(z, self.smooth(targets), p, losses)
+        return losses, p
+
+    def backward_logits(self, p: Array, targets: Array, scale: Array, step: Step) -> Array:
+        dz = step.empty(p.shape, p.dtype)
+        native.sigmoid_crossentropy_backward(p, self.smooth(targets), scale, dz)
+        return dz
+
+    def forward(self, y: Array, targets: Array, step: Step) -> Array:
+        p, t = np.clip(y, EPSILON, 1 - EPSILON), self.smooth(targets)
+        losses: Array = -(t * np.log(p) + (1 - t) * np.log(1 - p)).mean(-1)
+        return losses
+
+    def backward(self, y: Array, targets: Array, scale: Array, step: Step) -> Array:
+        inside = (y > EPSILON) & (y < 1 - EPSILON)
+        p, t = np.where(inside, y, 0.5), self.smooth(targets)
+        dy = step.empty(y.shape, y.dtype)
+        dy[...] = np.where(inside, (p - t) / (p * (1 - p)), 0) * (scale[..., None] / y.shape[-1])
+        return dy
+
+
+class BinaryFocalCrossentropy(_Smoothed):
+    """(1 - p_t)^gamma times the binary cross-entropy, averaged over the last axis (Lin et al. 2017).
+
+    p_t = t p + (1 - t)(1 - p): what counts is where the prediction is far from the target.
+
+    Args:
+        apply_class_balancing: weigh the class 1 by alpha and the class 0 by 1 - alpha.
+        alpha: 0.25.
+        gamma: 2.
+        from_logits: the predictions are logits, not probabilities.
+        label_smoothing: targets become target * (1 - s) + s / 2.
+    """
+
+    own_config = ("apply_class_balancing", "alpha", "gamma", "from_logits", "label_smoothing")
+
+    def __init__(
+        self,
+        apply_class_balancing: bool = False,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "binary_focal_crossentropy",
+    ) -> None:
+        super().__init__(from_logits, label_smoothing, reduction, name)
+        self.apply_class_balancing, self.alpha, self.gamma = apply_class_balancing, alpha, gamma
+
+    def forward_logits(self, z: Array, targets: Array, step: Step) -> tuple[Array, Array]:
+        p = activations.sigmoid(z)
+        return self.forward(p, targets, step), p
+
+    def backward_logits(self, p: Array, targets: Array, scale: Array, step: Step) -> Array:
+        dy = self.backward(p, targets, scale, step)
+        dy *= p * (1 - p)
+        return dy
+
+    def _balance(self, t: Array) -> Any:
+        return t * self.alpha + (1 - t) * (1 - self.alpha) if self.apply_class_balancing else 1
+
+    def forward(self, y: Array, targets: Array, step: Step) -> Array:
+        t, p = self.smooth(targets), np.clip(y, EPSILON, 1 - EPSILON)
+        far = t + y - 2 * t * y  # 1 - p_t
+        crossentropy = -(t * np.log(p) + (1 - t) * np.log(1 - p))
+        losses: Array = (self._balance(t) * far**self.gamma * crossentropy).mean(-1)
+        return losses
+
+    def backward(self, y: Array, targets: Array, scale: Array, step: Step) -> Array:
+        t, p = self.smooth(targets), np.clip(y, EPSILON, 1 - EPSILON)
+        far = t + y - 2 * t * y
+        crossentropy = -(t * np.log(p) + (1 - t) * np.log(1 - p))
+        slope = np.where(p == y, (p - t) / (p * (1 - p)), 0) * far**self.gamma
+        if self.gamma:
+            slope += self.gamma * far ** (self.gamma - 1) * (1 - 2 * t) * crossentropy
+        dy = step.empty(y.shape, y.dtype)
+        dy[...] = slope * self._balance(t) * (scale[..., None] / y.shape[-1])
+        return dy
+
+
+class CategoricalFocalCrossentropy(_Smoothed):
+    """-sum(alpha * (1 - p)^gamma * target * log(p)) over the classes (Lin et al. 2017).
+
+    Args:
+        alpha: a number, or one for each class; 0.25.
+        gamma: 2.
+        from_logits: the predictions are logits, not probabilities.
+        label_smoothing: targets become target * (1 - s) + s / classes.
+    """
+
+    own_config = ("alpha", "gamma", "from_logits", "label_smoothing")
+
+    def __init__(
+        self,
+        alpha: float | Sequence[float] = 0.25,
+        gamma: float = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "categorical_focal_crossentropy",
+    ) -> None:
+        super().__init__(from_logits, label_smoothing, reduction, name)
+        self.alpha, self.gamma = alpha, gamma
+
+    def smooth(self, targets: Array) -> Array:
+        s = self.label_smoothing
+        return (targets * (1 - s) + s / targets.shape[-1]).astype(targets.dtype, copy=False) if s else targets
+
+    def forward_logits(self, z: Array, targets: Array, step: Step) -> tuple[Array, Array]:
+        p = activations.softmax(z)
+        return self.forward(p, targets, step), p
+
+    def backward_logits(self, p: Array, targets: Array, scale: Array, step: Step) -> Array:
+        dp = self.backward(p, targets, scale, step)
+        native.softmax_backward(p, dp, dp)
+        return dp
+
+    def forward(self, y: Array, targets: Array, step: Step) -> Array:
+        p = np.clip(y / y.sum(-1, keepdims=True), EPSILON, 1 - EPSILON)
+        alpha = np.asarray(self.alpha, y.dtype)
+        losses: Array = -(alpha * (1 - p) ** self.gamma * self.smooth(targets) * np.log(p)).sum(-1)
+        return losses
+
+    def backward(self, y: Array, targets: Array, scale: Array, step: Step) -> Array:
+        total = y.sum(-1, keepdims=True)
+        q = y / total
+        p = np.clip(q, EPSILON, 1 - EPSILON)
+        slope = (1 - p) ** self.gamma / p - self.gamma * (1 - p) ** (self.gamma - 1) * np.log(p)
+        dq = np.where(p == q, -np.asarray(self.alpha, y.dtype) * self.smooth(targets) * slope, 0) * scale[..., None]
+        dy = step.empty(y.shape, y.dtype)
+        dy[...] = (dq - (dq * q).sum(-1, keepdims=True)) / total
+        return dy
+
+
+class CategoricalGeneralizedCrossEntropy(SparseCategoricalCrossentropy):
+    """(1 - p^q) / q with p the probability of the integer label: between cross-entropy and absolute error.
+
+    (Zhang & Sabuncu 2018, for labels some of which are wrong.) q: in (0, 1), 0.5.
+    """
+
+    fused_activation = None
+    own_config = ("q",)
+
+    def __init__(
+        self,
+        q: float = 0.5,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "categorical_generalized_cross_entropy",
+    ) -> None:
+        super().__init__(reduction=reduction, name=name)
+        if not 0 < q < 1:
+            raise ValueError(f"CategoricalGeneralizedCrossEntropy: q must lie in (0, 1), received {q!r}")
+        self.q = q
+
+    def forward(self, y: Array, targets: Array, step: Step) -> Array:
+        p = np.take_along_axis(y, targets[..., None], -1)[..., 0]
+        return (1 - p**self.q) / self.q
+
+    def backward(self, y: Array, targets: Array, scale: Array, step: Step) -> Array:
+        dy = step.empty(y.shape, y.dtype)
+        dy[...] = 0
+        p = np.take_along_axis(y, targets[..., None], -1)
+        np.put_along_axis(dy, targets[..., None], -(p ** (self.q - 1)) * scale[..., None], -1)
+        return dy

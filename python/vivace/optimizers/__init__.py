@@ -1,0 +1,64 @@
+"""Optimizers, with Keras's names, defaults and formulas: a few passes over the model's flat parameter block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .._naming import lookup
+from . import schedules
+from .adam import Adam, Adamax, AdamW, Nadam
+from .adaptive import Adadelta, Adagrad, RMSprop
+from .base import Optimizer
+from .sgd import SGD, Lion
+
+_BY_NAME: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "rmsprop": RMSprop,
+    "adam": Adam,
+    "adamw": AdamW,
+    "adagrad": Adagrad,
+    "adadelta": Adadelta,
+    "adamax": Adamax,
+    "nadam": Nadam,
+    "lion": Lion,
+}
+
+
+def get(identifier: str | Mapping[str, Any] | Optimizer) -> Optimizer:
+    """The optimizer of that name with its defaults, the one that a dict describes, or the optimizer itself.
+
+    The dict has "class_name" and "config", as `serialize` returns it.
+    """
+    if isinstance(identifier, Optimizer):
+        return identifier
+    if isinstance(identifier, Mapping) and "class_name" in identifier:
+        return lookup("optimizer", identifier["class_name"], _BY_NAME).from_config(dict(identifier.get("config", {})))
+    if not isinstance(identifier, str):
+        raise TypeError(
+            "optimizer must be a name, a vivace.optimizers.Optimizer, or a dict with class_name and config; "
+            f"received {identifier!r}"
+        )
+    return lookup("optimizer", identifier, _BY_NAME)()
+
+
+def serialize(optimizer: Optimizer) -> dict[str, Any]:
+    """The optimizer, without its state, as a dict that `get` takes back."""
+    return {"class_name": type(optimizer).__name__, "config": optimizer.get_config()}
+
+
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Lion",
+    "Nadam",
+    "Optimizer",
+    "RMSprop",
+    "get",
+    "schedules",
+    "serialize",
+]

@@ -1,0 +1,260 @@
+"""What every optimizer is: a rule for one flat block, and what may be done to gradients and weights around it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from .._typing import Array
+from ..parameters import FlatParameters, Parameter
+from . import schedules
+
+
+class Optimizer:
+    """Base of all optimizers.
+
+    A subclass says in `slot_count` how many arrays of state it keeps and defines `update(values, gradients)`: change
+    the flat values in place, and leave the gradients zero. `slots` are its state, `scratch(k)` is memory for it.
+
+    Args:
+        learning_rate: a number, a schedule of `vivace.optimizers.schedules`, or a function of the number of updates.
+        weight_decay: before each update every weight loses this share, times the learning rate; None.
+        clipnorm: largest Euclidean norm of each weight array's gradient; None.
+        clipvalue: largest absolute value of each element of the gradient; None.
+        global_clipnorm: largest norm of all gradients together; None. Only one of the three clips may be given.
+        use_ema: keep a moving average of the weights; `fit` ends by putting it into the model.
+        ema_momentum: the average's share that an update keeps, 0.99.
+        ema_overwrite_frequency: put the average into the model after every so many updates; None.
+        gradient_accumulation_steps: update only at every so many steps, from the mean gradient; None.
+        name: the class's name in lower case.
+
+    Raises:
+        ValueError: an argument out of its range; the message names it.
+
+    `learning_rate` may be set to a number at any time, unless it is a schedule. `iterations` counts the updates.
+    """
+
+    own_config: tuple[str, ...] = ()  # the subclass's arguments, which are attributes too
+
+    def __init__(
+        self,
+        learning_rate: float | Callable[[int], float] = 0.001,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        gradient_accumulation_steps: int | None = None,
+        name: str | None = None,
+    ) -> None:
+        owner = type(self).__name__
+        self.name = name or owner.lower()
+        self._schedule: Callable[[int], float] | None = learning_rate if callable(learning_rate) else None
+        if not callable(learning_rate):
+            self.learning_rate = learning_rate
+        clips = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
+        given = {argument: value for argument, value in clips.items() if value is not None}
+        if len(given) > 1:
+            raise ValueError(f"{owner}: only one of clipnorm, clipvalue and global_clipnorm may be given, got {given}")
+        for argument, value in {**given, "weight_decay": weight_decay}.items():
+            if value is not None and not value >= 0:
+                raise ValueError(f"{owner}: {argument} must not be negative, received {value!r}")
+        if not 0 <= ema_momentum <= 1:
+            raise ValueError(f"{owner}: ema_momentum must lie in [0, 1], received {ema_momentum!r}")
+        for argument, value, least in (
+            ("ema_overwrite_frequency", ema_overwrite_frequency, 1),
+            ("gradient_accumulation_steps", gradient_accumulation_steps, 2),
+        ):
+            if value is not None and not (isinstance(value, int) and value >= least):
+                raise ValueError(f"{owner}: {argument} must be an integer >= {least} or None, received {value!r}")
+        self.weight_decay = weight_decay
+        self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
+        self.use_ema, self.ema_momentum, self.ema_overwrite_frequency = use_ema, ema_momentum, ema_overwrite_frequency
+        self.gradient_accumulation_steps = gradient_accumulation_steps
+        self.steps = 0  # calls of `apply`; every so many of them are an update
+        self.slots: list[Array] = []  # state, each of the block's shape
+        self.average: Array | None = None
+        self._scratch: list[Array] = []
+        self._parameters: tuple[Parameter, ...] | None = None  # whose state this is
+        self._spared: tuple[list[Parameter], list[str]] = ([], [])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_scratch": []}
+
+    @property
+    def learning_rate(self) -> float:
+        return self._learning_rate if self._schedule is None else float(self._schedule(self.steps))
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        if self._schedule is not None:
+            raise TypeError(f"{type(self).__name__}: the learning rate follows a schedule, so it cannot be set")
+        if not float(value) >= 0:
+            raise ValueError(f"{type(self).__name__}: learning_rate must not be negative, received {value!r}")
+        self._learning_rate = float(value)
+
+    @property
+    def iterations(self) -> int:
+        return self.steps // (self.gradient_accumulation_steps or 1)
+
+    def slot_count(self) -> int:
+        """State arrays needed, each as large as the parameters."""
+        return 0
+
+    def first_slot_value(self) -> float:
+        """What the state starts from."""
+        return 0.0
+
+    def exclude_from_weight_decay(
+        self, var_list: Iterable[Parameter] | None = None, var_names: Iterable[str] | None = None
+    ) -> None:
+        """Spare some weights the weight decay.
+
+        Args:
+            var_list: weights, entries of `model.weights`.
+            var_names: regular expressions; a weight whose name ("dense/bias") one of them matches is spared.
+        """
+        self._spared = list(var_list or ()), list(var_names or ())
+
+    # One step
+
+    def apply(self, flat: FlatParameters) -> None:
+        """One step on a model's block: the weights change, the gradients are left zero, ready to accumulate again.
+
+        Raises ValueError if the optimizer holds the state of other weights.
+        """
+        self._own(flat)
+        every = self.gradient_accumulation_steps or 1
+        if (self.steps + 1) % every == 0:
+            if every > 1:
+                flat.gradients *= 1 / every
+            self._clip(flat)
+            self._decay(flat)
+            self.update(flat.values, flat.gradients)
+        if self.use_ema:
+            self._average(flat)
+        for parameter in flat.constrained:
+            parameter.constrain()
+        self.steps += 1
+
+    def update(self, values: Array, gradients: Array) -> None:
+        raise TypeError(f"{type(self).__name__} must define update(values, gradients)")
+
+    def scratch(self, k: int) -> Array:
+        """The k-th array for intermediate values, of the block's shape."""
+        while len(self._scratch) <= k:
+            self._scratch.append(np.empty(self._size, self._dtype))
+        return self._scratch[k]
+
+    def finalize(self, flat: FlatParameters) -> None:
+        """End of training: with `use_ema`, the weights become their moving average."""
+        if self.average is not None:
+            flat.values[:] = self.average
+
+    def _own(self, flat: FlatParameters) -> None:
+        """Have state for the block's parameters: new, the one that is there, or a part of it (some were frozen)."""
+        if self._parameters is flat.parameters:
+            return
+        old, known = self._state(), {id(p): i for i, p in enumerate(self._parameters or ())}
+        unknown = [p.name for p in flat.parameters if id(p) not in known]
+        if self._parameters is not None and unknown:
+            raise ValueError(
+                f"{self.name}: this optimizer holds the state of other weights, and {unknown[0]} is not among them; "
+                "give every model an optimizer of its own, and compile with a new one after adding or unfreezing layers"
+            )
+        self._size, self._dtype = flat.values.shape, flat.values.dtype
+        self.slots = [np.full(self._size, self.first_slot_value(), self._dtype) for _ in range(self.slot_count())]
+        self.average = flat.values.copy() if self.use_ema else None
+        self._scratch = []
+        if self._parameters is not None:
+            starts = FlatParameters.layout(self._parameters)[0]
+            for parameter, to in zip(flat.parameters, FlatParameters.layout(flat.parameters)[0], strict=True):
+                start = starts[known[id(parameter)]]
+                for new, was in zip(self._state(), old, strict=True):
+                    new[to : to + parameter.size] = was[start : start + parameter.size]
+        self._parameters = flat.parameters
+
+    def _state(self) -> list[Array]:
+        return [*self.slots, *([] if self.average is None else [self.average])]
+
+    def _clip(self, flat: FlatParameters) -> None:
+        g = flat.gradients
+        if self.clipvalue:
+            np.clip(g, -self.clipvalue, self.clipvalue, out=g)
+        elif self.global_clipnorm:
+            norm = float(np.sqrt(np.multiply(g, g, out=self.scratch(0)).sum(dtype=np.float64)))
+            g *= self.global_clipnorm / max(norm, self.global_clipnorm) if np.isfinite(norm) else np.nan
+        elif self.clipnorm:
+            for parameter in flat.parameters:
+                of_one = parameter.gradient
+                square = self.scratch(0)[: of_one.size].reshape(of_one.shape)
+                norm = float(np.sqrt(np.multiply(of_one, of_one, out=square).sum(dtype=np.float64)))
+                of_one *= self.clipnorm / max(norm, self.clipnorm)
+
+    def _decay(self, flat: FlatParameters) -> None:
+        if self.weight_decay is None:
+            return
+        kept = 1 - self.weight_decay * self.learning_rate
+        weights, names = self._spared
+        if not weights and not names:
+            flat.values *= kept
+            return
+        spared = set(map(id, weights))
+        for parameter in flat.parameters:
+            if id(parameter) not in spared and not any(re.search(name, parameter.name) for name in names):
+                parameter.value *= kept
+
+    def _average(self, flat: FlatParameters) -> None:
+        average = self.average
+        assert average is not None
+        momentum = self.ema_momentum if self.iterations else 0.0
+        np.subtract(average, flat.values, out=self.scratch(0))
+        np.multiply(self.scratch(0), momentum, out=self.scratch(0))
+        np.add(flat.values, self.scratch(0), out=average)
+        if self.ema_overwrite_frequency and (self.iterations + 1) % self.ema_overwrite_frequency == 0:
+            flat.values[:] = average
+
+    # Configuration and state
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the same optimizer, without its state."""
+        own = {argument: getattr(self, argument) for argument in self.own_config}
+        common = ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "use_ema", "ema_momentum",
+                  "ema_overwrite_frequency", "gradient_accumulation_steps")  # fmt: skip
+        rate = self._schedule if self._schedule is not None else self._learning_rate
+        if isinstance(rate, schedules.LearningRateSchedule):
+            rate = schedules.serialize(rate)  # type: ignore[assignment]
+        return {"name": self.name, "learning_rate": rate, **{a: getattr(self, a) for a in common}, **own}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Optimizer:
+        """The optimizer that `get_config` described."""
+        rate = config.get("learning_rate")
+        return cls(**(config | {"learning_rate": schedules.get(rate)} if isinstance(rate, dict) else config))
+
+    def get_state(self) -> dict[str, Array]:
+        """Copies of all that changes in training, by name."""
+        state = {f"slot_{i}": slot.copy() for i, slot in enumerate(self.slots)}
+        if self.average is not None:
+            state["average"] = self.average.copy()
+        if self._schedule is None:
+            state["learning_rate"] = np.array(self._learning_rate)
+        return state | {"steps": np.array(self.steps)}
+
+    def set_state(self, flat: FlatParameters, state: dict[str, Array]) -> None:
+        """Go on from what `get_state` returned, on the block of a model made the same way."""
+        self._own(flat)
+        names = [f"slot_{i}" for i in range(len(self.slots))] + (["average"] if self.average is not None else [])
+        for name, array in zip(names, self._state(), strict=True):
+            if name not in state or state[name].shape != array.shape:
+                raise ValueError(f"{self.name}: the state has no {name} of shape {array.shape}; it has {list(state)}")
+        for name, array in zip(names, self._state(), strict=True):
+            array[:] = state[name]
+        if self._schedule is None and "learning_rate" in state:
+            self.learning_rate = float(state["learning_rate"])
+        self.steps = int(state["steps"])

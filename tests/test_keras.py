@@ -1,0 +1,181 @@
+"""The same numbers as Keras on randomly drawn configurations; only where VIVACE_KERAS_PYTHON names its Python."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from test_optimizers import run_vivace
+from vivace import losses, optimizers
+from vivace.step import Step
+
+pytestmark = [
+    pytest.mark.keras,
+    pytest.mark.skipif("VIVACE_KERAS_PYTHON" not in os.environ, reason="VIVACE_KERAS_PYTHON is not set"),
+]
+
+Job = dict[str, Any]
+
+
+def keras_results(folder: Path, jobs: list[tuple[Job, dict[str, Any]]]) -> list[dict[str, np.ndarray]]:
+    """What Keras makes of the jobs, done in one process of its own."""
+    arrays = {f"{i}/{name}": np.asarray(a) for i, (_, given) in enumerate(jobs) for name, a in given.items()}
+    np.savez(folder / "arrays.npz", **arrays)
+    (folder / "jobs.json").write_text(json.dumps([job for job, _ in jobs]))
+    paths = [str(folder / name) for name in ("jobs.json", "arrays.npz", "out.npz")]
+    command = [os.environ["VIVACE_KERAS_PYTHON"], str(Path(__file__).with_name("keras_side.py")), *paths]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    with np.load(folder / "out.npz") as out:
+        results: list[dict[str, np.ndarray]] = [{} for _ in jobs]
+        for name in out.files:
+            i, key = name.split("/", 1)
+            results[int(i)][key] = out[name]
+    return results
+
+
+def pick(rng: np.random.Generator, *values: Any) -> Any:
+    return values[rng.integers(len(values))]
+
+
+def random_schedule(rng: np.random.Generator) -> Job:
+    first, steps = float(rng.uniform(0.01, 0.1)), int(rng.integers(3, 12))
+    class_name = pick(
+        rng, "ExponentialDecay", "InverseTimeDecay", "PiecewiseConstantDecay", "PolynomialDecay", "CosineDecay",
+        "CosineDecayRestarts",
+    )  # fmt: skip
+    config: dict[str, Any] = {"initial_learning_rate": first, "decay_steps": steps}
+    if class_name in ("ExponentialDecay", "InverseTimeDecay"):
+        config |= {"decay_rate": float(rng.uniform(0.1, 0.9)), "staircase": pick(rng, False, True)}
+    elif class_name == "PiecewiseConstantDecay":
+        config = {"boundaries": [2, 5], "values": rng.uniform(0.01, 0.1, 3).tolist()}
+    elif class_name == "PolynomialDecay":
+        config |= {"power": pick(rng, 1.0, 0.5, 2.0), "cycle": pick(rng, False, True), "end_learning_rate": 0.003}
+    elif class_name == "CosineDecay":
+        config |= {"alpha": pick(rng, 0.0, 0.2)}
+        config |= pick(rng, {}, {"warmup_target": 0.2, "warmup_steps": 4})
+    else:
+        config = {"initial_learning_rate": first, "first_decay_steps": 3.7, "alpha": pick(rng, 0.0, 0.2)}
+        config |= {"t_mul": pick(rng, 1.0, 2.0, 1.5), "m_mul": pick(rng, 1.0, 0.9)}
+    return {"kind": "schedule", "class_name": class_name, "config": config}
+
+
+def test_schedules(rng: np.random.Generator, tmp_path: Path) -> None:
+    steps = np.arange(30)
+    jobs = [(random_schedule(rng), {"steps": steps}) for _ in range(40)]
+    for (job, _), expected in zip(jobs, keras_results(tmp_path, jobs), strict=True):
+        rate = optimizers.schedules.get(job)
+        np.testing.assert_allclose([rate(int(s)) for s in steps], expected["rates"], 1e-5, 1e-8, err_msg=str(job))
+
+
+def random_optimizer(rng: np.random.Generator) -> Job:
+    class_name = pick(rng, "SGD", "RMSprop", "Adam", "AdamW", "Adagrad", "Adadelta", "Adamax", "Nadam", "Lion")
+    config: dict[str, Any] = {"learning_rate": float(rng.uniform(0.01, 0.1))}
+    config |= pick(rng, {}, {}, {"clipnorm": 0.7}, {"clipvalue": 0.3}, {"global_clipnorm": 1.1})
+    config |= pick(rng, {}, {}, {"use_ema": True, "ema_momentum": 0.8, "ema_overwrite_frequency": pick(rng, None, 3)})
+    config |= pick(rng, {}, {}, {"weight_decay": 0.1})
+    config |= pick(rng, {}, {}, {"gradient_accumulation_steps": 2})
+    if rng.random() < 0.3:
+        config["learning_rate"] = random_schedule(rng)
+    if class_name == "SGD":
+        config |= {"momentum": pick(rng, 0.0, 0.9), "nesterov": pick(rng, False, True)}
+    elif class_name == "RMSprop":
+        config |= {"rho": 0.8, "momentum": pick(rng, 0.0, 0.9), "centered": pick(rng, False, True)}
+    elif class_name in ("Adam", "AdamW"):
+        config |= {"beta_1": 0.8, "beta_2": 0.95, "amsgrad": pick(rng, False, True)}
+    elif class_name == "Adagrad":
+        config |= {"initial_accumulator_value": pick(rng, 0.1, 0.5)}
+    return {"kind": "optimizer", "class_name": class_name, "config": config, "spared": pick(rng, [], ["bias"])}
+
+
+def test_optimizers(rng: np.random.Generator, tmp_path: Path) -> None:
+    jobs = []
+    for _ in range(150):
+        shapes = {"kernel": (3, 5), "bias": (5,)}
+        job = random_optimizer(rng) | {"names": list(shapes), "steps": 8}
+        arrays = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+        arrays |= {f"{name}_gradients": rng.standard_normal((8, *shape)) for name, shape in shapes.items()}
+        jobs.append((job, arrays))
+    for (job, arrays), expected in zip(jobs, keras_results(tmp_path, jobs), strict=True):
+        for name, value in run_vivace(job, arrays).items():
+            np.testing.assert_allclose(value, expected[name], 1e-4, 1e-6, err_msg=f"{name} of {job}")
+
+
+def random_loss(rng: np.random.Generator) -> tuple[Job, dict[str, Any]]:
+    shape = pick(rng, (6, 4), (3, 5, 4))
+    class_name = pick(rng, *losses.__all__)
+    while not isinstance(cls := getattr(losses, class_name), type) or class_name in ("Loss", "CTC"):
+        class_name = pick(rng, *losses.__all__)
+    reduction = pick(rng, "sum_over_batch_size", "sum", "mean_with_sample_weight", "none")
+    config: dict[str, Any] = {"reduction": reduction}
+    raw, probabilities = rng.standard_normal(shape), rng.dirichlet(np.ones(4), shape[:-1])
+    labels = rng.integers(0, 4, shape[:-1])
+    t, y = rng.standard_normal(shape), raw
+    if "label_smoothing" in cls.own_config:
+        config |= {"label_smoothing": pick(rng, 0.0, 0.3)}
+    if "from_logits" in cls.own_config:
+        config |= {"from_logits": pick(rng, False, True)}
+        y = raw if config["from_logits"] else pick(rng, probabilities, 0.7 * probabilities)
+        t = np.eye(4)[labels]
+    if class_name.startswith("Sparse") or class_name == "CategoricalGeneralizedCrossEntropy":
+        t, y = labels, y if "from_logits" in config else probabilities
+    if class_name == "SparseCategoricalCrossentropy":
+        config |= {"ignore_class": pick(rng, None, 2)}
+    elif "Focal" in class_name:
+        config |= {"gamma": pick(rng, 2.0, 1.5), "alpha": 0.4}
+    elif class_name == "Huber":
+        config |= {"delta": 0.6}
+    elif class_name == "CosineSimilarity":
+        config |= {"axis": pick(rng, -1, 1)}
+    elif class_name in ("Dice", "Tversky"):
+        t, y = np.eye(4)[labels], probabilities
+        config |= {"axis": pick(rng, None, -1)} | ({"alpha": 0.3, "beta": 0.6} if class_name == "Tversky" else {})
+    elif class_name in ("Poisson", "MeanSquaredLogarithmicError", "KLDivergence"):
+        t, y = rng.dirichlet(np.ones(4), shape[:-1]), probabilities
+    elif "Hinge" in class_name:
+        t = np.eye(4)[labels]
+    arrays = {"y_true": t, "y_pred": y}
+    one_each = class_name not in ("Dice", "Tversky") and config.get("axis", -1) == -1
+    if one_each and rng.random() < 0.5:
+        arrays["weight"] = rng.uniform(0, 2, shape[:-1])
+    return {"kind": "loss", "class_name": class_name, "config": config}, arrays
+
+
+def our_loss(job: Job, arrays: dict[str, Any]) -> tuple[Any, np.ndarray]:
+    """The value, and the gradient of its sum, by the same calls as in training."""
+    loss = losses.get(job)
+    y, weights = np.ascontiguousarray(arrays["y_pred"]), arrays.get("weight")
+    of_rows, targets = loss.by_row(arrays["y_true"], y)
+    if loss.reduction == "none":
+        scale = np.broadcast_to(1.0 if weights is None else weights, of_rows.shape).copy()
+        counted = loss.counted(targets)
+        scale *= 1 if counted is None else counted
+    else:
+        factors = loss.scale(of_rows, targets, weights, None)
+        scale = np.full(of_rows.shape, 1 / of_rows.size) if factors is None else factors
+    step = Step(training=True)
+    if loss.from_logits:
+        gradient = loss.backward_logits(loss.forward_logits(y, targets, step)[1], targets, scale, step)
+    else:
+        gradient = loss.backward(y, targets, scale, step)
+    return loss(arrays["y_true"], y, weights), gradient
+
+
+def test_losses(rng: np.random.Generator, tmp_path: Path) -> None:
+    jobs = [random_loss(rng) for _ in range(200)]
+    assert len({job["class_name"] for job, _ in jobs}) == 20
+    labels = np.array([[1, 2, 2, 0], [3, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]])
+    jobs.append(
+        ({"kind": "loss", "class_name": "CTC", "config": {}}, {"y_true": labels, "y_pred": rng.normal(size=(4, 9, 5))})
+    )
+    for (job, arrays), expected in zip(jobs, keras_results(tmp_path, jobs), strict=True):
+        value, gradient = our_loss(job, arrays)
+        tolerance = (1e-5, 1e-7)
+        np.testing.assert_allclose(value, expected["value"], *tolerance, err_msg=str(job))
+        np.testing.assert_allclose(gradient, expected["gradient"], *tolerance, err_msg=f"gradient of {job}")
