@@ -11,6 +11,9 @@ constexpr index no_offset[1] = {0};
 // Steps of k per pass over C when both operands are packed: a panel of B (32 KB on AVX-512) then stays in L1.
 constexpr index k_block = 256;
 
+// A product of one row waits for memory: each of its FLOPs takes as long as some eight of a tile's.
+constexpr double single_row_cost = 8;
+
 // Operands larger than this in every direction are worth packing.
 constexpr index worth_packing = 96;
 
@@ -197,8 +200,50 @@ void multiply_a_by_columns(const Operands<T>& op) {
     });
 }
 
+// One row of A (a dense layer at batch 1): B's way from the caches sets the pace, so B is read in place and in sequence,
+// eight registers of a row at a time, and threads take runs of B's rows. The sums over those runs are added in their
+// order, whoever computed them.
+template <class T>
+void multiply_single_row(const Operands<T>& op) {
+    constexpr index run = 400, vectors = 8, width = vectors * lanes<T>;
+    const index runs = (op.k + run - 1) / run;
+    Scratch<T> partial(runs * op.n);
+    parallel_for(runs, op.flops() * single_row_cost, [&](index i, int) {
+        const Part mine(op.k, runs, i);
+        for (index first = 0; first < op.n; first += width) {
+            const index columns = std::min(width, op.n - first);
+            const T* b = op.b + mine.first * op.ldb + first;
+            vec<T> sum[vectors] = {};
+            if (columns == width) {
+                for (index k = mine.first; k < mine.last; ++k, b += op.ldb) {
+                    const vec<T> x = broadcast(op.a[k]);
+#pragma GCC unroll 8
+                    for (int v = 0; v < vectors; ++v) {
+                        sum[v] += x * load(b + v * lanes<T>);
+                        keep_order();
+                    }
+                }
+            } else {
+                for (index k = mine.first; k < mine.last; ++k, b += op.ldb)
+                    for_each_vector<T>(columns, [&](index j, auto n) {
+                        sum[j / lanes<T>] += broadcast(op.a[k]) * load_n(b + j, n);
+                    });
+            }
+            for_each_vector<T>(columns, [&](index j, auto n) { store_n(partial + i * op.n + first + j, sum[j / lanes<T>], n); });
+        }
+    });
+    for_each_vector<T>(op.n, [&](index j, auto n) {
+        vec<T> y = op.bias ? load_n(op.bias + j, n) : vec<T>{};
+        for (index i = 0; i < runs; ++i) y += load_n(partial + i * op.n + j, n);
+        if (op.accumulate) y += load_n(op.c + j, n);
+        store_n(op.c + j, op.relu ? maximum(vec<T>{}, y) : y, n);
+    });
+}
+
 template <class T>
 void multiply(const Operands<T>& op) {
+    if (op.m == 1 && !op.transpose_a && !op.transpose_b)
+        return multiply_single_row(op);
     if (std::min({op.m, op.n, op.k}) >= worth_packing &&
         !is_long_sum(op.m, op.n, op.k, op.transpose_a, op.transpose_b))
         multiply_packed(op);
