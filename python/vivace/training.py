@@ -119,12 +119,12 @@ class Trainer(Layer):
         if fused:
             z, saved = self.forward_linear(x, step)
             losses_, y = loss.forward_logits(z, targets, step)
-            scale = self._account(losses_, y, targets, weights, step.mask)
+            scale = self._account(losses_, y, targets, weights, step)
             self.backward_linear(loss.backward_logits(y, targets, scale, step), saved, step, input_gradient=False)
         else:
             y, saved = self.forward(x, step)
             losses_ = loss.forward_logits(y, targets, step)[0] if loss.from_logits else loss.forward(y, targets, step)
-            scale = self._account(losses_, y, targets, weights, step.mask)
+            scale = self._account(losses_, y, targets, weights, step)
             dy = self._loss_gradient(y, targets, scale, step)
             self.backward(dy, saved, step, input_gradient=False)
         for gradient in self._frozen:
@@ -160,38 +160,39 @@ class Trainer(Layer):
             losses_ = (
                 self.loss.forward_logits(y, targets, step)[0] if from_logits else self.loss.forward(y, targets, step)
             )
-        self._account(losses_, y, targets, weights, step.mask)
+        self._account(losses_, y, targets, weights, step)
 
     def _penalty(self) -> float:
         """What the regularizers add to the loss of every row."""
         return sum(regularizer(parameter.value) for parameter, regularizer in self._regularized)
 
-    def _account(
-        self, losses_: Array, y: Array, targets: Array, weights: Array | None, mask: Array | None = None
-    ) -> Array:
+    def _account(self, losses_: Array, y: Array, targets: Array, weights: Array | None, step: Step) -> Array:
         """Add a batch to the running loss and metrics; returns each row's share of the mean's gradient.
 
         Where the output has steps and a mask, only the steps that count enter the loss and the metrics.
         """
+        mask, penalty = step.mask, self._penalty() + step.penalty
         if mask is not None and mask.shape == losses_.shape:
-            return self._account_masked(losses_, y, targets, weights, mask.astype(bool))
+            return self._account_masked(losses_, y, targets, weights, mask.astype(bool), penalty)
         rows = losses_.size
         if weights is None:
             total, scale = float(losses_.sum(dtype=np.float64)), self._mean_scale(rows, losses_.dtype)
         else:
             of_rows = np.broadcast_to(weights.reshape(-1, *(1,) * (losses_.ndim - 1)), losses_.shape)
             total, scale = float((losses_ * of_rows).sum(dtype=np.float64)), np.ascontiguousarray(of_rows / rows)
-        self._loss_mean.add(total + self._penalty() * rows, rows)
+        self._loss_mean.add(total + penalty * rows, rows)
         for metric in self._metrics or ():
             metric.update_state(targets, y)
         return scale.reshape(losses_.shape)
 
-    def _account_masked(self, losses_: Array, y: Array, targets: Array, weights: Array | None, mask: Array) -> Array:
+    def _account_masked(
+        self, losses_: Array, y: Array, targets: Array, weights: Array | None, mask: Array, penalty: float
+    ) -> Array:
         rows = max(1, int(mask.sum()))
         share = mask / losses_.dtype.type(rows)
         if weights is not None:
             share = share * weights.reshape(-1, *(1,) * (losses_.ndim - 1))
-        self._loss_mean.add((float((losses_ * share).sum(dtype=np.float64)) + self._penalty()) * rows, rows)
+        self._loss_mean.add((float((losses_ * share).sum(dtype=np.float64)) + penalty) * rows, rows)
         for metric in self._metrics or ():
             metric.update_state(targets[mask], y[mask])
         return np.ascontiguousarray(share, dtype=losses_.dtype)

@@ -54,6 +54,7 @@ from .pooling import (
 from .preprocessing import Normalization, Rescaling
 from .recurrent import GRU, LSTM, Embedding, Masking, OutputGatedRNN, SimpleRNN
 from .regularization import (
+    ActivityRegularization,
     AlphaDropout,
     GaussianDropout,
     GaussianNoise,
@@ -93,6 +94,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "Activation",
+    "ActivityRegularization",
     "AdditiveAttention",
     "AlphaDropout",
     "Attention",
