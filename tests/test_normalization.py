@@ -13,10 +13,12 @@ from vivace import config
 from vivace.layers import (
     BatchNormalization,
     Dense,
+    Embedding,
     GroupNormalization,
     Input,
     LayerNormalization,
     RMSNormalization,
+    TimeDistributed,
     UnitNormalization,
 )
 from vivace.models import Sequential
@@ -193,6 +195,14 @@ def test_training_moves_the_statistics_and_not_by_the_optimizer(rng: Any) -> Non
     assert isinstance(bn, BatchNormalization)
     np.testing.assert_allclose(bn.moving_mean.value, hidden.mean(0), atol=0.15)
     assert (model.predict(x, verbose=0).argmax(1) == y).mean() > 0.9
+
+
+def test_a_layer_applied_to_every_step_does_not_see_the_mask_of_the_steps(rng: Any) -> None:
+    model = Sequential([Input((6,)), Embedding(9, 4, mask_zero=True), TimeDistributed(BatchNormalization()), Dense(1)])
+    model.compile("sgd", "mse")
+    x = rng.integers(0, 9, (8, 6))
+    model.fit(x, rng.standard_normal((8, 6, 1)), verbose=0)
+    assert model.predict(x, verbose=0).shape == (8, 6, 1)
 
 
 @pytest.mark.parametrize("shape", [(64, 28, 28, 19), (500, 64)])

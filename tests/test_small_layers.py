@@ -7,17 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers import distinct
+from helpers import distinct, numeric_gradient
 from layer_checks import check_gradients, output
 from vivace.layers import (
     ELU,
+    ActivityRegularization,
     AlphaDropout,
     Cropping1D,
     Cropping2D,
     Cropping3D,
+    Dense,
     GaussianDropout,
     GaussianNoise,
     Identity,
+    Input,
     Lambda,
     LeakyReLU,
     Permute,
@@ -34,6 +37,8 @@ from vivace.layers import (
     ZeroPadding2D,
     ZeroPadding3D,
 )
+from vivace.models import Sequential
+from vivace.optimizers import SGD
 from vivace.step import Step
 
 F64: dict[str, Any] = {"dtype": "float64"}
@@ -166,6 +171,22 @@ def test_noise(rng: Any) -> None:
         assert len(np.unique((y - slope * x).round(3) + 0.0)) <= 2
 
 
+def test_activity_regularization_enters_the_loss_and_the_gradient(rng: Any) -> None:
+    x, y = rng.standard_normal((6, 4)), rng.standard_normal((6, 3))
+    model = Sequential([Input((4,), **F64), Dense(3, **F64), ActivityRegularization(0.1, 0.2, **F64)])
+    model.compile(SGD(0.5), "mse")
+    kernel, bias = model.get_weights()
+
+    def loss() -> float:
+        z = x @ kernel + bias
+        return float(((z - y) ** 2).mean() + 0.1 * np.abs(z).sum() + 0.2 * (z * z).sum())
+
+    assert model.evaluate(x, y, verbose=0) == pytest.approx(loss(), rel=1e-12)
+    expected = kernel - 0.5 * numeric_gradient(loss, kernel)
+    model.train_on_batch(x, y)
+    np.testing.assert_allclose(model.get_weights()[0], expected, rtol=1e-7, atol=1e-8)
+
+
 @pytest.mark.parametrize(
     ("make", "text"),
     [
@@ -179,6 +200,7 @@ def test_noise(rng: Any) -> None:
         (lambda: ReLU(negative_slope=-1), "negative_slope must not be negative, received -1"),
         (lambda: Softmax(3).build_once((None, 2)), "is out of bounds"),
         (lambda: SpatialDropout1D(1.0), r"rate must lie in \[0, 1\), received 1.0"),
+        (lambda: ActivityRegularization(-1.0), "l1 and l2 must not be negative"),
         (lambda: GaussianNoise(-1.0), "stddev must not be negative"),
     ],
 )

@@ -42,12 +42,12 @@ struct Row {
     const T *filters, *bias;
     bool relu;
 
+    // All channels of a few pixels, then the next pixels: memory is walked in its own order, however many channels.
     void run(const T* in, T* out) const {
-        for_each_vector<T>(channels, [&](index c, auto n) {
-            index q = 0;
-            for (; q + 8 <= columns; q += 8) pixels<8>(in, out, c, q, n);
-            for (; q < columns; ++q) pixels<1>(in, out, c, q, n);
-        });
+        index q = 0;
+        for (; q + 8 <= columns; q += 8)
+            for_each_vector<T>(channels, [&](index c, auto n) { pixels<8>(in, out, c, q, n); });
+        for (; q < columns; ++q) for_each_vector<T>(channels, [&](index c, auto n) { pixels<1>(in, out, c, q, n); });
     }
 
 private:
@@ -156,18 +156,15 @@ void depthwise2d_input_gradient(const Conv2DShape& s, const T* dy, const T* w, T
 
 namespace {
 
-// sums(t, c) += sum over the pixels of `rows` output rows of x at offset t times dy, for `count` taps.
+// sums(t, c) += sum over the pixels of one output row of x at offset t times dy, for `count` taps. in and dy start at
+// the row's first window and pixel.
 template <index count, class T, class N>
-VIVACE_INLINE void add_taps(const Conv2DShape& s, Part rows, const Padded<T>& in, const T* dy, const index* offsets,
-                            index c, T* sums, N n) {
-    vec<T> total[count] = {};
-    for (index row = rows.first; row < rows.last; ++row) {
-        const T* x = in.data + row / s.p * in.image_stride() + row % s.p * s.stride_h * in.row_stride() + c;
-        const T* d = dy + row * s.q * s.o + c;
-        for (index q = 0; q < s.q; ++q) {
-            const vec<T> g = load_n(d + q * s.o, n);
-            for (index t = 0; t < count; ++t) total[t] += load_n(x + q * s.stride_w * s.o + offsets[t], n) * g;
-        }
+VIVACE_INLINE void add_taps(const Conv2DShape& s, const T* in, const T* dy, const index* offsets, index c, T* sums, N n) {
+    vec<T> total[count];
+    for (index t = 0; t < count; ++t) total[t] = load_n(sums + t * s.o + c, n);
+    for (index q = 0; q < s.q; ++q) {
+        const vec<T> g = load_n(dy + q * s.o + c, n);
+        for (index t = 0; t < count; ++t) total[t] += load_n(in + q * s.stride_w * s.o + offsets[t] + c, n) * g;
     }
     for (index t = 0; t < count; ++t) store_n(sums + t * s.o + c, total[t], n);
 }
@@ -186,12 +183,17 @@ void depthwise2d_weight_gradient(const Conv2DShape& s, const T* x, const T* dy, 
     parallel_for(parts, static_cast<double>(s.flops()), [&](index part, int) {
         const Part rows(s.n * s.p, parts, part);
         T* sums = partial + part * taps * s.o;
-        for_each_vector<T>(s.o, [&](index c, auto n) {
-            index t = 0;
-            for (; t + 9 <= taps; t += 9) add_taps<9>(s, rows, in, dy, offsets + t, c, sums + t * s.o, n);
-            for (; t + 3 <= taps; t += 3) add_taps<3>(s, rows, in, dy, offsets + t, c, sums + t * s.o, n);
-            for (; t < taps; ++t) add_taps<1>(s, rows, in, dy, offsets + t, c, sums + t * s.o, n);
-        });
+        std::fill_n(sums, taps * s.o, T{});
+        for (index row = rows.first; row < rows.last; ++row) {
+            const T* x_row = in.data + row / s.p * in.image_stride() + row % s.p * s.stride_h * in.row_stride();
+            const T* d = dy + row * s.q * s.o;
+            for_each_vector<T>(s.o, [&](index c, auto n) {
+                index t = 0;
+                for (; t + 9 <= taps; t += 9) add_taps<9>(s, x_row, d, offsets + t, c, sums + t * s.o, n);
+                for (; t + 3 <= taps; t += 3) add_taps<3>(s, x_row, d, offsets + t, c, sums + t * s.o, n);
+                for (; t < taps; ++t) add_taps<1>(s, x_row, d, offsets + t, c, sums + t * s.o, n);
+            });
+        }
     });
     for (index part = 0; part < parts; ++part)
         for (index i = 0; i < taps * s.o; ++i) dw[i] += partial[part * taps * s.o + i];

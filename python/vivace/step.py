@@ -15,6 +15,7 @@ class Step:
     training: whether layers behave as in training (dropout drops, max pooling remembers positions).
     mask: uint8 (batch, steps), nonzero where a step of a sequence counts; None: all do. A layer that makes a mask sets
         it, one whose output has no steps takes it away.
+    penalty: what layers add to the loss of every row of this pass (ActivityRegularization); they add its gradient too.
 
     The step owns the buffers: the k-th `empty` of every pass gets the same memory, so that in steady state nothing is
     allocated and no page is touched for the first time. What a pass returns is therefore valid until the next pass.
@@ -23,6 +24,7 @@ class Step:
     def __init__(self, training: bool) -> None:
         self.training = training
         self.mask: Array | None = None
+        self.penalty = 0.0
         self._buffers: list[Array] = []
         self._next = 0
 
@@ -30,6 +32,7 @@ class Step:
         """Begin a new pass: all buffers are free again."""
         self._next = 0
         self.mask = None
+        self.penalty = 0.0
         return self
 
     def empty(self, shape: Shape, dtype: Any) -> Array:

@@ -125,12 +125,12 @@ class Trainer(Layer):
         if fused:
             z, saved = self.forward_linear(x, step)
             losses_, y = loss.forward_logits(z, targets, step)
-            scale = self._account(losses_, y, targets, weights, step.mask)
+            scale = self._account(losses_, y, targets, weights, step)
             self.backward_linear(loss.backward_logits(y, targets, scale, step), saved, step, input_gradient=False)
         else:
             y, saved = self.forward(x, step)
             losses_ = loss.forward_logits(y, targets, step)[0] if loss.from_logits else loss.forward(y, targets, step)
-            scale = self._account(losses_, y, targets, weights, step.mask)
+            scale = self._account(losses_, y, targets, weights, step)
             dy = self._loss_gradient(y, targets, scale, step)
             self.backward(dy, saved, step, input_gradient=False)
         for gradient in self._frozen:
@@ -166,19 +166,18 @@ class Trainer(Layer):
             losses_ = (
                 self.loss.forward_logits(y, targets, step)[0] if from_logits else self.loss.forward(y, targets, step)
             )
-        self._account(losses_, y, targets, weights, step.mask)
+        self._account(losses_, y, targets, weights, step)
 
     def _penalty(self) -> float:
         """What the regularizers add to the loss of every row."""
         return sum(regularizer(parameter.value) for parameter, regularizer in self._regularized)
 
-    def _account(
-        self, losses_: Array, y: Array, targets: Array, weights: Array | None, mask: Array | None = None
-    ) -> Array:
+    def _account(self, losses_: Array, y: Array, targets: Array, weights: Array | None, step: Step) -> Array:
         """Add a batch to the running loss and metrics; returns each row's factor in the batch's loss.
 
         Where the output has steps and a mask, only the steps that count enter the loss and the metrics.
         """
+        mask = step.mask
         if mask is not None:
             mask = mask.astype(bool) if mask.shape == losses_.shape else None
         scale, samples = self.loss.scale(losses_, targets, weights, mask), len(y)
@@ -187,7 +186,7 @@ class Trainer(Layer):
             loss = float(losses_.sum(dtype=np.float64)) / max(1, losses_.size)
         else:
             loss = float((losses_ * scale).sum(dtype=np.float64))
-        self._loss_mean.add((loss + self._penalty()) * samples, samples)
+        self._loss_mean.add((loss + self._penalty() + step.penalty) * samples, samples)
         for metric in self._metrics or ():
             if mask is None:
                 metric.update_state(targets, y)

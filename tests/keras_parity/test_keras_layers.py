@@ -210,7 +210,7 @@ Draw = Callable[[random.Random, str, int], Case]
 TABLE: list[tuple[Draw, list[tuple[str, int]]]] = [
     (draw_convolution, [("Conv1D", 1), ("Conv2D", 2), ("Conv3D", 3), ("DepthwiseConv1D", 1), ("DepthwiseConv2D", 2),
                         ("SeparableConv1D", 1), ("SeparableConv2D", 2), ("Conv1DTranspose", 1),
-                        ("Conv2DTranspose", 2)]),
+                        ("Conv2DTranspose", 2), ("Conv3DTranspose", 3)]),
     (draw_pooling, [(f"{kind}Pooling{rank}D", rank) for kind in ("Max", "Average") for rank in (1, 2, 3)]),
     (draw_global, [(f"Global{kind}Pooling{rank}D", rank) for kind in ("Max", "Average") for rank in (1, 2, 3)]),
     (draw_batch_norm, [("BatchNormalization", 0)]),

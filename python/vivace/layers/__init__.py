@@ -4,7 +4,14 @@ from .activation import ELU, LeakyReLU, PReLU, ReLU, Softmax
 from .attention import GroupQueryAttention, MultiHeadAttention
 from .base import Layer
 from .conv import Conv1D, Conv2D, Conv3D, Convolution1D, Convolution2D, Convolution3D
-from .conv_transpose import Conv1DTranspose, Conv2DTranspose, Convolution1DTranspose, Convolution2DTranspose
+from .conv_transpose import (
+    Conv1DTranspose,
+    Conv2DTranspose,
+    Conv3DTranspose,
+    Convolution1DTranspose,
+    Convolution2DTranspose,
+    Convolution3DTranspose,
+)
 from .core import Activation, Dense, Dropout, Flatten, Input, InputLayer, RepeatVector
 from .embedding import Embedding, Masking
 from .images import (
@@ -55,6 +62,7 @@ from .pooling import (
 from .preprocessing import Normalization, Rescaling
 from .recurrent import GRU, LSTM, OutputGatedRNN, SimpleRNN
 from .regularization import (
+    ActivityRegularization,
     AlphaDropout,
     GaussianDropout,
     GaussianNoise,
@@ -94,6 +102,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "Activation",
+    "ActivityRegularization",
     "AdditiveAttention",
     "AlphaDropout",
     "Attention",
@@ -112,11 +121,13 @@ __all__ = [
     "Conv2D",
     "Conv2DTranspose",
     "Conv3D",
+    "Conv3DTranspose",
     "Convolution1D",
     "Convolution1DTranspose",
     "Convolution2D",
     "Convolution2DTranspose",
     "Convolution3D",
+    "Convolution3DTranspose",
     "Cropping1D",
     "Cropping2D",
     "Cropping3D",

@@ -246,7 +246,82 @@ class Conv2D(_Convolution):
     """
 
 
-class Conv3D(_Convolution):
+class Volumes(Windowed):
+    """Convolution of volumes as one of images: the slices that meet in a kernel stand side by side as channels, one
+    image for each output slice."""
+
+    rank = 3
+
+    def volume_shape(self, x: Shape, outputs: int, groups: int) -> native.Conv2DShape:
+        """The geometry of those images (batch * output slices, ...), for a volume x."""
+        slices, (top, left) = self.slices(x), self.pads(x[1:-1])[1:]
+        if slices < 1:
+            raise ValueError(
+                f"conv3d: kernel depth {self.kernel_size[0]} does not fit the padded input's {x[1]} slices"
+            )
+        kernel = (*self.kernel_size[1:], self.kernel_size[0] * x[-1] // groups, outputs)
+        image = (x[0] * slices, x[2], x[3], self.kernel_size[0] * x[-1])
+        strides, dilation = two(self.strides[1:]), two(self.dilation_rate[1:])
+        return native.Conv2DShape(image, kernel, strides, (*top, *left), dilation, groups)  # type: ignore[arg-type]
+
+    def slices(self, x: Shape) -> int:
+        """How many output slices there are."""
+        (before, behind), *_ = self.pads(x[1:-1])
+        return (x[1] + before + behind - (self.kernel_size[0] - 1) * self.dilation_rate[0] - 1) // self.strides[0] + 1
+
+    def taps(self, x: Array, images: Array, groups: int) -> list[tuple[Array, Array]]:
+        """For each slice of the kernel, the views of x and of the images that hold the same elements."""
+        n, depth, h, w, c = x.shape
+        kd, stride = self.kernel_size[0], self.strides[0]
+        before = self.pads(x.shape[1:-1])[0][0]
+        outputs = len(images) // n
+        gathered = images.reshape(n, outputs, h, w, groups, kd, c // groups)
+        split = x.reshape(n, depth, h, w, groups, c // groups)
+        taps = []
+        for i in range(kd):
+            start = i * self.dilation_rate[0] - before  # of x, for output 0
+            first = min(outputs, max(0, -(start // stride)))
+            last = max(first, min(outputs, (depth - 1 - start) // stride + 1))
+            if last > first:
+                own = split[:, start + first * stride : start + (last - 1) * stride + 1 : stride]
+                taps.append((own, gathered[:, first:last, ..., i, :]))
+        return taps
+
+    def gather(self, x: Array, shape: native.Conv2DShape, groups: int, step: Step) -> Array:
+        images = step.empty(shape.input, x.dtype)
+        if self.padding == "same":
+            images.fill(0)
+        for own, gathered in self.taps(x, images, groups):
+            gathered[...] = own
+        return images
+
+    def scatter(self, images: Array, x_shape: Shape, groups: int, step: Step) -> Array:
+        x = step.empty(x_shape, images.dtype)
+        x.fill(0)
+        for own, gathered in self.taps(x, images, groups):
+            own += gathered
+        return x
+
+    def by_image(self, kernel: Array) -> Array:
+        """The 2-D kernel's elements in the order of the layer's own."""
+        split = kernel.reshape(*kernel.shape[:2], self.kernel_size[0], -1, kernel.shape[-1])
+        return split.transpose(2, 0, 1, 3, 4)
+
+    def image_kernel(self, kernel: Array, shape: native.Conv2DShape, step: Step) -> Array:
+        image_kernel = step.empty(shape.kernel, kernel.dtype)
+        self.by_image(image_kernel)[...] = kernel
+        return image_kernel
+
+    def add_kernel_gradient(
+        self, shape: native.Conv2DShape, images: Array, dz: Array, gradient: Array, dbias: Array | None, step: Step
+    ) -> None:
+        dkernel = step.empty(shape.kernel, gradient.dtype)
+        dkernel.fill(0)
+        native.conv2d_weight_gradient(shape, images, dz, dkernel, dbias)
+        gradient += self.by_image(dkernel)
+
+
+class Conv3D(Volumes, _Convolution):
     __doc__ = f"""3-D convolution over volumes.
 
     Input (batch, depth, height, width, channels); output (batch, o, p, q, filters). Weights: kernel
@@ -262,85 +337,33 @@ class Conv3D(_Convolution):
         groups: channels are convolved in this many separate groups, 1.{_SHARED}
     """
 
-    rank = 3
-
     def shape_for(self, x_shape: Shape) -> native.Conv2DShape:
-        """The geometry of the convolution of images (batch * output slices, ...) that this one is."""
-        return self.kept_shape(x_shape, lambda: self._image_shape(x_shape))
-
-    def _image_shape(self, x: Shape) -> native.Conv2DShape:
-        slices, (top, left) = self._slices(x), self.pads(x[1:-1])[1:]
-        if slices < 1:
-            raise ValueError(
-                f"conv3d: kernel depth {self.kernel_size[0]} does not fit the padded input's {x[1]} slices"
-            )
-        kernel = (*self.kernel_size[1:], self.kernel_size[0] * x[-1] // self.groups, self.filters)
-        image = (x[0] * slices, x[2], x[3], self.kernel_size[0] * x[-1])
-        strides, dilation = two(self.strides[1:]), two(self.dilation_rate[1:])
-        return native.Conv2DShape(image, kernel, strides, (*top, *left), dilation, self.groups)  # type: ignore[arg-type]
-
-    def _slices(self, x: Shape) -> int:
-        (before, behind), *_ = self.pads(x[1:-1])
-        return (x[1] + before + behind - (self.kernel_size[0] - 1) * self.dilation_rate[0] - 1) // self.strides[0] + 1
+        """The geometry of the convolution of images that this one is."""
+        return self.kept_shape(x_shape, lambda: self.volume_shape(x_shape, self.filters, self.groups))
 
     def output_shape_of(self, shape: BatchShape) -> BatchShape:
         super().output_shape_of(shape)
         sample = (1, *(size or 0 for size in shape[1:]))
-        return (shape[0], self._slices(sample), *self.shape_for(sample).output[1:])
-
-    def _taps(self, x: Array, images: Array) -> list[tuple[Array, Array]]:
-        """For each slice of the kernel, the views of x and of the images that hold the same elements."""
-        n, depth, h, w, c = x.shape
-        kd, stride = self.kernel_size[0], self.strides[0]
-        before = self.pads(x.shape[1:-1])[0][0]
-        outputs = len(images) // n
-        gathered = images.reshape(n, outputs, h, w, self.groups, kd, c // self.groups)
-        split = x.reshape(n, depth, h, w, self.groups, c // self.groups)
-        taps = []
-        for i in range(kd):
-            start = i * self.dilation_rate[0] - before  # of x, for output 0
-            first = min(outputs, max(0, -(start // stride)))
-            last = max(first, min(outputs, (depth - 1 - start) // stride + 1))
-            if last > first:
-                own = split[:, start + first * stride : start + (last - 1) * stride + 1 : stride]
-                taps.append((own, gathered[:, first:last, ..., i, :]))
-        return taps
+        return (shape[0], self.slices(sample), *self.shape_for(sample).output[1:])
 
     def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
         shape = self.shape_for(x.shape)
-        images = step.empty(shape.input, x.dtype)
-        if self.padding == "same":
-            images.fill(0)
-        for own, gathered in self._taps(x, images):
-            gathered[...] = own
-        kernel = step.empty(shape.kernel, x.dtype)
-        self._by_image(kernel)[...] = self.kernel.value
+        images, kernel = self.gather(x, shape, self.groups, step), self.image_kernel(self.kernel.value, shape, step)
         y = step.empty((len(x), shape.output[0] // len(x), *shape.output[1:]), x.dtype)
         bias = self.bias.value if self.bias else None
         native.conv2d_forward(shape, images, kernel, bias, y.reshape(shape.output), activation)
-        return y, (x, images, kernel, shape)
-
-    def _by_image(self, kernel: Array) -> Array:
-        """The 2-D kernel's elements in the order of this layer's kernel."""
-        split = kernel.reshape(*kernel.shape[:2], self.kernel_size[0], -1, self.filters)
-        return split.transpose(2, 0, 1, 3, 4)
+        return y, (x.shape, images, kernel, shape)
 
     def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
-        x, images, kernel, shape = saved
-        dz = dz.reshape(shape.output)
-        dkernel = step.empty(shape.kernel, x.dtype)
-        dkernel.fill(0)
-        native.conv2d_weight_gradient(shape, images, dz, dkernel, self.bias.gradient if self.bias else None)
-        self.kernel.gradient += self._by_image(dkernel)
+        x_shape, images, kernel, shape = saved
+        dz, dbias = dz.reshape(shape.output), self.bias.gradient if self.bias else None
+        self.add_kernel_gradient(shape, images, dz, self.kernel.gradient, dbias, step)
         if not input_gradient:
             return None
-        dimages, dx = step.empty(shape.input, x.dtype), step.empty(x.shape, x.dtype)
+        dimages = step.empty(shape.input, dz.dtype)
         native.conv2d_input_gradient(shape, dz, kernel, dimages)
-        dx.fill(0)
-        for own, gathered in self._taps(dx, dimages):
-            own += gathered
-        return dx
+        return self.scatter(dimages, x_shape, self.groups, step)
 
 
 Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D
-__all__ = ["Conv1D", "Conv2D", "Conv3D", "Convolution1D", "Convolution2D", "Convolution3D", "Windowed"]
+__all__ = ["Conv1D", "Conv2D", "Conv3D", "Convolution1D", "Convolution2D", "Convolution3D", "Volumes", "Windowed"]

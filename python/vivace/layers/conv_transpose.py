@@ -11,7 +11,7 @@ from .._typing import Array, BatchShape, Initializer, Shape
 from ..regularizers import L1L2
 from ..step import Step
 from .base import positive
-from .conv import Windowed
+from .conv import Volumes, Windowed
 from .geometry import last_shape, sizes
 
 _SHARED = """
@@ -147,5 +147,59 @@ class Conv2DTranspose(_ConvTranspose):
     """
 
 
+class Conv3DTranspose(Volumes, _ConvTranspose):
+    __doc__ = f"""Transposed convolution of volumes, as `Conv3D` is one of images.
+
+    Input (batch, depth, height, width, channels); output (batch, o, p, q, filters). Weights: kernel (depth, height,
+    width, filters, channels), bias (filters,).
+
+    Args:
+        filters: number of output channels.
+        kernel_size: an integer or (depth, height, width).{_SHARED}
+    """
+
+    def _volume(self, x: Shape) -> Shape:
+        """The output's shape."""
+        return (x[0], *(self.output_size(axis, size) for axis, size in enumerate(x[1:-1])), self.filters)
+
+    def shape_for(self, x_shape: Shape) -> native.Conv2DShape:
+        return self.kept_shape(x_shape, lambda: self.volume_shape(self._volume(x_shape), x_shape[-1], 1))
+
+    def output_shape_of(self, shape: BatchShape) -> BatchShape:
+        sample = (1, *(size or 0 for size in shape[1:]))
+        self.shape_for(sample)
+        return (shape[0], *self._volume(sample)[1:])
+
+    def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
+        shape = self.shape_for(x.shape)
+        kernel, images = self.image_kernel(self.kernel.value, shape, step), step.empty(shape.input, x.dtype)
+        native.conv2d_input_gradient(shape, x.reshape(shape.output), kernel, images)
+        y = self.scatter(images, self._volume(x.shape), 1, step)
+        if self.bias:
+            y += self.bias.value
+        native.activation_forward(activation, y, y)
+        return y, (x, kernel, shape)
+
+    def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
+        x, kernel, shape = saved
+        images = self.gather(dz, shape, 1, step)
+        if self.bias:
+            self.bias.gradient += dz.reshape(-1, self.filters).sum(0)
+        self.add_kernel_gradient(shape, images, x.reshape(shape.output), self.kernel.gradient, None, step)
+        if not input_gradient:
+            return None
+        dx = step.empty(x.shape, x.dtype)
+        native.conv2d_forward(shape, images, kernel, None, dx.reshape(shape.output))
+        return dx
+
+
 Convolution1DTranspose, Convolution2DTranspose = Conv1DTranspose, Conv2DTranspose
-__all__ = ["Conv1DTranspose", "Conv2DTranspose", "Convolution1DTranspose", "Convolution2DTranspose"]
+Convolution3DTranspose = Conv3DTranspose
+__all__ = [
+    "Conv1DTranspose",
+    "Conv2DTranspose",
+    "Conv3DTranspose",
+    "Convolution1DTranspose",
+    "Convolution2DTranspose",
+    "Convolution3DTranspose",
+]

@@ -10,6 +10,7 @@ import numpy as np
 from .. import random
 from .._core import native
 from .._typing import Array, BatchShape
+from ..regularizers import L1L2
 from ..step import Step, Stream
 from .base import Layer, check_rank
 from .geometry import AXES, check_data_format
@@ -170,6 +171,29 @@ class AlphaDropout(Layer):
         return dy
 
 
+class ActivityRegularization(Layer):
+    """Passes its input on, and adds l1 * sum(abs(x)) + l2 * sum(x^2), over the whole batch, to the loss.
+
+    Args:
+        l1, l2: the penalty's factors, at least 0.
+    """
+
+    def __init__(self, l1: float = 0.0, l2: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not (l1 >= 0 and l2 >= 0):
+            raise ValueError(f"{self.name}: l1 and l2 must not be negative, received {l1!r} and {l2!r}")
+        self.penalty = L1L2(l1, l2)
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        step.penalty += self.penalty(x)
+        return x, x
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        if input_gradient:
+            self.penalty.add_gradient(saved, dy)
+        return dy
+
+
 class Identity(Layer):
     """Passes its input on."""
 
@@ -230,6 +254,7 @@ class Lambda(Layer):
 
 
 __all__ = [
+    "ActivityRegularization",
     "AlphaDropout",
     "GaussianDropout",
     "GaussianNoise",

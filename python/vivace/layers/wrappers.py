@@ -171,7 +171,7 @@ class TimeDistributed(Layer):
         return ((self.input_shape or (None, 1))[1] or 1) * self.layer.flops()
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        mask = step.mask
+        mask, step.mask = step.mask, None  # of (batch, steps), which the layer does not see
         y, saved = self.layer.forward(x.reshape(-1, *x.shape[2:]), step)
         step.mask = mask
         return y.reshape(*x.shape[:2], *y.shape[1:]), (saved, x.shape)
