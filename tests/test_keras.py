@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from test_optimizers import run_vivace
-from vivace import losses, optimizers
+from vivace import losses, metrics, optimizers
 from vivace.step import Step
 
 pytestmark = [
@@ -179,3 +179,68 @@ def test_losses(rng: np.random.Generator, tmp_path: Path) -> None:
         tolerance = (1e-5, 1e-7)
         np.testing.assert_allclose(value, expected["value"], *tolerance, err_msg=str(job))
         np.testing.assert_allclose(gradient, expected["gradient"], *tolerance, err_msg=f"gradient of {job}")
+
+
+def random_metric(rng: np.random.Generator) -> tuple[Job, dict[str, Any]]:
+    """A configuration with three batches, some weighted."""
+    skipped = ("Metric", "MeanMetricWrapper", "Mean", "Sum", "MeanRelativeError", "get")
+    class_name = pick(rng, *(name for name in metrics.__all__ if name not in skipped))
+    labels, onehot = rng.integers(0, 4, (3, 10)), rng.integers(0, 4, (3, 10))
+    t: Any = np.eye(4)[onehot]
+    y: Any = rng.dirichlet(np.ones(4), (3, 10)).astype("float32")
+    config: dict[str, Any] = {}
+    weighted = rng.random() < 0.5
+    if class_name.startswith("Sparse"):
+        t = labels
+    elif "IoU" in class_name:
+        weighted = False
+        config = {} if class_name == "BinaryIoU" else {"num_classes": 4}
+        config |= {"target_class_ids": [0, 1]} if "Mean" not in class_name else {}
+        if class_name in ("IoU", "MeanIoU"):
+            t, y, config = labels, rng.integers(0, 4, (3, 10)), config | {"ignore_class": pick(rng, None, 3)}
+        elif class_name == "BinaryIoU":
+            t, y = labels % 2, rng.random((3, 10)).astype("float32")
+    elif class_name in ("Accuracy",):
+        t, y = labels, onehot
+    elif class_name in ("TruePositives", "TrueNegatives", "FalsePositives", "FalseNegatives"):
+        config = {"thresholds": pick(rng, None, 0.3, [0.7, 0.2])}
+    elif class_name in ("Precision", "Recall"):
+        config = pick(rng, {"thresholds": [0.3, 0.6]}, {"top_k": 2}, {"class_id": 1}, {"top_k": 1, "class_id": 2})
+    elif "At" in class_name:
+        config = {class_name.split("At")[1].lower(): float(rng.uniform(0.2, 0.8)), "num_thresholds": 20}
+        config |= {"class_id": pick(rng, None, 2)}
+    elif class_name == "AUC":
+        config = {"curve": pick(rng, "ROC", "PR"), "num_thresholds": pick(rng, 200, 11)}
+        config |= {"summation_method": pick(rng, "interpolation", "minoring", "majoring")}
+        by_label = {"multi_label": True, "label_weights": [1.0, 2.0, 1.0, 0.5]}
+        config |= pick(rng, {}, by_label, {"thresholds": [0.2, 0.7]})
+        config["multi_label"] = config.get("multi_label", False)
+        weighted = weighted and not config["multi_label"]
+    elif class_name in ("F1Score", "FBetaScore"):
+        config = {"average": pick(rng, None, "micro", "macro", "weighted"), "threshold": pick(rng, None, 0.4)}
+        config |= {"beta": 2.0} if class_name == "FBetaScore" else {}
+    elif class_name == "R2Score":
+        t = rng.standard_normal((3, 10, 4))
+        config = {"class_aggregation": pick(rng, None, "uniform_average", "variance_weighted_average")}
+        config |= {"num_regressors": pick(rng, 0, 3)}
+    elif "TopK" in class_name:
+        config = {"k": 2}
+    if class_name == "SparseTopKCategoricalAccuracy":
+        config = {"k": pick(rng, 1, 3)}
+    arrays = {f"y_true_{i}": t[i] for i in range(3)} | {f"y_pred_{i}": y[i] for i in range(3)}
+    if weighted:
+        arrays |= {f"weight_{i}": rng.uniform(0, 2, 10).astype("float32") for i in range(3)}
+    job = {"kind": "metric", "class_name": class_name, "config": config, "batches": 3}
+    return job | {"arguments": ["y_true", "y_pred"]}, arrays
+
+
+def test_metrics(rng: np.random.Generator, tmp_path: Path) -> None:
+    jobs = [random_metric(rng) for _ in range(300)]
+    assert len({job["class_name"] for job, _ in jobs}) == 40
+    for (job, arrays), expected in zip(jobs, keras_results(tmp_path, jobs), strict=True):
+        config = dict(job["config"])
+        first = [config.pop(name) for name in ("sensitivity", "specificity", "precision", "recall") if name in config]
+        metric = getattr(metrics, job["class_name"])(*first, **config)
+        for i in range(3):
+            metric.update_state(arrays[f"y_true_{i}"], arrays[f"y_pred_{i}"], arrays.get(f"weight_{i}"))
+        np.testing.assert_allclose(metric.result(), expected["result"], 1e-4, 1e-5, err_msg=str(job))

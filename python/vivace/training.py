@@ -66,14 +66,14 @@ class Trainer(Layer):
         optimizer: str | Mapping[str, Any] | optimizers.Optimizer = "adam",
         loss: str | Mapping[str, Any] | Callable[..., Any] | losses.Loss | None = None,
         *,
-        metrics: Sequence[str | metrics.Metric] | None = None,
+        metrics: Sequence[str | Callable[..., Any] | metrics.Metric] | None = None,
     ) -> None:
         """Choose how to train.
 
         Args:
             optimizer: a name such as "adam", or an object of `vivace.optimizers`.
             loss: a name such as "sparse_categorical_crossentropy", or an object or function of `vivace.losses`.
-            metrics: names such as "accuracy", or objects of `vivace.metrics`.
+            metrics: names such as "accuracy", functions of (y_true, y_pred), or objects of `vivace.metrics`.
 
         Raises:
             ValueError: an unknown name.
@@ -94,7 +94,7 @@ class Trainer(Layer):
     def metrics_names(self) -> list[str]:
         """ "loss" and the names of the metrics."""
         self._check_compiled("metrics_names")
-        return ["loss", *(m.name if isinstance(m, metrics.Metric) else m for m in self._metric_identifiers)]
+        return ["loss", *map(metrics.name_of, self._metric_identifiers)]
 
     def _check_compiled(self, what: str) -> None:
         if not self.compiled:
