@@ -8,14 +8,15 @@ namespace {
 
 constexpr index no_offset[1] = {0};
 
-// Steps of k per pass over C when both operands are packed: a panel of B (32 KB on AVX-512) then stays in L1.
-constexpr index k_block = 256;
-
 // A product of one row waits for memory: each of its FLOPs takes as long as some eight of a tile's.
 constexpr double single_row_cost = 8;
 
-// Operands larger than this in every direction are worth packing.
+// A is never packed: its rows are read where they lie, which costs less than packing it, at any size tried. Packing B is
+// worth it from so many rows on.
 constexpr index worth_packing = 96;
+
+// Up to so many rows a product with b^T is computed transposed, which spares b the packing: up to 3 times as fast.
+constexpr index few_rows = 256;
 
 // A long sum over the rows of both operands (a weight gradient) is quicker in place, chunk by chunk: their rows are
 // contiguous already, and packing would cost as much as the few products that use each element.
@@ -50,57 +51,6 @@ Tile<T> tile_for(const Operands<T>& op, index k, index a_step) {
     tile.accumulate = op.accumulate;
     tile.relu = op.relu;
     return tile;
-}
-
-// Large and square: both operands packed, k in blocks, C visited in blocks that fit L2.
-template <class T>
-void multiply_packed(const Operands<T>& op) {
-    const index tiles = (op.m + tile_rows - 1) / tile_rows;
-    const index kb_max = std::min(op.k, k_block);
-    Scratch<T> a(tiles * tile_rows * kb_max), b(packed_size<T>(kb_max, op.n));
-    const Panels<T> panels_of_b = packed_panels(b.get(), kb_max, op.n);
-    const index panels = panels_of_b.count();
-    // Blocks of 8 x 8 tiles; smaller ones where that would leave too few to share out.
-    const index row_tasks = (tiles + 7) / 8;
-    const index column_tasks = std::min(panels, std::max((panels + 7) / 8, 16 / row_tasks));
-
-    for (index k0 = 0; k0 < op.k; k0 += k_block) {
-        const index kb = std::min(k_block, op.k - k0);
-        const bool last = k0 + kb == op.k;
-        parallel_for(tiles + panels, static_cast<double>((op.m + op.n) * kb), [&](index i, int) {
-            if (i < tiles) {  // a tile of A, k steps of `rows` neighbours
-                const Part rows(op.m, tiles, i);
-                T* out = a + i * tile_rows * kb_max;
-                const T* in = op.transpose_a ? op.a + k0 * op.lda + rows.first : op.a + rows.first * op.lda + k0;
-                const index row_step = op.transpose_a ? 1 : op.lda, k_step = op.transpose_a ? op.lda : 1;
-                for (index r = 0; r < rows.size(); ++r)
-                    for (index s = 0; s < kb; ++s) out[s * rows.size() + r] = in[r * row_step + s * k_step];
-            } else {
-                const index j = (i - tiles) * panel_columns<T>, columns = std::min(panel_columns<T>, op.n - j);
-                const T* in = op.transpose_b ? op.b + j * op.ldb + k0 : op.b + k0 * op.ldb + j;
-                pack_panels(in, op.ldb, op.transpose_b, index{0}, kb, kb_max, columns, b + j * kb_max);
-            }
-        });
-        const double flops = op.flops() * static_cast<double>(kb) / static_cast<double>(op.k);
-        parallel_for(row_tasks * column_tasks, flops, [&](index task, int) {
-            const Part mine(tiles, row_tasks, task % row_tasks), columns(panels, column_tasks, task / row_tasks);
-            Tile<T> tile = tile_for(op, kb, 0);
-            tile.accumulate = op.accumulate || k0 > 0;
-            tile.relu = op.relu && last;
-            for (index j = columns.first; j < columns.last; ++j) {
-                panels_of_b.select(j, tile);
-                tile.bias = op.bias && last ? op.bias + j * panel_columns<T> : nullptr;
-                for (index i = mine.first; i < mine.last; ++i) {
-                    const Part rows(op.m, tiles, i);
-                    tile.rows = tile.a_step = rows.size();
-                    tile.a[0] = a + i * tile_rows * kb_max;
-                    for (index r = 0; r < tile.rows; ++r)
-                        tile.c[r] = op.c + (rows.first + r) * op.ldc + j * panel_columns<T>;
-                    multiply_by_columns(tile);
-                }
-            }
-        });
-    }
 }
 
 // Few rows against b^T (a dense layer's input gradient): computing C^T instead reads the large b in place, row by
@@ -244,10 +194,7 @@ template <class T>
 void multiply(const Operands<T>& op) {
     if (op.m == 1 && !op.transpose_a && !op.transpose_b)
         return multiply_single_row(op);
-    if (std::min({op.m, op.n, op.k}) >= worth_packing &&
-        !is_long_sum(op.m, op.n, op.k, op.transpose_a, op.transpose_b))
-        multiply_packed(op);
-    else if (op.transpose_b && !op.bias && !op.relu && op.m <= worth_packing && op.n > op.m)
+    if (op.transpose_b && !op.bias && !op.relu && op.m <= few_rows && op.n > op.m)
         multiply_transposed(op);
     else if (op.transpose_a)
         multiply_a_by_columns(op);
