@@ -10,6 +10,7 @@ import pytest
 
 from vivace import initializers, losses, optimizers
 from vivace.callbacks import (
+    BackupAndRestore,
     Callback,
     CSVLogger,
     LambdaCallback,
@@ -18,8 +19,9 @@ from vivace.callbacks import (
     ReduceLROnPlateau,
     TerminateOnNaN,
 )
-from vivace.layers import Dense, Input
+from vivace.layers import Dense, Dropout, Input
 from vivace.models import Sequential
+from vivace.utils import set_random_seed
 
 X = np.zeros((2, 1))
 
@@ -92,6 +94,34 @@ def test_terminate_on_nan_stops_within_the_epoch() -> None:
     calls = [TerminateOnNaN(), count]
     line(0.0).fit(x, np.ones((8, 1)), batch_size=1, shuffle=False, epochs=2, verbose=0, callbacks=calls)
     assert seen == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "nadam"])
+def test_an_interrupted_fit_goes_on_with_the_same_bits(
+    optimizer: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    x, t = rng.standard_normal((20, 3)), rng.standard_normal((20, 1))
+
+    def train(seed: int, *callbacks: Callback) -> list[np.ndarray]:
+        set_random_seed(seed)
+        model = Sequential([Input((3,)), Dense(4, "tanh"), Dropout(0.5), Dense(1)])
+        model.compile(optimizer, "mse")
+        model.fit(x, t, batch_size=6, epochs=5, verbose=0, callbacks=list(callbacks))
+        return model.get_weights()
+
+    def interrupt(epoch: int, logs: Any) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    whole = train(1)
+    with pytest.raises(KeyboardInterrupt):
+        train(1, LambdaCallback(on_epoch_begin=interrupt), BackupAndRestore(tmp_path))
+    begun: list[int] = []
+    count = LambdaCallback(on_epoch_begin=lambda epoch, logs: begun.append(epoch))
+    for a, b in zip(train(2, BackupAndRestore(tmp_path), count), whole, strict=True):  # another seed: all is restored
+        np.testing.assert_array_equal(a, b)
+    assert begun == [2, 3, 4]
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
