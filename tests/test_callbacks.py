@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from vivace.callbacks import (
     LearningRateScheduler,
     ModelCheckpoint,
     ReduceLROnPlateau,
+    TensorBoard,
     TerminateOnNaN,
 )
 from vivace.layers import Dense, Dropout, Input
@@ -94,6 +97,27 @@ def test_terminate_on_nan_stops_within_the_epoch() -> None:
     calls = [TerminateOnNaN(), count]
     line(0.0).fit(x, np.ones((8, 1)), batch_size=1, shuffle=False, epochs=2, verbose=0, callbacks=calls)
     assert seen == [0, 1, 2, 3]
+
+
+def test_tensorboard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(ImportError, match="pip install tensorboardX"):
+        TensorBoard()
+    written: list[tuple[str, str, int]] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: str) -> None:
+            self.folder = Path(folder).name
+
+        def add_scalar(self, tag: str, value: float, step: int) -> None:
+            written.append((self.folder, tag, step))
+
+        def flush(self) -> None: ...
+        def close(self) -> None: ...
+
+    monkeypatch.setitem(sys.modules, "tensorboardX", SimpleNamespace(SummaryWriter=SummaryWriter))
+    line().fit(X, X, epochs=2, verbose=0, validation_data=(X, X), callbacks=TensorBoard(tmp_path))
+    assert written == [(part, "epoch_loss", epoch) for epoch in (0, 1) for part in ("train", "validation")]
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "nadam"])

@@ -384,3 +384,36 @@ class BackupAndRestore(Callback):
 def _random_layers(layer: Any) -> list[Any]:
     inside = [found for sub in layer.sublayers().values() for found in _random_layers(sub)]
     return [layer, *inside] if hasattr(layer, "stream") else inside
+
+
+class TensorBoard(Callback):
+    """Writes each epoch's logs for TensorBoard: training into log_dir/train, validation into log_dir/validation.
+
+    Tags are as in "epoch_loss". Needs the package tensorboardX; ImportError says so where it is missing.
+
+    Args:
+        log_dir: "logs".
+    """
+
+    def __init__(self, log_dir: str | Path = "logs") -> None:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            raise ImportError("TensorBoard: needs the package tensorboardX; pip install tensorboardX") from None
+        self.log_dir, self._writer = Path(log_dir), SummaryWriter
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self._open: dict[str, Any] = {}
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        for name, value in (logs or {}).items():
+            part = "validation" if name.startswith("val_") else "train"
+            if part not in self._open:
+                self._open[part] = self._writer(str(self.log_dir / part))
+            self._open[part].add_scalar(f"epoch_{name.removeprefix('val_')}", value, epoch)
+        for writer in self._open.values():
+            writer.flush()
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        for writer in self._open.values():
+            writer.close()

@@ -85,7 +85,7 @@ class OrthogonalRegularizer(L1L2):
 
 
 _BY_NAME: dict[str, Any] = {"l1": L1, "l2": L2, "l1_l2": lambda: L1L2(0.01, 0.01), "l1l2": lambda: L1L2(0.01, 0.01)}
-_BY_NAME |= {"orthogonal_regularizer": OrthogonalRegularizer}
+_BY_NAME["orthogonal_regularizer"] = OrthogonalRegularizer
 
 
 def get(identifier: str | L1L2 | None) -> L1L2 | None:
