@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,16 +12,19 @@ import pytest
 
 from vivace import initializers, losses, optimizers
 from vivace.callbacks import (
+    BackupAndRestore,
     Callback,
     CSVLogger,
     LambdaCallback,
     LearningRateScheduler,
     ModelCheckpoint,
     ReduceLROnPlateau,
+    TensorBoard,
     TerminateOnNaN,
 )
-from vivace.layers import Dense, Input
+from vivace.layers import Dense, Dropout, Input
 from vivace.models import Sequential
+from vivace.utils import set_random_seed
 
 X = np.zeros((2, 1))
 
@@ -92,6 +97,55 @@ def test_terminate_on_nan_stops_within_the_epoch() -> None:
     calls = [TerminateOnNaN(), count]
     line(0.0).fit(x, np.ones((8, 1)), batch_size=1, shuffle=False, epochs=2, verbose=0, callbacks=calls)
     assert seen == [0, 1, 2, 3]
+
+
+def test_tensorboard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(ImportError, match="pip install tensorboardX"):
+        TensorBoard()
+    written: list[tuple[str, str, int]] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: str) -> None:
+            self.folder = Path(folder).name
+
+        def add_scalar(self, tag: str, value: float, step: int) -> None:
+            written.append((self.folder, tag, step))
+
+        def flush(self) -> None: ...
+        def close(self) -> None: ...
+
+    monkeypatch.setitem(sys.modules, "tensorboardX", SimpleNamespace(SummaryWriter=SummaryWriter))
+    line().fit(X, X, epochs=2, verbose=0, validation_data=(X, X), callbacks=TensorBoard(tmp_path))
+    assert written == [(part, "epoch_loss", epoch) for epoch in (0, 1) for part in ("train", "validation")]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "nadam"])
+def test_an_interrupted_fit_goes_on_with_the_same_bits(
+    optimizer: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    x, t = rng.standard_normal((20, 3)), rng.standard_normal((20, 1))
+
+    def train(seed: int, *callbacks: Callback) -> list[np.ndarray]:
+        set_random_seed(seed)
+        model = Sequential([Input((3,)), Dense(4, "tanh"), Dropout(0.5), Dense(1)])
+        model.compile(optimizer, "mse")
+        model.fit(x, t, batch_size=6, epochs=5, verbose=0, callbacks=list(callbacks))
+        return model.get_weights()
+
+    def interrupt(epoch: int, logs: Any) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    whole = train(1)
+    with pytest.raises(KeyboardInterrupt):
+        train(1, LambdaCallback(on_epoch_begin=interrupt), BackupAndRestore(tmp_path))
+    begun: list[int] = []
+    count = LambdaCallback(on_epoch_begin=lambda epoch, logs: begun.append(epoch))
+    for a, b in zip(train(2, BackupAndRestore(tmp_path), count), whole, strict=True):  # another seed: all is restored
+        np.testing.assert_array_equal(a, b)
+    assert begun == [2, 3, 4]
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

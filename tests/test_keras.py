@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from test_activations import CASES as ACTIVATIONS
 from test_optimizers import run_vivace
-from vivace import losses, metrics, optimizers
+from vivace import activations, constraints, losses, metrics, optimizers, regularizers
 from vivace.step import Step
 
 pytestmark = [
@@ -244,3 +245,41 @@ def test_metrics(rng: np.random.Generator, tmp_path: Path) -> None:
         for i in range(3):
             metric.update_state(arrays[f"y_true_{i}"], arrays[f"y_pred_{i}"], arrays.get(f"weight_{i}"))
         np.testing.assert_allclose(metric.result(), expected["result"], 1e-4, 1e-5, err_msg=str(job))
+
+
+def test_activations(rng: np.random.Generator, tmp_path: Path) -> None:
+    jobs = []
+    for name, config, _ in ACTIVATIONS:  # not sparsemax: there, Keras 3.15's rows do not always sum to 1
+        x = rng.standard_normal((5, 6)) * 3
+        arrays = {"x": x, "dy": rng.standard_normal((5, 3 if name == "glu" else 6))}
+        jobs.append(({"kind": "activation", "function": "silu" if name == "swish" else name, "config": config}, arrays))
+    for (job, arrays), expected in zip(jobs, keras_results(tmp_path, jobs), strict=True):
+        y = getattr(activations, job["function"])(arrays["x"], **job["config"])
+        dx = getattr(activations, f"{job['function']}_gradient")(arrays["x"], y, arrays["dy"], **job["config"])
+        np.testing.assert_allclose(y, expected["y"], 1e-6, 1e-7, err_msg=str(job))
+        np.testing.assert_allclose(dx, expected["dx"], 1e-6, 1e-7, err_msg=f"gradient of {job}")
+
+
+def test_constraints_and_regularizers(rng: np.random.Generator, tmp_path: Path) -> None:
+    jobs: list[tuple[Job, dict[str, Any]]] = []
+    for class_name, config in (
+        ("MaxNorm", {"max_value": 1.5, "axis": 1}), ("NonNeg", {}), ("UnitNorm", {"axis": [0, 1]}),
+        ("MinMaxNorm", {"min_value": 2.0, "max_value": 3.0, "rate": 0.7}),
+    ):  # fmt: skip
+        jobs.append(
+            ({"kind": "constraint", "class_name": class_name, "config": config}, {"w": rng.normal(size=(4, 5))})
+        )
+    for class_name, config in (
+        ("L1", {}), ("L2", {"l2": 0.3}), ("L1L2", {"l1": 0.2, "l2": 0.1}), ("OrthogonalRegularizer", {}),
+        ("OrthogonalRegularizer", {"factor": 0.3, "mode": "columns"}),
+    ):  # fmt: skip
+        job = {"kind": "regularizer", "class_name": class_name, "config": config}
+        jobs.append((job, {"w": rng.normal(size=(4, 5)).astype("float32")}))
+    for (job, arrays), expected in zip(jobs, keras_results(tmp_path, jobs), strict=True):
+        module: Any = constraints if job["kind"] == "constraint" else regularizers
+        ours = getattr(module, job["class_name"])(**job["config"])
+        np.testing.assert_allclose(ours(arrays["w"]), expected["value"], 1e-5, err_msg=str(job))
+        if job["kind"] == "regularizer":
+            gradient = np.zeros_like(arrays["w"])
+            ours.add_gradient(arrays["w"], gradient)
+            np.testing.assert_allclose(gradient, expected["gradient"], 1e-4, 1e-7, err_msg=str(job))

@@ -27,7 +27,7 @@ ROOMS = [
     ["layers", "losses", "optimizers", "datasets"],
     ["activations", "step", "utils"],
     ["initializers", "parameters", "random", "config"],
-    ["regularizers"],
+    ["regularizers", "constraints"],
     ["_core", "_naming", "_typing"],
 ]
 LEVEL = {name: i for i, room in enumerate(ROOMS) for name in room}

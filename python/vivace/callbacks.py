@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -330,3 +331,89 @@ class TerminateOnNaN(Callback):
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         if not np.isfinite((logs or {}).get("loss", 0.0)):
             self.model.stop_training = True
+
+
+class BackupAndRestore(Callback):
+    """Saves the state of training after each epoch; a `fit` that was interrupted goes on from it with the same bits.
+
+    The state is the weights, the optimizer, the order of the samples, the streams of dropout and the number of epochs
+    done. Call the same program again: `fit` finds the backup, and starts with the epoch after it.
+
+    Args:
+        backup_dir: a folder for the backup, of this training alone; made if there is none.
+        delete_checkpoint: remove the backup when `fit` comes to its end, True.
+    """
+
+    def __init__(self, backup_dir: str | Path, delete_checkpoint: bool = True) -> None:
+        self.path, self.delete_checkpoint = Path(backup_dir) / "backup.npz", delete_checkpoint
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self.path.exists():
+            return
+        model = self.model
+        with np.load(self.path) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        told = json.loads(str(arrays.pop("told")))
+        weights = [arrays[f"weight/{i}"] for i in range(sum(name.startswith("weight/") for name in arrays))]
+        model.set_weights(weights)
+        state = {name.split("/", 1)[1]: a for name, a in arrays.items() if name.startswith("optimizer/")}
+        model.optimizer.set_state(model._flat_parameters(), state)
+        for layer, (seed, position) in zip(_random_layers(model), told["streams"], strict=True):
+            layer.stream.seed, layer.stream.position = seed, position
+        if model.shuffling is not None and told["shuffling"] is not None:
+            model.shuffling.bit_generator.state = told["shuffling"]
+        model.first_epoch = told["epoch"] + 1
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        model = self.model
+        shuffling = None if model.shuffling is None else model.shuffling.bit_generator.state
+        streams = [(layer.stream.seed, layer.stream.position) for layer in _random_layers(model)]
+        told = json.dumps({"epoch": epoch, "streams": streams, "shuffling": shuffling}, default=lambda a: a.tolist())
+        arrays = {f"weight/{i}": w for i, w in enumerate(model.get_weights())}
+        arrays |= {f"optimizer/{name}": a for name, a in model.optimizer.get_state().items()}
+        temporary = self.path.with_suffix(".part.npz")  # moved into place: a crash never leaves half a backup
+        np.savez(temporary, told=np.array(told), **arrays)  # type: ignore[arg-type]
+        temporary.replace(self.path)
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        if self.delete_checkpoint:
+            self.path.unlink(missing_ok=True)
+
+
+def _random_layers(layer: Any) -> list[Any]:
+    inside = [found for sub in layer.sublayers().values() for found in _random_layers(sub)]
+    return [layer, *inside] if hasattr(layer, "stream") else inside
+
+
+class TensorBoard(Callback):
+    """Writes each epoch's logs for TensorBoard: training into log_dir/train, validation into log_dir/validation.
+
+    Tags are as in "epoch_loss". Needs the package tensorboardX; ImportError says so where it is missing.
+
+    Args:
+        log_dir: "logs".
+    """
+
+    def __init__(self, log_dir: str | Path = "logs") -> None:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            raise ImportError("TensorBoard: needs the package tensorboardX; pip install tensorboardX") from None
+        self.log_dir, self._writer = Path(log_dir), SummaryWriter
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self._open: dict[str, Any] = {}
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        for name, value in (logs or {}).items():
+            part = "validation" if name.startswith("val_") else "train"
+            if part not in self._open:
+                self._open[part] = self._writer(str(self.log_dir / part))
+            self._open[part].add_scalar(f"epoch_{name.removeprefix('val_')}", value, epoch)
+        for writer in self._open.values():
+            writer.flush()
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        for writer in self._open.values():
+            writer.close()

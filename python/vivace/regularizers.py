@@ -44,7 +44,48 @@ class L2(L1L2):
         super().__init__(l2=l2)
 
 
+class OrthogonalRegularizer(L1L2):
+    """Mean |cosine| between the rows (or columns) of a matrix, times factor.
+
+    Args:
+        factor: 0.01.
+        mode: "rows" or "columns".
+    """
+
+    def __init__(self, factor: float = 0.01, mode: str = "rows") -> None:
+        super().__init__()
+        if factor < 0:
+            raise ValueError(f"OrthogonalRegularizer: factor must not be negative, received {factor!r}")
+        if mode not in ("rows", "columns"):
+            raise ValueError(f"OrthogonalRegularizer: mode must be rows or columns, received {mode!r}")
+        self.factor, self.mode = float(factor), mode
+
+    def _cosines(self, w: Array) -> tuple[Array, Array, Array, float]:
+        """Unit rows, their norms, the cosines between different ones, and the factor of their sum."""
+        if w.ndim != 2:
+            raise ValueError(f"OrthogonalRegularizer: the weight must have two axes, received shape {w.shape}")
+        rows = w if self.mode == "rows" else w.T
+        norms = np.maximum(np.sqrt(np.square(rows).sum(1, keepdims=True)), 1e-7)
+        units = rows / norms
+        cosines = units @ units.T
+        np.fill_diagonal(cosines, 0)
+        count = len(rows)
+        return units, norms, cosines, self.factor / max(1, count * (count - 1))
+
+    def __call__(self, w: Array) -> float:
+        _, _, cosines, share = self._cosines(w)
+        return float(share * np.abs(cosines).sum())
+
+    def add_gradient(self, w: Array, gradient: Array) -> None:
+        """gradient += that of the penalty."""
+        units, norms, cosines, share = self._cosines(w)
+        pull = 2 * share * np.sign(cosines) @ units
+        pull = (pull - (pull * units).sum(1, keepdims=True) * units) / norms
+        gradient += pull if self.mode == "rows" else pull.T
+
+
 _BY_NAME: dict[str, Any] = {"l1": L1, "l2": L2, "l1_l2": lambda: L1L2(0.01, 0.01), "l1l2": lambda: L1L2(0.01, 0.01)}
+_BY_NAME["orthogonal_regularizer"] = OrthogonalRegularizer
 
 
 def get(identifier: str | L1L2 | None) -> L1L2 | None:

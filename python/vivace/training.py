@@ -31,6 +31,8 @@ class Trainer(Layer):
         self.compiled = False
         self.stop_training = False
         self.history: History | None = None
+        self.shuffling: np.random.Generator | None = None  # of the samples, in `fit`
+        self.first_epoch = 0  # of `fit`; a callback may set it as training begins
         self._flat: FlatParameters | None = None
         self._frozen: list[Array] = []
         self._views: list[Array] = []
@@ -335,11 +337,12 @@ class Trainer(Layer):
             [*given, self.history],  # last, so that it sees what the others add to the logs
             self, epochs=epochs, steps=steps, verbose=verbose, do_validation=validation is not None,
         )  # fmt: skip
-        rng = random.generator() if shuffle else None
+        rng = self.shuffling = random.generator() if shuffle else None
+        self.first_epoch = initial_epoch
         self._flat_parameters()
         logs: Logs = {}
         calls.call("on_train_begin", {})
-        for epoch in range(initial_epoch, epochs):
+        for epoch in range(self.first_epoch, epochs):
             calls.call("on_epoch_begin", epoch, {})
             progress = Progress(f"Epoch {epoch + 1}/{epochs}", steps, verbose)
             order = None if rng is None else random.permutation(rng, len(x))

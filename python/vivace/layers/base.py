@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,7 @@ class Layer:
         initializer: str | Initializer,
         trainable: bool = True,
         regularizer: L1L2 | None = None,
+        constraint: Callable[[Array], Array] | None = None,
     ) -> Parameter:
         """Create a parameter `<layer>/<name>`, filled by the initializer."""
         value = np.asarray(
@@ -94,7 +95,7 @@ class Layer:
         )  # of any rank, 0 too
         if value.shape != shape:
             raise ValueError(f"{self.name}: the initializer of {name} returned shape {value.shape}, not {shape}")
-        parameter = Parameter(f"{self.name}/{name}", value, trainable, regularizer)
+        parameter = Parameter(f"{self.name}/{name}", value, trainable, regularizer, constraint)
         self.parameters.append(parameter)
         return parameter
 

@@ -51,25 +51,30 @@ class Activated(Layer):
         raise TypeError(f"{type(self).__name__} must define backward_linear")
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        if self.activation != "softmax":
+        if self.activation in activations.FUSED:
             y, saved = self.forward_linear(x, step, self.activation)
-        else:
-            z, saved = self.forward_linear(x, step)
+            return y, (None, y, saved)
+        z, saved = self.forward_linear(x, step)
+        if self.activation == "softmax":
             y = step.empty(z.shape, z.dtype)
             native.softmax_forward(z, y)
-        return y, (y, saved)
+        else:
+            y = activations.pair(self.activation)[0](z)
+        return y, (z, y, saved)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        y, inner = saved
+        z, y, inner = saved
         if self.activation == "softmax":
             native.softmax_backward(y, dy, dy)
+        elif self.activation not in activations.FUSED:
+            dy = activations.pair(self.activation)[1](z, y, dy)
         elif self.activation != "linear":
             native.activation_backward(self.activation, y, dy, dy)  # type: ignore[arg-type]
         return self.backward_linear(dy, inner, step, input_gradient)
 
 
 class Activation(Activated):
-    """Applies an activation: "linear", "relu", "sigmoid", "tanh" or "softmax" (over the last axis). Any input shape."""
+    """Applies an activation of `vivace.activations`, by name or function. Any input shape."""
 
     def __init__(self, activation: str | Callable[[Any], Array], **kwargs: Any) -> None:
         super().__init__(activation, **kwargs)
@@ -93,7 +98,7 @@ class Dense(Activated):
 
     Args:
         units: number of outputs, at least 1.
-        activation: "linear" (None, the default), "relu", "sigmoid", "tanh" or "softmax".
+        activation: a name or function of `vivace.activations`; None, the default, is "linear".
         use_bias: add a bias (True).
         kernel_initializer, bias_initializer: names or callables; "glorot_uniform" and "zeros".
         kernel_regularizer, bias_regularizer: penalties of `vivace.regularizers`, none by default.
