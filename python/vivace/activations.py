@@ -401,21 +401,6 @@ _NAMES = (
 _BY_NAME: dict[str, Callable[..., Array]] = {name: globals()[name] for name in _NAMES}
 
 
-def value(name: str, x: Array) -> Array:
-    """The activation of that name."""
-    return _BY_NAME[name](x)
-
-
-def gradient(name: Any, x: Array, y: Array, dy: Array) -> Array:
-    """The gradient of the input x from the output y = f(x) and its gradient dy, all C-contiguous and of one shape."""
-    dx = np.empty_like(dy)
-    if name == "softmax":
-        native.softmax_backward(y, dy, dx)
-    else:
-        native.activation_backward(name, y, dy, dx)
-    return dx
-
-
 def name_of(activation: str | Callable[[Any], Array] | None) -> str:
     """The name of an activation given by name, as one of this module's functions, or as None ("linear")."""
     if activation is None:

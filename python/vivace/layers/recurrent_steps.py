@@ -41,12 +41,12 @@ class Squashed(NamedTuple):
     y: Array
 
     def backward(self, dy: Array) -> Array:
-        return activations.gradient(self.name, self.z, self.y, np.ascontiguousarray(dy))
+        return activations.pair(self.name)[1](self.z, self.y, np.ascontiguousarray(dy))
 
 
 def _squash(name: str, z: Array) -> Squashed:
     z = np.ascontiguousarray(z)
-    return Squashed(name, z, activations.value(name, z))
+    return Squashed(name, z, activations.pair(name)[0](z))
 
 
 def _biases(kind: Kind, bias: Array | None) -> tuple[Any, Any]:
