@@ -39,10 +39,16 @@ struct PixelWalk {
     }
 };
 
+// A convolution that is a product of two matrices, (pixels, channels) and (channels, outputs).
+bool is_pointwise(const Conv2DShape& s) {
+    return s.kh == 1 && s.kw == 1 && s.groups == 1 && s.p == s.h && s.q == s.w && s.stride_h == 1 && s.stride_w == 1;
+}
+
 }  // namespace
 
 template <class T>
 void conv2d_forward(const Conv2DShape& s, const T* x, const T* w, const T* bias, Activation activation, T* y) {
+    if (is_pointwise(s)) return dense_forward(s.n * s.p * s.q, s.c, s.o, x, w, bias, activation, y);
     const Padded<T> in = padded_input(s, x);
     const Runs runs(s);
     const index cg = s.c / s.groups, og = s.o / s.groups, k = s.kh * s.kw * cg;
@@ -109,6 +115,7 @@ private:
 
 template <class T>
 void conv2d_input_gradient(const Conv2DShape& s, const T* dy, const T* w, T* dx) {
+    if (is_pointwise(s)) return dense_input_gradient(s.n * s.p * s.q, s.c, s.o, dy, w, dx);
     const Axis down{s.h, s.p, s.kh, s.stride_h, s.pad_top, s.dilation_h};
     const Axis right{s.w, s.q, s.kw, s.stride_w, s.pad_left, s.dilation_w};
     const index top = down.reach_before(), left = right.reach_before();
@@ -171,6 +178,9 @@ namespace {
 // shape, so that the result has the same bits for every thread count.
 template <class T>
 struct WeightGradient {
+    // Pixels that a tile sums at least before it goes back to memory: reading and writing dw must not set the pace.
+    static constexpr index min_steps = 256;
+
     const Conv2DShape& s;
     const Padded<T> in;
     const Runs runs;
@@ -183,7 +193,7 @@ struct WeightGradient {
           panels((og + panel_columns<T> - 1) / panel_columns<T>),
           tiles(s.groups * runs.count() * row_tiles * panels), tile_tasks(std::min<index>(tiles, 16)),
           sum_tasks(std::min(s.n * s.p, (16 + tiles - 1) / tiles)),
-          rows_per_chunk(std::max<index>(1, 192 * 1024 / bytes_per_row())), row_offsets(s.n * s.p) {
+          rows_per_chunk(std::max<index>(min_steps / s.q + 1, 192 * 1024 / bytes_per_row())), row_offsets(s.n * s.p) {
         for (index row = 0; row < s.n * s.p; ++row)
             row_offsets[row] = row / s.p * in.image_stride() + row % s.p * s.stride_h * in.row_stride();
     }
@@ -225,6 +235,7 @@ struct WeightGradient {
 
 template <class T>
 void conv2d_weight_gradient(const Conv2DShape& s, const T* x, const T* dy, T* dw, T* db) {
+    if (is_pointwise(s)) return dense_weight_gradient(s.n * s.p * s.q, s.c, s.o, x, dy, dw, db);
     const WeightGradient<T> gradient(s, x);
     const index pixels = s.n * s.p * s.q;
     // The microkernel reads dy by whole registers: a ragged channel count needs spare columns behind the last row.

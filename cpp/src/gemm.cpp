@@ -97,13 +97,7 @@ void with_panels(const Operands<T>& op, F&& f) {
         return;
     }
     Scratch<T> packed(packed_size<T>(op.k, op.n));
-    const index panels = (op.n + panel_columns<T> - 1) / panel_columns<T>;
-    parallel_for(panels, static_cast<double>(op.k * op.n), [&](index i, int) {
-        const index j = i * panel_columns<T>;
-        const T* in = op.transpose_b ? op.b + j * op.ldb : op.b + j;
-        pack_panels(in, op.ldb, op.transpose_b, index{0}, op.k, op.k, std::min(panel_columns<T>, op.n - j),
-                    packed + j * op.k);
-    });
+    pack_panels(op.b, op.ldb, op.transpose_b, index{0}, op.k, op.k, op.n, packed.get());
     f(packed_panels(packed.get(), op.k, op.n));
 }
 

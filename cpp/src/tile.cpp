@@ -129,19 +129,23 @@ void multiply_by_columns(const Tile<T>& tile) {
 
 template <class T>
 void pack_panels(const T* source, index ld, bool transposed, index row, index k, index total, index n, T* packed) {
-    for (index first = 0; first < n; first += panel_columns<T>) {
-        const index columns = std::min(panel_columns<T>, n - first);
+    const index panels = (n + panel_columns<T> - 1) / panel_columns<T>;
+    const double bytes = static_cast<double>(k * n) * 2 * sizeof(T);
+    parallel_for(panels, transposed ? 4 * bytes : bytes, [&](index panel, int) {
+        const index first = panel * panel_columns<T>, columns = std::min(panel_columns<T>, n - first);
         const index width = columns <= lanes<T> ? lanes<T> : panel_columns<T>;
         T* out = packed + first * total + row * width;
         if (transposed) {
-            for (index j = 0; j < columns; ++j)
-                for (index i = 0; i < k; ++i) out[i * width + j] = source[(first + j) * ld + i];
+            constexpr index block = 64;  // rows that stay in L1 while every column is written into them
+            for (index i0 = 0; i0 < k; i0 += block)
+                for (index j = 0; j < columns; ++j)
+                    for (index i = i0; i < std::min(k, i0 + block); ++i) out[i * width + j] = source[(first + j) * ld + i];
         } else {
             for (index i = 0; i < k; ++i) std::copy_n(source + i * ld + first, columns, out + i * width);
         }
         if (columns < width)
             for (index i = 0; i < k; ++i) std::fill(out + i * width + columns, out + (i + 1) * width, T{});
-    }
+    });
 }
 
 #define INSTANTIATE(T)                                   \

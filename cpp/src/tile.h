@@ -69,7 +69,7 @@ index packed_size(index k, index n) {
 }
 
 // Packs rows [row, row + k) of a matrix with `total` rows in all: element (i, j) is source[i*ld + j], or
-// source[j*ld + i] when transposed. Columns are padded with zeros to whole registers.
+// source[j*ld + i] when transposed. Columns are padded with zeros to whole registers. Runs on all threads.
 template <class T>
 void pack_panels(const T* source, index ld, bool transposed, index row, index k, index total, index n, T* packed);
 
