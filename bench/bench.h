@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "vivace/common.h"
+#include "vivace/conv2d.h"
 
 namespace vivace::bench {
 
@@ -24,5 +24,14 @@ void add(const std::string& name, double flops, index output_size, std::function
          std::function<void(float*)> trusted);
 
 void add_recurrent_layers();
+
+// The peers' rows, where they were found: nothing otherwise.
+void add_openblas(const std::string& prefix, index m, index n, index k, const Floats& a, bool transpose_a,
+                  const Floats& b, bool transpose_b, const std::function<void(float*)>& trusted);
+struct Trusted {
+    std::function<void(float*)> forward, input_gradient, weight_gradient;
+};
+void add_onednn(const std::string& prefix, const Conv2DShape& s, const Floats& x, const Floats& w, const Floats& b,
+                const Floats& dy, const Trusted& trusted);
 
 }  // namespace vivace::bench

@@ -1,4 +1,4 @@
-// The kernels side by side: naive reference, im2col + GEMM, ours. GFLOP/s are useful operations (padding not counted),
+// The kernels side by side: naive reference, im2col + GEMM, ours, and oneDNN and OpenBLAS where installed. GFLOP/s are useful operations (padding not counted),
 // "peak" is their share of the FMA rate that this very run measured on as many cores. A result that is not the
 // reference's is reported as an error, not as a time.
 //
@@ -66,6 +66,7 @@ void add_convolution(const Conv& c) {
     add(prefix + "input_gradient/vivace", flops, s.input_size(), input(conv2d_input_gradient<float>), trusted_input);
     add(prefix + "weight_gradient/im2col", flops, s.kernel_size(), trusted_weight, weight(conv2d_weight_gradient<float>));
     add(prefix + "weight_gradient/vivace", flops, s.kernel_size(), weight(conv2d_weight_gradient<float>), trusted_weight);
+    add_onednn(prefix, s, x, w, b, dy, {trusted_forward, trusted_input, trusted_weight});
 }
 
 // The reference CNN's convolutions with the pooling behind them; FLOPs are the dense count, so gradients may exceed peak.
@@ -142,6 +143,7 @@ void add_gemm(index m, index n, index k, bool transpose_a, bool transpose_b) {
     const auto trusted = quick || transpose_a ? std::function<void(float*)>(product(reference::gemm<float>)) : row_by_row;
     if (quick) add(prefix + "naive", flops, m * n, product(reference::gemm<float>), trusted);
     add(prefix + "vivace", flops, m * n, product(gemm<float>), trusted);
+    add_openblas(prefix, m, n, k, a, transpose_a, b, transpose_b, trusted);
 }
 
 void add_all() {
