@@ -75,22 +75,30 @@ void conv2d_pool_forward(const Conv2DShape& s, const Pool2DShape& pool, const T*
     Scratch<index> offsets(runs.count());
     for (index t = 0; t < runs.count(); ++t) offsets[t] = runs.offset(s, t, in.row_stride());
     Scratch<T> packed(packed_size<T>(k, s.o));
-    pack_panels(w, s.o, false, index{0}, k, k, s.o, packed.get());
     const Panels<T> panels = packed_panels(packed.get(), k, s.o);
 
     const Windows windows{s, pool, in.row_stride(), in.image_stride()};
     const index all = s.n * windows.count(), per_tile = tile_rows / size;
-    const index tiles = (all + per_tile - 1) / per_tile, tasks = std::min(tiles, std::max<index>(16, tiles / 8));
+    const index tiles = (all + per_tile - 1) / per_tile;
     const bool relu = activation == Activation::relu;
-    parallel_for(tasks, static_cast<double>(s.flops()), [&](index task, int) {
-        const Part mine(tiles, tasks, task);
+    // With few tiles (one image) threads share out the kernel's panels, each packed by the thread that uses it: packed by
+    // another, its way from that core's cache would take as long as the products.
+    const bool few = tiles <= 64 && panels.count() > 1;
+    const index tasks = few ? 1 : std::min(tiles, std::max<index>(16, tiles / 8)), panel_tasks = few ? panels.count() : 1;
+    if (!few) pack_panels(w, s.o, false, index{0}, k, k, s.o, packed.get());
+    parallel_for(tasks * panel_tasks, static_cast<double>(s.flops()), [&](index task, int) {
+        const Part mine(tiles, tasks, task % tasks), my_panels(panels.count(), panel_tasks, task / tasks);
+        if (few) {
+            const index first = my_panels.first * panel_columns<T>, columns = std::min(panel_columns<T>, s.o - first);
+            pack_panels(w + first, s.o, false, index{0}, k, k, columns, packed + first * k);
+        }
         alignas(64) T result[tile_rows * panel_columns<T>];
         Tile<T> tile{};
         tile.offsets = offsets;
         tile.taps = runs.count();
         tile.k = runs.length;
         for (index r = 0; r < tile_rows; ++r) tile.c[r] = result + r * panel_columns<T>;
-        for (index j = 0; j < panels.count(); ++j) {
+        for (index j = my_panels.first; j < my_panels.last; ++j) {
             panels.select(j, tile);
             const index columns = tile.columns;
             tile.bias = bias ? bias + j * panel_columns<T> : nullptr;
