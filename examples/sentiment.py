@@ -13,6 +13,8 @@ from vivace.callbacks import EarlyStopping
 from vivace.layers import LSTM, Bidirectional, Dense, Dropout, Embedding, Input, TextVectorization
 from vivace.models import Sequential
 
+if len(sys.argv) < 2 or not Path(sys.argv[1]).is_dir():
+    sys.exit(__doc__)
 vivace.utils.set_random_seed(0)
 lines = (Path(sys.argv[1]) / "rt-polarity.all").read_text("latin-1").strip().split("\n")
 order = np.random.default_rng(0).permutation(len(lines))

@@ -14,6 +14,8 @@ from vivace.callbacks import Callback
 from vivace.layers import GRU, Dense, Dropout, Embedding, Input
 from vivace.models import Sequential
 
+if len(sys.argv) < 2 or not Path(sys.argv[1]).is_dir():
+    sys.exit(__doc__)
 vivace.utils.set_random_seed(0)
 text = (Path(sys.argv[1]) / "input.txt").read_text()
 characters = sorted(set(text))

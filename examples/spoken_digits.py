@@ -45,6 +45,8 @@ def recordings(folder: Path) -> dict[str, bytes]:
     return files
 
 
+if len(sys.argv) < 2 or not Path(sys.argv[1]).is_dir():
+    sys.exit(__doc__)
 vivace.utils.set_random_seed(0)
 features, digits, is_test = [], [], []
 for name, content in sorted(recordings(Path(sys.argv[1])).items()):
