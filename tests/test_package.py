@@ -161,3 +161,12 @@ def test_plots(tmp_path: Path) -> None:
     assert len(figure.axes) == 2
     plotting.plot_predictions(np.zeros((3, 8, 8)), np.arange(3), np.eye(3), tmp_path / "predictions.png")
     assert (tmp_path / "predictions.png").stat().st_size > 1000
+
+
+def test_threads_for_a_while() -> None:
+    before = vivace.get_num_threads()
+    with vivace.threads(before + 1):
+        assert vivace.get_num_threads() == before + 1
+    assert vivace.get_num_threads() == before
+    with pytest.raises(ValueError, match="threads must be at least 1, received 0"), vivace.threads(0):
+        pass

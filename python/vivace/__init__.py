@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         regularizers,
         utils,
     )
-    from .config import get_num_threads, set_num_threads, show_config
+    from .config import get_num_threads, set_num_threads, show_config, threads
     from .layers import Input
     from .models import Sequential
 
@@ -38,6 +38,7 @@ _NAMES = {
     "show_config": "config",
     "get_num_threads": "config",
     "set_num_threads": "config",
+    "threads": "config",
 }
 _MODULES = (
     "activations",
@@ -75,6 +76,7 @@ __all__ = [
     "regularizers",
     "set_num_threads",
     "show_config",
+    "threads",
     "utils",
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,20 @@ def set_num_threads(threads: int) -> None:
     if threads < 1:
         raise ValueError(f"set_num_threads: threads must be at least 1, received {threads}")
     native.set_num_threads(threads)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Within a `with` block the kernels may use `count` threads; behind it, as many as before.
+
+    The number holds for the whole process, also for other Python threads that compute meanwhile.
+    """
+    before = get_num_threads()
+    set_num_threads(count)
+    try:
+        yield
+    finally:
+        set_num_threads(before)
 
 
 class Config(dict[str, Any]):
