@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     )
     from .config import get_num_threads, set_num_threads, show_config
     from .layers import Input
-    from .models import Sequential
+    from .models import Model, Sequential
 
 _NAMES = {
+    "Model": "models",
     "Sequential": "models",
     "Input": "layers",
     "show_config": "config",
@@ -56,6 +57,7 @@ _MODULES = (
 
 __all__ = [
     "Input",
+    "Model",
     "Sequential",
     "activations",
     "callbacks",
