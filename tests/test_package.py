@@ -22,6 +22,7 @@ ROOMS = [
     ["__main__"],
     ["models", "saving"],
     ["training"],
+    ["heads"],
     ["callbacks", "progress", "data", "plotting", "fusion"],
     ["metrics"],
     ["layers", "losses", "optimizers", "datasets"],

@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     )
     from .config import get_num_threads, set_num_threads, show_config, threads
     from .layers import Input
-    from .models import Sequential
+    from .models import Model, Sequential
 
 _NAMES = {
+    "Model": "models",
     "Sequential": "models",
     "Input": "layers",
     "show_config": "config",
@@ -59,6 +60,7 @@ _MODULES = (
 
 __all__ = [
     "Input",
+    "Model",
     "Sequential",
     "activations",
     "callbacks",

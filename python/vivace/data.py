@@ -29,6 +29,48 @@ def as_input(owner: str, x: Any, dtype: str) -> Array:
     return np.ascontiguousarray(array, dtype=dtype)
 
 
+def by_name(given: Any) -> bool:
+    """Whether it is a dict by name; one with a "class_name" is an object's description."""
+    return isinstance(given, Mapping) and "class_name" not in given
+
+
+_REQUIRED = object()
+
+
+def in_order(owner: str, kind: str, given: Any, names: Sequence[str], missing: Any = _REQUIRED) -> list[Any]:
+    """What is given for each of the named inputs or outputs, as a list, a dict by name or, for one, by itself.
+
+    missing: what stands for a name that a dict does not have. Raises ValueError for another number or other names.
+    """
+    if by_name(given):
+        unknown = [name for name in given if name not in names]
+        absent = [name for name in names if name not in given]
+        if unknown or (absent and missing is _REQUIRED):
+            raise ValueError(f"{owner}: expected a dict with the {kind}s {list(names)}, received {list(given)}")
+        return [given.get(name, missing) for name in names]
+    if len(names) == 1:
+        alone = (
+            isinstance(given, (list, tuple)) and len(given) == 1 and not isinstance(given[0], (list, tuple, int, float))
+        )
+        return [given[0] if alone else given]
+    if not isinstance(given, (list, tuple)) or len(given) != len(names):
+        count = f"{len(given)}" if isinstance(given, (list, tuple)) else f"one {type(given).__name__}"
+        raise ValueError(f"{owner}: expected a list of {len(names)}, for the {kind}s {list(names)}; received {count}")
+    return list(given)
+
+
+def samples(x: Any) -> int:
+    """How many samples an input, or each of a list of inputs, has."""
+    return len(x[0]) if isinstance(x, list) else len(x)
+
+
+def rows_of(arrays: Any, rows: slice) -> Any:
+    """Some samples of an array, or of each in a list; None stays None."""
+    if isinstance(arrays, list):
+        return [None if array is None else array[rows] for array in arrays]
+    return None if arrays is None else arrays[rows]
+
+
 def check_sample_shape(owner: str, x: Array, input_shape: BatchShape) -> None:
     """Raise ValueError, with a suggestion, unless x's samples have the shape the model was built for."""
     expected = input_shape[1:]
@@ -71,15 +113,12 @@ def row_weights(
     return weights
 
 
-def split_validation(
-    owner: str, arrays: Sequence[Array | None], fraction: float
-) -> tuple[list[Array | None], list[Array | None]]:
+def split_validation(owner: str, parts: Sequence[Any], fraction: float) -> tuple[list[Any], list[Any]]:
     """The first part and the last `fraction` of the samples, before any shuffling, as Keras does."""
     if not 0 < fraction < 1:
         raise ValueError(f"{owner}: validation_split must lie in (0, 1), received {fraction!r}")
-    first = arrays[0]
-    assert first is not None
-    cut = int(len(first) * (1 - fraction))
-    if not 0 < cut < len(first):
-        raise ValueError(f"{owner}: validation_split={fraction} leaves no samples on one side of {len(first)} samples")
-    return [a if a is None else a[:cut] for a in arrays], [a if a is None else a[cut:] for a in arrays]
+    count = samples(parts[0])
+    cut = int(count * (1 - fraction))
+    if not 0 < cut < count:
+        raise ValueError(f"{owner}: validation_split={fraction} leaves no samples on one side of {count} samples")
+    return [rows_of(part, slice(cut)) for part in parts], [rows_of(part, slice(cut, None)) for part in parts]

@@ -13,8 +13,8 @@ class Step:
     """What a forward or backward pass may need besides its arguments.
 
     training: whether layers behave as in training (dropout drops, max pooling remembers positions).
-    mask: uint8 (batch, steps), nonzero where a step of a sequence counts; None: all do. A layer that makes a mask sets
-        it, one whose output has no steps takes it away.
+    mask: uint8 (batch, steps), nonzero where a step of a sequence counts; None: all do; of several inputs or outputs a
+        list. A layer that makes a mask sets it, one whose output has no steps takes it away.
     penalty: what layers add to the loss of every row of this pass (ActivityRegularization); they add its gradient too.
 
     The step owns the buffers: the k-th `empty` of every pass gets the same memory, so that in steady state nothing is
@@ -23,7 +23,7 @@ class Step:
 
     def __init__(self, training: bool) -> None:
         self.training = training
-        self.mask: Array | None = None
+        self.mask: Any = None
         self.penalty = 0.0
         self._buffers: list[Array] = []
         self._next = 0

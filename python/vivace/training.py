@@ -13,7 +13,9 @@ from . import data, losses, metrics, optimizers, random
 from ._core import native
 from ._typing import Array, BatchShape
 from .callbacks import Callback, CallbackList, History
+from .heads import Heads
 from .layers.base import Layer
+from .layers.symbolic import is_symbolic
 from .parameters import FlatParameters, Parameter
 from .progress import Progress
 from .regularizers import L1L2
@@ -39,6 +41,7 @@ class Trainer(Layer):
         self._regularized: list[tuple[Parameter, L1L2]] = []
         self._local = threading.local()  # buffers belong to a thread: a model may serve several at once
         self._ones: dict[int, Array] = {}
+        self._heads: Heads | None = None  # of a model of several outputs
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_local": None, "_flat": None, "_fused": None, "history": None}
@@ -50,6 +53,7 @@ class Trainer(Layer):
     # What a model must offer besides a layer's methods.
 
     final_activation: str | None = None  # the last layer's, if training may leave it to the loss
+    output_names: Sequence[str] = ()
 
     def forward_linear(self, x: Array, step: Step) -> tuple[Array, Any]:
         """Forward, but for the final activation."""
@@ -66,36 +70,55 @@ class Trainer(Layer):
     def compile(
         self,
         optimizer: str | Mapping[str, Any] | optimizers.Optimizer = "adam",
-        loss: str | Mapping[str, Any] | Callable[..., Any] | losses.Loss | None = None,
-        *,
-        metrics: Sequence[str | Callable[..., Any] | metrics.Metric] | None = None,
+        loss: str | Mapping[str, Any] | Sequence[Any] | Callable[..., Any] | losses.Loss | None = None,
+        loss_weights: Sequence[float] | Mapping[str, float] | None = None,
+        metrics: Sequence[Any] | Mapping[str, Any] | None = None,
     ) -> None:
         """Choose how to train.
 
         Args:
             optimizer: a name such as "adam", or an object of `vivace.optimizers`.
             loss: a name such as "sparse_categorical_crossentropy", or an object or function of `vivace.losses`.
-            metrics: names such as "accuracy", functions of (y_true, y_pred), or objects of `vivace.metrics`.
+                Several outputs: one for all, a list, or a dict by output name; None for an output that does not train.
+            loss_weights: of several outputs: each loss's factor in the total, a list or a dict by name; 1.
+            metrics: names such as "accuracy", functions of (y_true, y_pred), or objects of `vivace.metrics`. Several
+                outputs: a list of such lists, or a dict by name.
 
         Raises:
-            ValueError: an unknown name.
+            ValueError: an unknown name; a list or dict that does not fit the outputs.
         """
         if loss is None:
             raise ValueError(f"{self.name}.compile: give a loss, such as loss='sparse_categorical_crossentropy'")
         self.optimizer = optimizers.get(optimizer)
-        self.loss = losses.get(loss)
+        self._loss_mean = _loss_mean()
+        self._flat = self._heads = None
+        self.compiled = True
+        names, owner = self.output_names, f"{self.name}.compile"
+        if len(names) > 1:
+            self._heads = Heads(owner, list(names), loss, loss_weights, metrics)
+            return
+        if loss_weights is not None:
+            raise ValueError(f"{owner}: loss_weights are for several outputs, received {loss_weights!r}")
+        one: Any = loss
+        if isinstance(loss, (list, tuple)):
+            (one,) = loss
+        elif data.by_name(loss):
+            (one,) = data.in_order(f"{owner}: loss", "output", loss, names)
+        if data.by_name(metrics):
+            (metrics,) = data.in_order(f"{owner}: metrics", "output", metrics, names)
+            metrics = metrics if isinstance(metrics, (list, tuple)) else [metrics]
+        self.loss = losses.get(one)
         if self.loss.reduction in ("none", None):
             raise ValueError(f"{self.name}.compile: training needs one number, so the loss needs a reduction")
-        self._metric_identifiers = list(metrics or ())
+        self._metric_identifiers: list[Any] = list(metrics or ())
         self._metrics: list[Any] | None = None  # resolved with the first targets
-        self._loss_mean = _loss_mean()
-        self._flat = None
-        self.compiled = True
 
     @property
     def metrics_names(self) -> list[str]:
         """ "loss" and the names of the metrics."""
         self._check_compiled("metrics_names")
+        if self._heads is not None:
+            return ["loss", *self._heads.names()]
         return ["loss", *map(metrics.name_of, self._metric_identifiers)]
 
     def _check_compiled(self, what: str) -> None:
@@ -107,10 +130,11 @@ class Trainer(Layer):
 
     # One step
 
-    def train_step(self, x: Array, targets: Array, weights: Array | None = None) -> None:
+    def train_step(self, x: Any, targets: Any, weights: Any = None) -> None:
         """Forward, loss, backward and update for one batch; adds to the running loss and metrics.
 
         x: (n, ...) of the model's dtype; targets: as `loss.prepare` returns them; weights: (n,) or None.
+        Of several inputs or outputs each is a list.
         """
         try:
             self._train_step(x, targets, weights)
@@ -119,9 +143,14 @@ class Trainer(Layer):
                 parameter.gradient.fill(0)
             raise
 
-    def _train_step(self, x: Array, targets: Array, weights: Array | None) -> None:
-        step = self._step(len(x), training=True)
+    def _train_step(self, x: Any, targets: Any, weights: Any) -> None:
+        step = self._step(data.samples(x), training=True)
         flat = self._flat_parameters()
+        if self._heads is not None:
+            outputs, saved = self.forward(x, step)
+            self.backward(self._account_heads(self._heads, outputs, targets, weights, step), saved, step, False)  # type: ignore[arg-type]
+            self._update(flat)
+            return
         fused = self._loss_takes_logits()
         loss = self.loss
         if fused:
@@ -135,6 +164,9 @@ class Trainer(Layer):
             scale = self._account(losses_, y, targets, weights, step)
             dy = self._loss_gradient(y, targets, scale, step)
             self.backward(dy, saved, step, input_gradient=False)
+        self._update(flat)
+
+    def _update(self, flat: FlatParameters) -> None:
         for gradient in self._frozen:
             gradient.fill(0)
         for parameter, regularizer in self._regularized:
@@ -156,10 +188,13 @@ class Trainer(Layer):
             and not loss.from_logits
         )
 
-    def test_step(self, x: Array, targets: Array, weights: Array | None = None) -> None:
+    def test_step(self, x: Any, targets: Any, weights: Any = None) -> None:
         """Forward and loss for one batch; adds to the running loss and metrics."""
-        step = self._step(len(x), training=False)
+        step = self._step(data.samples(x), training=False)
         self._flat_parameters()
+        if self._heads is not None:
+            self._account_heads(self._heads, self.forward(x, step)[0], targets, weights, step)
+            return
         if self._loss_takes_logits():
             losses_, y = self.loss.forward_logits(self.forward_linear(x, step)[0], targets, step)
         else:
@@ -182,12 +217,10 @@ class Trainer(Layer):
         mask = step.mask
         if mask is not None:
             mask = mask.astype(bool) if mask.shape == losses_.shape else None
-        scale, samples = self.loss.scale(losses_, targets, weights, mask), len(y)
+        samples = len(y)
+        loss, scale = self.loss.reduce(losses_, targets, weights, mask)
         if scale is None:
             scale = self._mean_scale(losses_.size, losses_.dtype).reshape(losses_.shape)
-            loss = float(losses_.sum(dtype=np.float64)) / max(1, losses_.size)
-        else:
-            loss = float((losses_ * scale).sum(dtype=np.float64))
         self._loss_mean.add((loss + self._penalty() + step.penalty) * samples, samples)
         for metric in self._metrics or ():
             if mask is None:
@@ -195,6 +228,12 @@ class Trainer(Layer):
             else:
                 metric.update_state(targets[mask], y[mask])
         return scale
+
+    def _account_heads(self, heads: Heads, y: Any, targets: Any, weights: Any, step: Step) -> list[Array | None]:
+        """The same for several outputs; returns their gradients."""
+        total, gradients = heads.account(y, targets, weights, step)
+        self._loss_mean.add((total + self._penalty() + step.penalty) * len(y[0]), len(y[0]))
+        return gradients
 
     def _mean_scale(self, rows: int, dtype: Any) -> Array:
         scale = self._ones.get(rows)
@@ -231,7 +270,7 @@ class Trainer(Layer):
 
     # Preparing data
 
-    def _prepare_x(self, what: str, x: Any) -> Array:
+    def _prepare_x(self, what: str, x: Any) -> Any:
         x = data.as_input(f"{self.name}.{what}", x, self.input_dtype or self.dtype)
         if not self.built:
             self.build_once((None, *x.shape[1:]))
@@ -241,17 +280,29 @@ class Trainer(Layer):
 
     def _prepare(
         self, what: str, x: Any, y: Any, class_weight: Mapping[int, float] | None = None, sample_weight: Any = None
-    ) -> tuple[Array, Array, Array | None]:
+    ) -> tuple[Any, Any, Any]:
         owner = f"{self.name}.{what}"
         self._check_compiled(what)
         if y is None:
             raise ValueError(f"{owner}: the targets y are missing")
         x = self._prepare_x(what, x)
+        count = data.samples(x)
+        if self._heads is not None:
+            if class_weight is not None:
+                raise ValueError(f"{owner}: class_weight is for a single output; use sample_weight")
+            shapes: Any = self.output_shape
+            several, weights = self._heads.prepare(owner, y, sample_weight, shapes, self.dtype)
+            for name, one in zip(self.output_names, several, strict=True):
+                if one is not None and len(one) != count:
+                    raise ValueError(f"{owner}: x has {count} samples, y of output {name!r} has {len(one)}")
+            return x, several, weights
         output_shape: BatchShape = self.output_shape or ()
+        if data.by_name(y) or (isinstance(y, (list, tuple)) and len(y) == 1 and isinstance(y[0], np.ndarray)):
+            (y,) = data.in_order(f"{owner}: y", "output", y, self.output_names or ("output",))
         raw_rank = np.ndim(y)
         targets = self.loss.prepare(y, output_shape, self.dtype)
-        if len(targets) != len(x):
-            raise ValueError(f"{owner}: x has {len(x)} samples, y has {len(targets)}")
+        if len(targets) != count:
+            raise ValueError(f"{owner}: x has {count} samples, y has {len(targets)}")
         if self._metrics is None:
             shaped = np.shape(y)
             sparse_column = raw_rank == len(output_shape) and shaped[-1] == 1
@@ -261,10 +312,15 @@ class Trainer(Layer):
 
     def _reset_metrics(self) -> None:
         self._loss_mean.reset_state()
+        if self._heads is not None:
+            self._heads.reset()
+            return
         for metric in self._metrics or ():
             metric.reset_state()
 
     def _logs(self) -> Logs:
+        if self._heads is not None:
+            return {"loss": self._loss_mean.result(), **self._heads.logs()}
         return {"loss": self._loss_mean.result(), **{m.name: m.result() for m in self._metrics or ()}}
 
     # Loops
@@ -291,7 +347,8 @@ class Trainer(Layer):
 
         Args:
             x: inputs (samples, ...): an array, or whatever NumPy makes one of. Converted to the model's dtype once.
-            y: targets (samples, ...).
+                Several inputs: a list of arrays, or a dict by input name.
+            y: targets (samples, ...); of several outputs a list, or a dict by output name.
             batch_size: samples per update, 32. The last batch of an epoch may be smaller.
             epochs: number of the epoch to stop before.
             verbose: 0 silent; 1 or "auto" a live line on a terminal and otherwise as 2; 2 one line per epoch.
@@ -300,7 +357,7 @@ class Trainer(Layer):
             validation_data: (x, y) or (x, y, sample_weight) to validate on after each epoch.
             shuffle: a new random order for each epoch.
             class_weight: label -> weight of its samples in the loss.
-            sample_weight: (samples,) weights in the loss.
+            sample_weight: (samples,) weights in the loss; for several outputs also a list or dict of such.
             initial_epoch: number of the first epoch.
             steps_per_epoch: stop each epoch after this many batches.
             validation_batch_size: batch size of the validation; default batch_size.
@@ -322,12 +379,12 @@ class Trainer(Layer):
             vx, vy, *vw = validation_data
             validation = self._prepare("fit(validation_data)", vx, vy, None, vw[0] if vw else None)
         elif validation_split:
-            (x, targets, weights), held_out = data.split_validation(  # type: ignore[assignment]
+            (x, targets, weights), held_out = data.split_validation(
                 f"{self.name}.fit", (x, targets, weights), validation_split
             )
-            validation = held_out  # type: ignore[assignment]
+            validation = (held_out[0], held_out[1], held_out[2])
 
-        steps = -(-len(x) // size)
+        steps = -(-data.samples(x) // size)
         if steps_per_epoch is not None:
             steps = min(steps, _positive(f"{self.name}.fit", "steps_per_epoch", steps_per_epoch, steps))
         self.history = History()
@@ -345,7 +402,7 @@ class Trainer(Layer):
         for epoch in range(self.first_epoch, epochs):
             calls.call("on_epoch_begin", epoch, {})
             progress = Progress(f"Epoch {epoch + 1}/{epochs}", steps, verbose)
-            order = None if rng is None else random.permutation(rng, len(x))
+            order = None if rng is None else random.permutation(rng, data.samples(x))
             self._train_epoch(x, targets, weights, order, size, steps, calls, progress)
             logs = self._logs()
             if validation is not None and (epoch + 1) % validation_freq == 0:
@@ -361,9 +418,9 @@ class Trainer(Layer):
 
     def _train_epoch(
         self,
-        x: Array,
-        targets: Array,
-        weights: Array | None,
+        x: Any,
+        targets: Any,
+        weights: Any,
         order: Array | None,
         size: int,
         steps: int,
@@ -372,20 +429,20 @@ class Trainer(Layer):
     ) -> None:
         self._reset_metrics()
         begin, end = calls.wants("on_train_batch_begin"), calls.wants("on_train_batch_end")
-        buffers = Step(training=True)
+        buffers, count = Step(training=True), data.samples(x)
         for i in range(steps):
             if begin:
                 calls.call("on_train_batch_begin", i, {})
-            rows = slice(i * size, min((i + 1) * size, len(x)))
+            rows = slice(i * size, min((i + 1) * size, count))
             if order is None:
-                batch = x[rows], targets[rows], None if weights is None else weights[rows]
+                batch = data.rows_of(x, rows), data.rows_of(targets, rows), data.rows_of(weights, rows)
             else:
                 picked = order[rows]
                 buffers.start()
                 batch = (
                     _gather(x, picked, buffers),
                     _gather(targets, picked, buffers),
-                    None if weights is None else _gather(weights, picked, buffers),
+                    _gather(weights, picked, buffers),
                 )
             self.train_step(*batch)
             if end:
@@ -395,15 +452,15 @@ class Trainer(Layer):
                 break
 
     def _test(
-        self, x: Array, targets: Array, weights: Array | None, size: int, calls: CallbackList,
+        self, x: Any, targets: Any, weights: Any, size: int, calls: CallbackList,
         progress: Progress | None = None,
     ) -> Logs:  # fmt: skip
         self._reset_metrics()
         calls.call("on_test_begin", {})
-        for i in range(-(-len(x) // size)):
+        for i in range(-(-data.samples(x) // size)):
             calls.call("on_test_batch_begin", i, {})
             rows = slice(i * size, (i + 1) * size)
-            self.test_step(x[rows], targets[rows], None if weights is None else weights[rows])
+            self.test_step(data.rows_of(x, rows), data.rows_of(targets, rows), data.rows_of(weights, rows))
             if calls.wants("on_test_batch_end"):
                 calls.call("on_test_batch_end", i, self._logs())
             if progress:
@@ -429,7 +486,7 @@ class Trainer(Layer):
         """
         size = _positive(f"{self.name}.evaluate", "batch_size", batch_size, 32)
         prepared = self._prepare("evaluate", x, y, None, sample_weight)
-        steps = -(-len(prepared[0]) // size)
+        steps = -(-data.samples(prepared[0]) // size)
         progress = Progress("Evaluate", steps, verbose)
         calls = CallbackList(callbacks, self, epochs=1, steps=steps, verbose=verbose)
         logs = self._test(*prepared, size, calls, progress)
@@ -454,13 +511,18 @@ class Trainer(Layer):
         self.test_step(*batch)
         return _as_result(self._logs(), return_dict)
 
-    def __call__(self, x: Any, training: bool = False) -> Array:
-        """The output for one batch, as a new array. The same path, and the same bits, as `predict_on_batch`."""
-        x = self._prepare_x("__call__", x)
-        y, _ = self.forward(x, self._step(len(x), training))
-        return y.copy()
+    def __call__(self, *args: Any, training: bool | None = None, mask: Any = None, **kwargs: Any) -> Any:
+        """The output for one batch, as a new array (several: a list). The same path, and bits, as `predict_on_batch`.
 
-    def predict_on_batch(self, x: Any) -> Array:
+        On symbolic tensors the model is a layer in the graph that they belong to.
+        """
+        inputs = self.call_inputs(*args, **kwargs)
+        if is_symbolic(inputs):
+            return super().__call__(inputs, training=training)
+        x = self._prepare_x("__call__", inputs)
+        return _copied(self.forward(x, self._step(data.samples(x), bool(training)))[0])
+
+    def predict_on_batch(self, x: Any) -> Any:
         """The output for one batch, as a new array."""
         return self(x)
 
@@ -470,36 +532,43 @@ class Trainer(Layer):
         batch_size: int | None = None,
         verbose: int | str = "auto",
         callbacks: Callback | Sequence[Callback] | None = None,
-    ) -> Array:
-        """The outputs (samples, ...) for all inputs, computed in batches (of 32) in inference mode.
+    ) -> Any:
+        """The outputs (samples, ...) for all inputs, computed in batches (of 32) in inference mode; several: a list.
 
         verbose: "auto" shows a live line on a terminal if there are several batches; 0 nothing; 1 or 2 as in `fit`.
         """
         size = _positive(f"{self.name}.predict", "batch_size", batch_size, 32)
         x = self._prepare_x("predict", x)
-        if callbacks is None and len(x) <= size:
-            return self.forward(x, self._step(len(x), training=False))[0].copy()
-        steps = -(-len(x) // size)
+        count = data.samples(x)
+        if callbacks is None and count <= size:
+            return _copied(self.forward(x, self._step(count, training=False))[0])
+        steps = -(-count // size)
         import sys
 
         quiet = verbose == "auto" and not sys.stdout.isatty()
         progress = Progress("Predict", steps, 0 if quiet else verbose)
         calls = CallbackList(callbacks, self, epochs=1, steps=steps, verbose=verbose)
         calls.call("on_predict_begin", {})
-        out: Array | None = None
+        out: list[Array] = []
+        several = False
         for i in range(steps):
             calls.call("on_predict_batch_begin", i, {})
-            rows = slice(i * size, min((i + 1) * size, len(x)))
-            y, _ = self.forward(x[rows], self._step(rows.stop - rows.start, training=False))
-            if out is None:
-                out = np.empty((len(x), *y.shape[1:]), y.dtype)
-            out[rows] = y
+            rows = slice(i * size, min((i + 1) * size, count))
+            y, _ = self.forward(data.rows_of(x, rows), self._step(rows.stop - rows.start, training=False))
+            several = isinstance(y, list)
+            parts = y if several else [y]
+            out = out or [np.empty((count, *part.shape[1:]), part.dtype) for part in parts]
+            for whole, part in zip(out, parts, strict=True):
+                whole[rows] = part
             calls.call("on_predict_batch_end", i, {})
             progress.update(i + 1, dict)
         progress.close(steps, {})
         calls.call("on_predict_end", {})
-        assert out is not None
-        return out
+        return out if several else out[0]
+
+
+def _copied(y: Any) -> Any:
+    return [one.copy() for one in y] if isinstance(y, list) else y.copy()
 
 
 def _loss_mean() -> metrics.Mean:
@@ -514,7 +583,11 @@ def _positive(owner: str, argument: str, value: int | None, default: int) -> int
     return int(value)
 
 
-def _gather(source: Array, rows: Array, buffers: Step) -> Array:
+def _gather(source: Any, rows: Array, buffers: Step) -> Any:
+    if isinstance(source, list):
+        return [_gather(part, rows, buffers) for part in source]
+    if source is None:
+        return None
     out = buffers.empty((len(rows), *source.shape[1:]), source.dtype)
     native.gather_rows(source, rows, out)
     return out

@@ -15,6 +15,7 @@ from ..parameters import Parameter
 from ..regularizers import L1L2
 from ..step import Step, Stream
 from .base import Layer, positive
+from .symbolic import as_inputs
 
 
 class _Projection:
@@ -53,6 +54,8 @@ class _Attention(Layer):
     their order); a query that may attend to nothing gets the mean of all values. The output has the query's mask.
     """
 
+    several_inputs = True
+
     def __init__(
         self,
         heads: int,
@@ -81,6 +84,14 @@ class _Attention(Layer):
         self.use_causal_mask = use_causal_mask
         self.stream = Stream(seed)
         self.sample_shape: Shape | None = None  # of an output step; None: the query's
+
+    def call_inputs(self, query: Any, value: Any = None, key: Any = None, use_causal_mask: bool | None = None) -> Any:
+        """use_causal_mask: as the argument of the layer, which it replaces."""
+        if use_causal_mask is not None:
+            if self._nodes and use_causal_mask != self.use_causal_mask:
+                raise ValueError(f"{self.name}: use_causal_mask must be the same in all calls")
+            self.use_causal_mask = use_causal_mask
+        return as_inputs(query, tuple(part for part in (value, key) if part is not None))
 
     def attended_axes(self, rank: int) -> int:
         """The first of the axes that attention runs over; those before it are batches."""
@@ -120,7 +131,7 @@ class _Attention(Layer):
         self.query = self._projection("query", (query,), (self.heads, self.key_dim))
         self.key = self._projection("key", (key,), (self.key_heads, self.key_dim))
         self.value = self._projection("value", (value,), (self.key_heads, self.value_dim))
-        self.output = self._projection("attention_output", (self.heads, self.value_dim), self.sample_shape or (query,))
+        self.out = self._projection("attention_output", (self.heads, self.value_dim), self.sample_shape or (query,))
 
     def _projection(self, name: str, inputs: Shape, outputs: Shape) -> _Projection:
         kernel = self.add_weight(
@@ -134,7 +145,7 @@ class _Attention(Layer):
     def flops(self) -> int:
         query, value, _ = self._inputs(self.input_shape, "flops")
         steps, others = (math.prod(size or 1 for size in shape[1:-1]) for shape in (query, value))
-        kernels = [p.kernel.size for p in (self.query, self.output, self.key, self.value)]
+        kernels = [p.kernel.size for p in (self.query, self.out, self.key, self.value)]
         products = 2 * (steps * sum(kernels[:2]) + others * sum(kernels[2:]))
         first = self.attended_axes(len(query))
         batches = math.prod(size or 1 for size in query[1:first])
@@ -163,7 +174,7 @@ class _Attention(Layer):
             "stream": self.stream.next() if rate else 0,
         }
         native.attention_forward(q, k, v, **options, y=attended, maximum=maximum, share=share)
-        y = self.output.forward(attended, query.shape[:-1], step)
+        y = self.out.forward(attended, query.shape[:-1], step)
         step.mask = step.mask[0] if isinstance(step.mask, (list, tuple)) else step.mask
         return y, (x, q, k, v, options, attended, maximum, share)
 
@@ -179,7 +190,7 @@ class _Attention(Layer):
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
         x, q, k, v, options, attended, maximum, share = saved
-        d = self.output.backward(attended, dy, step, True)
+        d = self.out.backward(attended, dy, step, True)
         dq, dk, dv = (step.empty(array.shape, array.dtype) for array in (q, k, v))
         assert d is not None
         native.attention_backward(

@@ -13,6 +13,7 @@ from .._typing import Array, BatchShape, Initializer, Shape
 from ..parameters import Parameter
 from ..regularizers import L1L2
 from ..step import Step
+from .symbolic import Node, SymbolicTensor, as_inputs, is_symbolic
 
 
 class Layer:
@@ -26,7 +27,11 @@ class Layer:
                                                 adds the parameters' gradients; may overwrite dy; returns the input's
                                                 gradient, unless `input_gradient` is False
 
-    Arrays have the batch as their first axis and the layer's dtype; buffers come from `step.empty`.
+    Arrays have the batch as their first axis and the layer's dtype; buffers come from `step.empty`. A layer of several
+    inputs (`several_inputs`) gets lists of shapes and arrays and returns a list of gradients, of which no two share
+    memory; one of several outputs returns lists of shapes and arrays, and gets a list of gradients.
+
+    Called on symbolic tensors, a layer adds itself to a graph (see `vivace.models.Model`); called on arrays, it runs.
 
     Args:
         name: unique within a model; made up from the class when omitted ("conv2d", "conv2d_1", ...).
@@ -35,7 +40,8 @@ class Layer:
         input_shape: shape of one sample, without the batch; on a model's first layer, it builds the model at once.
     """
 
-    input_dtype: str | None = None  # of the input, where it is not the layer's dtype
+    input_dtype: Any = None  # of the input, where it is not the layer's dtype
+    several_inputs = False  # whether it takes more than one
 
     def __init__(
         self,
@@ -53,6 +59,7 @@ class Layer:
         self.output_shape: BatchShape | None = None
         self.declared_input_shape = None if input_shape is None else tuple(input_shape)
         self.parameters: list[Parameter] = []
+        self._nodes: list[Node] = []  # its calls on symbolic tensors
 
     def build(self, input_shape: BatchShape) -> None:
         """Create the parameters for inputs of this shape (batch first, None for its size)."""
@@ -79,6 +86,74 @@ class Layer:
             self.built = True
         self.input_shape, self.output_shape = input_shape, output_shape
         return output_shape
+
+    # Calling
+
+    def call_inputs(self, x: Any, *more: Any) -> Any:
+        """What the arguments of a call are to `forward`: one input, or a list of several."""
+        return as_inputs(x, more)
+
+    def __call__(self, *args: Any, training: bool | None = None, mask: Any = None, **kwargs: Any) -> Any:
+        """On symbolic tensors: the symbolic outputs. On arrays: the outputs as new arrays, in inference mode.
+
+        Args:
+            training: run the layer in this mode; None: in that of the model's pass, on arrays False.
+            mask: with arrays: (batch, steps), true where a step counts; for several inputs a list.
+
+        Raises:
+            ValueError: inputs of the wrong number or shape. TypeError: arrays among symbolic tensors; no numbers.
+        """
+        inputs = self.call_inputs(*args, **kwargs)
+        if is_symbolic(inputs):
+            return self._record(inputs, training)
+        several = isinstance(inputs, list)
+        dtype = self.input_dtype or self.dtype
+        arrays = [data_array(self.name, x, dtype) for x in (inputs if several else [inputs])]
+        shapes = [(None, *array.shape[1:]) for array in arrays]
+        self._check_count(len(arrays))
+        self.build_once(shapes if several else shapes[0])  # type: ignore[arg-type]
+        step = Step(bool(training))
+        if mask is not None:
+            several_masks = isinstance(mask, (list, tuple)) and several
+            masks = [
+                None if m is None else np.ascontiguousarray(m, np.uint8) for m in (mask if several_masks else [mask])
+            ]
+            step.mask = masks if several_masks else masks[0]
+        y: Any = self.forward(arrays if several else arrays[0], step)[0]  # type: ignore[arg-type]
+        return [one.copy() for one in y] if isinstance(y, list) else y.copy()
+
+    def _record(self, inputs: Any, training: bool | None) -> Any:
+        """Add a call on symbolic tensors to their graph."""
+        several = isinstance(inputs, list)
+        tensors = inputs if several else [inputs]
+        for tensor in tensors:
+            if not isinstance(tensor, SymbolicTensor):
+                raise TypeError(f"{self.name}: expected symbolic tensors only, received also {type(tensor).__name__}")
+        self._check_count(len(tensors))
+        shape = self.build_once([tensor.shape for tensor in tensors] if several else inputs.shape)  # type: ignore[arg-type]
+        node = Node(self, tensors, several, training, shape)
+        self._nodes.append(node)
+        return node.result
+
+    def _check_count(self, count: int) -> None:
+        if count > 1 and not self.several_inputs:
+            raise ValueError(f"{self.name} ({type(self).__name__}) takes one input, received {count}")
+
+    def _first_node(self, what: str) -> Node:
+        if not self._nodes:
+            raise ValueError(f"{self.name}.{what}: the layer has not been called on a symbolic tensor")
+        return self._nodes[0]
+
+    @property
+    def input(self) -> Any:
+        """The symbolic input (a list, if several) of the layer's first call."""
+        tensors = self._first_node("input").inputs
+        return tensors[0] if len(tensors) == 1 else list(tensors)
+
+    @property
+    def output(self) -> Any:
+        """The symbolic output (a list, if several) of the layer's first call."""
+        return self._first_node("output").result
 
     def add_weight(
         self,
@@ -157,10 +232,20 @@ class Layer:
 
     def __getstate__(self) -> dict[str, Any]:
         # Geometry is derived, and of native types that cannot be copied or pickled: it is made again when needed.
-        return {name: {} if name == "_shapes" else value for name, value in self.__dict__.items()}
+        # The graphs that a layer stands in are not its own.
+        derived: dict[str, Any] = {"_shapes": {}, "_nodes": []}
+        return {name: derived.get(name, value) for name, value in self.__dict__.items()}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}, output_shape={self.output_shape}>"
+
+
+def data_array(owner: str, x: Any, dtype: str) -> Array:
+    """x as a C-contiguous array of numbers. Raises TypeError for anything else."""
+    array = np.asarray(x)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{owner}: expected numbers, received dtype {array.dtype}")
+    return np.ascontiguousarray(array, dtype=dtype)
 
 
 def positive(owner: str, argument: str, value: int) -> int:

@@ -6,19 +6,28 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from .. import activations, regularizers
 from .._core import native
 from .._typing import Array, BatchShape, Initializer
 from ..regularizers import L1L2
 from ..step import Step, Stream
 from .base import Layer, check_rank, positive
+from .symbolic import Node, SymbolicTensor
 
 
 class InputLayer(Layer):
-    """States the shape of one sample. Made by `Input(shape)`; a Sequential takes it as its first entry."""
+    """States the shape of one sample; dtype: as of a layer, or an integer type ("int32"). Made by `Input(shape)`."""
 
     def __init__(self, shape: Sequence[int | None], dtype: str | None = None, name: str | None = None) -> None:
-        super().__init__(name=name, dtype=dtype, input_shape=shape)
+        integers = dtype is not None and np.dtype(dtype).kind in "iub"
+        super().__init__(name=name, dtype=None if integers else dtype, input_shape=shape)
+        if integers:
+            self.input_dtype = "int32"
+        assert self.declared_input_shape is not None
+        self.build_once((None, *self.declared_input_shape))
+        self._nodes.append(Node(self, [], False, None, self.output_shape))
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         return x, None
@@ -27,9 +36,29 @@ class InputLayer(Layer):
         return dy
 
 
-def Input(shape: Sequence[int | None], dtype: str | None = None, name: str | None = None) -> InputLayer:
-    """The input of a model: `shape` of one sample, without the batch, such as (28, 28, 1)."""
-    return InputLayer(shape, dtype, name)
+def Input(
+    shape: Sequence[int | None] | None = None,
+    batch_size: int | None = None,
+    dtype: str | None = None,
+    name: str | None = None,
+    *,
+    batch_shape: Sequence[int | None] | None = None,
+) -> SymbolicTensor:
+    """An input of a model: a symbolic tensor to call layers on, or the first entry of a Sequential.
+
+    Args:
+        shape: of one sample, without the batch, such as (28, 28, 1).
+        batch_size: accepted for Keras's sake; a model takes batches of any size.
+        dtype: "float32", "float64" or an integer type, such as for an Embedding.
+        batch_shape: in place of `shape`: with the batch axis first.
+    """
+    if (shape is None) == (batch_shape is None):
+        raise ValueError(f"Input: give either shape or batch_shape, received {shape!r} and {batch_shape!r}")
+    if isinstance(shape, int):
+        raise ValueError(f"Input: shape must be a tuple such as ({shape},), received {shape!r}")
+    sample = batch_shape[1:] if batch_shape is not None else shape
+    tensor: SymbolicTensor = InputLayer(sample or (), dtype, name).output
+    return tensor
 
 
 class Activated(Layer):

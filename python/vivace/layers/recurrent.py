@@ -15,14 +15,7 @@ from ..step import Step, Stream
 from . import recurrent_steps
 from .base import Layer, positive
 from .recurrent_steps import Kind, Weights
-
-
-def data_array(owner: str, x: Any, dtype: str) -> Array:
-    """x as a C-contiguous array of numbers. Raises TypeError for anything else."""
-    array = np.asarray(x)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{owner}: expected numbers, received dtype {array.dtype}")
-    return np.ascontiguousarray(array, dtype=dtype)
+from .symbolic import as_inputs
 
 
 class Recurrent(Layer):
@@ -50,6 +43,7 @@ class Recurrent(Layer):
         unroll: accepted for Keras's sake; a native call has no loop to unroll.
     """
 
+    several_inputs = True
     cell: Any
     gates: int
     reset_after = True  # of a GRU
@@ -278,25 +272,10 @@ class Recurrent(Layer):
         dx, dh, memory = recurrent_steps.backward(self._kind(), x, weights, into, mask, kept, tape, dy, dh, memory)
         return dx if input_gradient else None, dh, None if dc is None else memory
 
-    def __call__(self, x: Any, initial_state: Any = None, mask: Any = None) -> Any:
-        """Run the layer by itself, in inference mode, on sequences (batch, steps, features).
-
-        Args:
-            initial_state: h or [h], for an LSTM [h, c], each (batch, units); zeros by default.
-            mask: (batch, steps), true where a step counts.
-
-        Returns:
-            The output; with `return_state` a list of the output and the final states.
-        """
+    def call_inputs(self, x: Any, initial_state: Any = None) -> Any:
+        """initial_state: h or [h], for an LSTM [h, c], each (batch, units); zeros by default."""
         states = [] if initial_state is None else initial_state
-        arrays = [x, *(states if isinstance(states, (list, tuple)) else [states])]
-        inputs = [data_array(self.name, array, self.dtype) for array in arrays]
-        shapes = [(None, *array.shape[1:]) for array in inputs]
-        self.build_once(shapes if len(inputs) > 1 else shapes[0])  # type: ignore[arg-type]
-        step = Step(training=False)
-        if mask is not None:
-            step.mask = np.ascontiguousarray(mask, dtype=np.uint8)
-        return self.forward(inputs if len(inputs) > 1 else inputs[0], step)[0]
+        return as_inputs(x, tuple(states) if isinstance(states, (list, tuple)) else (states,))
 
 
 def sequence(input_shape: Any) -> BatchShape:

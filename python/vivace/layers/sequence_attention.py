@@ -10,6 +10,7 @@ from .._core import native
 from .._typing import Array, BatchShape
 from ..step import Step, Stream
 from .base import Layer
+from .symbolic import as_inputs
 
 
 class _SequenceAttention(Layer):
@@ -20,12 +21,22 @@ class _SequenceAttention(Layer):
     queries that do not count, and has the query's mask.
     """
 
+    several_inputs = True
+
     def __init__(self, use_scale: bool, dropout: float, seed: int | None, use_causal_mask: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not 0 <= dropout < 1:
             raise ValueError(f"{self.name}: dropout must lie in [0, 1), received {dropout!r}")
         self.use_scale, self.dropout, self.use_causal_mask = use_scale, float(dropout), use_causal_mask
         self.stream = Stream(seed)
+
+    def call_inputs(self, inputs: Any, *more: Any, use_causal_mask: bool | None = None) -> Any:
+        """use_causal_mask: as the argument of the layer, which it replaces."""
+        if use_causal_mask is not None:
+            if self._nodes and use_causal_mask != self.use_causal_mask:
+                raise ValueError(f"{self.name}: use_causal_mask must be the same in all calls")
+            self.use_causal_mask = use_causal_mask
+        return as_inputs(inputs, more)
 
     def compute_output_shape(self, input_shape: Any) -> BatchShape:
         kind = f"{self.name} ({type(self).__name__})"

@@ -12,6 +12,7 @@ from ..parameters import Parameter
 from ..step import Step, Stream
 from .base import Layer
 from .recurrent import Recurrent
+from .symbolic import as_inputs
 
 
 class Bidirectional(Layer):
@@ -24,6 +25,8 @@ class Bidirectional(Layer):
         layer: a recurrent layer that is not built yet.
         merge_mode: "concat" (the default; 2 * units outputs), "sum", "mul", "ave", or None: a list of both outputs.
     """
+
+    several_inputs = True
 
     def __init__(self, layer: Recurrent, merge_mode: str | None = "concat", **kwargs: Any) -> None:
         if not isinstance(layer, Recurrent) or layer.built:
@@ -38,6 +41,10 @@ class Bidirectional(Layer):
         self.backward_layer.stream = Stream(None)
         self.backward_layer.go_backwards = not layer.go_backwards
         self.forward_layer.name, self.backward_layer.name = f"forward_{layer.name}", f"backward_{layer.name}"
+
+    def call_inputs(self, x: Any, initial_state: Any = None) -> Any:
+        """initial_state: those of the forward layer, then those of the backward layer; zeros by default."""
+        return as_inputs(x, tuple(initial_state or ()))
 
     def sublayers(self) -> dict[str, Layer]:
         return {"forward": self.forward_layer, "backward": self.backward_layer}

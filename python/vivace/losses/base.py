@@ -91,6 +91,15 @@ class Loss:
             divisor = 1 if self.reduction == "sum" else max(1, losses.size)
         return np.ascontiguousarray(factor / divisor, dtype=losses.dtype)
 
+    def reduce(
+        self, losses: Array, targets: Array, weights: Array | None, mask: Array | None
+    ) -> tuple[float, Array | None]:
+        """The reduced loss, and each loss's factor in it as `scale` returns it."""
+        scale = self.scale(losses, targets, weights, mask)
+        if scale is None:
+            return float(losses.sum(dtype=np.float64)) / max(1, losses.size), None
+        return float((losses * scale).sum(dtype=np.float64)), scale
+
     def by_row(self, y_true: Any, y_pred: Any) -> tuple[Array, Array]:
         """The losses of predictions before the reduction, and the prepared targets."""
         y = np.asarray(y_pred)

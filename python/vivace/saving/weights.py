@@ -9,7 +9,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from ..layers.base import Layer
-    from ..models import Sequential
+    from ..models import Model
     from ..parameters import Parameter
 
 SUFFIX = ".safetensors"
@@ -30,7 +30,7 @@ def named_parameters(model: Layer) -> dict[str, Parameter]:
     return named
 
 
-def save_weights(model: Sequential, filepath: str | Path) -> None:
+def save_weights(model: Model, filepath: str | Path) -> None:
     """Write the file beside its final place and move it there, so that a crash never leaves half a file."""
     from safetensors.numpy import save_file
 
@@ -41,7 +41,7 @@ def save_weights(model: Sequential, filepath: str | Path) -> None:
     temporary.replace(path)
 
 
-def load_weights(model: Sequential, filepath: str | Path) -> None:
+def load_weights(model: Model, filepath: str | Path) -> None:
     """Compare every name and shape first, then copy.
 
     Raises:

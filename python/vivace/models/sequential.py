@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
-from ._naming import snake_case
-from ._typing import Array, BatchShape
-from .fusion import Unit, fuse
-from .layers.base import Layer
-from .layers.core import Activated, InputLayer
-from .parameters import Parameter
-from .step import Step
-from .training import Trainer
+from .._naming import snake_case
+from .._typing import Array, BatchShape
+from ..fusion import Unit, fuse
+from ..layers.base import Layer
+from ..layers.core import Activated, InputLayer
+from ..layers.symbolic import SymbolicTensor
+from ..step import Step
+from .model import Model
 
 
-class Sequential(Trainer):
+class Sequential(Model):
     """A chain of layers, each taking the output of the one before. Itself a layer, so chains nest.
 
     The model is built (its weights are created) as soon as the shape of a sample is known: from the first layer's
@@ -27,17 +26,20 @@ class Sequential(Trainer):
         name: "sequential", "sequential_1", ... when omitted.
     """
 
-    def __init__(self, layers: Iterable[Layer] | None = None, name: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, layers: Iterable[Layer | SymbolicTensor] | None = None, name: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(name=name, **kwargs)
-        self.layers: list[Layer] = []
         self._fused: list[Unit] | None = None  # how the chain runs; made again when the chain changes
         for layer in layers or ():
             self.add(layer)
 
     # Making the chain
 
-    def add(self, layer: Layer) -> None:
-        """Append a layer. Raises TypeError for anything else, ValueError if it does not fit the chain."""
+    def add(self, layer: Layer | SymbolicTensor) -> None:
+        """Append a layer or, first, an `Input`. Raises TypeError for anything else, ValueError if it does not fit."""
+        if isinstance(layer, SymbolicTensor) and isinstance(layer.node.layer, InputLayer):
+            layer = layer.node.layer
         if not isinstance(layer, Layer):
             raise TypeError(f"{self.name}.add: expected a layer, received {layer!r}")
         if any(layer is other for other in self.layers):
@@ -147,66 +149,9 @@ class Sequential(Trainer):
         dx = last.backward_linear(dz, saved[-1], step, bool(first) or input_gradient)
         return self._backward(dx, saved, step, input_gradient, len(first))
 
-    # Weights
+    @property
+    def output_names(self) -> list[str]:  # type: ignore[override]
+        return [self.layers[-1].name] if self.layers else []
 
     def sublayers(self) -> dict[str, Layer]:
         return {f"{i}_{snake_case(type(layer).__name__)}": layer for i, layer in enumerate(self.layers)}
-
-    @property
-    def weights(self) -> list[Parameter]:
-        return [p for layer in self.layers for p in layer.weights]
-
-    @property
-    def trainable_weights(self) -> list[Parameter]:
-        return [p for layer in self.layers for p in layer.trainable_weights] if self.trainable else []
-
-    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
-        """The layer of that name, or at that position."""
-        if (name is None) == (index is None):
-            raise ValueError(f"{self.name}.get_layer: give either a name or an index")
-        if index is not None:
-            return self.layers[index]
-        for layer in self.layers:
-            if layer.name == name:
-                return layer
-        raise ValueError(f"{self.name}.get_layer: no layer {name!r}; there are {[la.name for la in self.layers]}")
-
-    def save_weights(self, filepath: str | Path) -> None:
-        """Write all weights to a `.safetensors` file, named `<position>_<layer class>/<weight>`."""
-        from .saving.weights import save_weights
-
-        self.check_built("save_weights")
-        save_weights(self, filepath)
-
-    def load_weights(self, filepath: str | Path) -> None:
-        """Read weights written by `save_weights`. Nothing changes unless every name and shape fits."""
-        from .saving.weights import load_weights
-
-        self.check_built("load_weights")
-        load_weights(self, filepath)
-
-    def flops(self) -> int:
-        return sum(layer.flops() for layer in self.layers)
-
-    def summary(self, print_fn: Callable[[str], Any] | None = None) -> None:
-        """Print the layers with their output shapes, numbers of weights and MFLOP per sample."""
-        self.check_built("summary")
-        rows = [("Layer (type)", "Output shape", "Weights", "MFLOP")]
-        for layer in self.layers:
-            flops = f"{layer.flops() / 1e6:,.2f}" if layer.flops() else ""
-            name = f"{layer.name} ({type(layer).__name__})"
-            rows.append((name, str(layer.output_shape), f"{layer.count_params():,}", flops))
-        widths = [max(len(row[i]) for row in rows) for i in range(4)]
-
-        def line(row: tuple[str, str, str, str]) -> str:
-            left = (cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True))
-            right = (cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True))
-            return "  ".join((*left, *right)).rstrip()
-
-        total, trainable = self.count_params(), sum(p.size for p in self.trainable_weights)
-        size = sum(p.value.nbytes for p in self.weights) / 2**20
-        rule = "-" * (sum(widths) + 6)
-        text = [f'Model "{self.name}"', rule, line(rows[0]), rule, *map(line, rows[1:]), rule]
-        text.append(f"Weights: {total:,} ({size:.2f} MiB), trainable: {trainable:,}, frozen: {total - trainable:,}")
-        text.append(f"Forward pass: {self.flops() / 1e6:,.2f} MFLOP per sample")
-        (print_fn or print)("\n".join(text))

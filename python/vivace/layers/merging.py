@@ -1,0 +1,359 @@
+"""Layers that make one array of several: sums, products, extrema, Concatenate and Dot; and functions of their names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .._typing import Array, BatchShape, Shape
+from ..step import Step
+from .base import Layer
+
+
+class _Merge(Layer):
+    """Takes a list of at least two inputs. Their shapes broadcast: axes of size 1 stretch, and an input of lower rank
+    gets axes of size 1 behind its batch axis. Output: the broadcast shape. A step counts if it does in any input;
+    if an input has no mask, neither has the output.
+    """
+
+    several_inputs = True
+
+    def compute_output_shape(self, input_shape: Any) -> BatchShape:
+        shapes = _shapes(self, input_shape)
+        rank = max(map(len, shapes))
+        stretched = [(shape[0], *(1,) * (rank - len(shape)), *shape[1:]) for shape in shapes]
+        output: list[int | None] = []
+        for sizes in zip(*stretched, strict=True):
+            known = {size for size in sizes if size not in (None, 1)}
+            if len(known) > 1:
+                raise ValueError(f"{self.name} ({type(self).__name__}): shapes {shapes} do not broadcast")
+            output.append(known.pop() if known else None if None in sizes else 1)
+        return tuple(output)
+
+    def merge(self, x: list[Array], y: Array) -> None:
+        """Fill y, of the broadcast shape."""
+        raise TypeError(f"{type(self).__name__} must define merge(x, y)")
+
+    def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
+        """Fill `out`, of the broadcast shape, with the i-th input's gradient before it is summed to its shape."""
+        raise TypeError(f"{type(self).__name__} must define part(i, x, y, dy, out)")
+
+    def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
+        rank = max(array.ndim for array in x)
+        stretched = [a if a.ndim == rank else a.reshape(len(a), *(1,) * (rank - a.ndim), *a.shape[1:]) for a in x]
+        shape = stretched[0].shape
+        if any(array.shape != shape for array in stretched):
+            shape = np.broadcast_shapes(*(array.shape for array in stretched))
+        y = step.empty(shape, x[0].dtype)
+        self.merge(stretched, y)
+        step.mask = _any(step.mask)
+        return y, (stretched, [array.shape for array in x], y)
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        if not input_gradient:
+            return None
+        stretched, shapes, y = saved
+        gradients = []
+        for i, shape in enumerate(shapes):
+            full = step.empty(y.shape, y.dtype)
+            self.part(i, stretched, y, dy, full)
+            gradients.append(_summed_to(full, stretched[i].shape, step).reshape(shape))
+        return gradients
+
+
+def _shapes(layer: Layer, input_shape: Any) -> list[BatchShape]:
+    if not isinstance(input_shape, list) or len(input_shape) < 2:
+        raise ValueError(
+            f"{layer.name} ({type(layer).__name__}) takes a list of at least two inputs, received shape {input_shape}"
+        )
+    return [tuple(shape) for shape in input_shape]
+
+
+def _any(masks: Any) -> Array | None:
+    """A step counts if it does in any input, provided that all have masks."""
+    if not isinstance(masks, list) or any(mask is None for mask in masks):
+        return None
+    total: Array = masks[0]
+    for mask in masks[1:]:
+        total = np.logical_or(total, mask).astype(np.uint8)
+    return total
+
+
+def _summed_to(full: Array, shape: Shape, step: Step) -> Array:
+    if full.shape == shape:
+        return full
+    axes = tuple(i for i, size in enumerate(shape) if size != full.shape[i])
+    return np.sum(full, axes, keepdims=True, out=step.empty(shape, full.dtype))
+
+
+class Add(_Merge):
+    __doc__ = f"y = x_1 + x_2 + ...\n\n    {_Merge.__doc__}"
+
+    def merge(self, x: list[Array], y: Array) -> None:
+        np.add(x[0], x[1], out=y)
+        for other in x[2:]:
+            y += other
+
+    def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
+        out[...] = dy
+
+
+class Subtract(_Merge):
+    __doc__ = f"y = x_1 - x_2, of two inputs.\n\n    {_Merge.__doc__}"
+
+    def compute_output_shape(self, input_shape: Any) -> BatchShape:
+        if len(_shapes(self, input_shape)) != 2:
+            raise ValueError(f"{self.name} (Subtract) takes two inputs, received {len(input_shape)}")
+        return super().compute_output_shape(input_shape)
+
+    def merge(self, x: list[Array], y: Array) -> None:
+        np.subtract(x[0], x[1], out=y)
+
+    def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
+        np.negative(dy, out=out) if i else np.copyto(out, dy)
+
+
+class Multiply(_Merge):
+    __doc__ = f"y = x_1 x_2 ..., element by element.\n\n    {_Merge.__doc__}"
+
+    def merge(self, x: list[Array], y: Array) -> None:
+        np.multiply(x[0], x[1], out=y)
+        for other in x[2:]:
+            y *= other
+
+    def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
+        out[...] = dy
+        for j, other in enumerate(x):
+            if j != i:
+                out *= other
+
+
+class Average(_Merge):
+    __doc__ = f"y = (x_1 + x_2 + ... + x_n) / n.\n\n    {_Merge.__doc__}"
+
+    def merge(self, x: list[Array], y: Array) -> None:
+        np.add(x[0], x[1], out=y)
+        for other in x[2:]:
+            y += other
+        y *= 1 / len(x)
+
+    def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
+        np.multiply(dy, 1 / len(x), out=out)
+
+
+class _Extremum(_Merge):
+    choose: Any
+
+    def merge(self, x: list[Array], y: Array) -> None:
+        self.choose(x[0], x[1], out=y)
+        for other in x[2:]:
+            self.choose(y, other, out=y)
+
+    def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
+        # Equal inputs share the gradient.
+        winners = sum((other == y).astype(out.dtype) for other in x)
+        np.multiply(dy, x[i] == y, out=out)
+        out /= winners
+
+
+class Maximum(_Extremum):
+    __doc__ = f"The largest of the inputs, element by element.\n\n    {_Merge.__doc__}"
+    choose = staticmethod(np.maximum)
+
+
+class Minimum(_Extremum):
+    __doc__ = f"The smallest of the inputs, element by element.\n\n    {_Merge.__doc__}"
+    choose = staticmethod(np.minimum)
+
+
+class Concatenate(Layer):
+    """Joins at least two inputs, which have the same shape but for one axis, along that axis.
+
+    Args:
+        axis: the last by default; not the batch.
+    """
+
+    several_inputs = True
+
+    def __init__(self, axis: int = -1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.axis = axis
+
+    def compute_output_shape(self, input_shape: Any) -> BatchShape:
+        shapes = _shapes(self, input_shape)
+        rank = len(shapes[0])
+        axis = self.axis % rank if -rank <= self.axis < rank else 0
+        if axis == 0:
+            raise ValueError(
+                f"{self.name} (Concatenate): axis must name an axis of {shapes[0]} but the batch, received {self.axis}"
+            )
+        rests = [shape[:axis] + shape[axis + 1 :] for shape in shapes]
+        if any(
+            len(rest) != rank - 1 or any(None not in pair and pair[0] != pair[1] for pair in zip(rest, rests[0]))  # noqa: B905
+            for rest in rests
+        ):
+            raise ValueError(
+                f"{self.name} (Concatenate): shapes must agree but for axis {self.axis}, received {shapes}"
+            )
+        sizes = [shape[axis] for shape in shapes]
+        joined = None if None in sizes else sum(size or 0 for size in sizes)
+        return (*shapes[0][:axis], joined, *shapes[0][axis + 1 :])
+
+    def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
+        axis = self.axis % x[0].ndim
+        sizes = [array.shape[axis] for array in x]
+        shape = list(x[0].shape)
+        shape[axis] = sum(sizes)
+        y = step.empty(tuple(shape), x[0].dtype)
+        np.concatenate(x, axis, out=y)
+        step.mask = self._mask(step.mask, x, axis)
+        return y, (axis, sizes)
+
+    def _mask(self, masks: Any, x: list[Array], axis: int) -> Array | None:
+        """Along the steps, the masks join too; otherwise a step counts if it does in any input."""
+        if not isinstance(masks, list) or all(mask is None for mask in masks):
+            return None
+        full = [np.ones(a.shape[:2], np.uint8) if m is None else m for m, a in zip(masks, x, strict=True)]
+        if axis == 1:
+            return np.concatenate(full, 1)
+        return _any(full)
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        if not input_gradient:
+            return None
+        axis, sizes = saved
+        gradients, start = [], 0
+        for size in sizes:
+            part = dy[(*(slice(None),) * axis, slice(start, start + size))]
+            dx = step.empty(part.shape, dy.dtype)
+            dx[...] = part
+            gradients.append(dx)
+            start += size
+        return gradients
+
+
+class Dot(Layer):
+    """Dot products of two inputs along one axis of each: axes (a, b) and (c, d) but the batch's contract b with d, say.
+
+    Output (batch, the other axes of the first, the other axes of the second); (batch, 1) if there are none.
+
+    Args:
+        axes: the axis of both, or one for each; not the batch.
+        normalize: scale both to length 1 along their axis first: the cosine of their angle.
+    """
+
+    several_inputs = True
+
+    def __init__(self, axes: int | Sequence[int], normalize: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        pair = (axes, axes) if isinstance(axes, int) else tuple(axes)
+        if len(pair) != 2 or 0 in pair:
+            raise ValueError(f"{self.name} (Dot): axes must be one or two axes but the batch, received {axes!r}")
+        self.axes, self.normalize = pair, normalize
+
+    def compute_output_shape(self, input_shape: Any) -> BatchShape:
+        shapes = _shapes(self, input_shape)
+        if len(shapes) != 2:
+            raise ValueError(f"{self.name} (Dot) takes two inputs, received {len(shapes)}")
+        if any(not -len(shape) < axis < len(shape) for shape, axis in zip(shapes, self.axes, strict=True)):
+            raise ValueError(f"{self.name} (Dot): axes {self.axes} are not axes of the shapes {shapes}")
+        rests = []
+        for shape, axis in zip(shapes, self.axes, strict=True):
+            axis %= len(shape)
+            rests.append(shape[1:axis] + shape[axis + 1 :])
+        first, second = (shape[axis] for shape, axis in zip(shapes, self.axes, strict=True))
+        if None not in (first, second) and first != second:
+            raise ValueError(f"{self.name} (Dot): axes {self.axes} of shapes {shapes} have sizes {first} and {second}")
+        return (shapes[0][0], *(rests[0] + rests[1] or (1,)))
+
+    def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
+        # As matrices (batch, rest, contracted): y = a b^T.
+        moved = [np.moveaxis(array, axis, -1) for array, axis in zip(x, self.axes, strict=True)]
+        a, b = (array.reshape(len(array), -1, array.shape[-1]) for array in moved)
+        norms = None
+        if self.normalize:
+            norms = [np.sqrt(np.maximum((m * m).sum(-1, keepdims=True), 1e-12)) for m in (a, b)]
+            a, b = a / norms[0], b / norms[1]
+        shape = (len(a), *(moved[0].shape[1:-1] + moved[1].shape[1:-1] or (1,)))
+        y = step.empty((len(a), a.shape[1], b.shape[1]), x[0].dtype)
+        np.matmul(a, b.transpose(0, 2, 1), out=y)
+        step.mask = None
+        return y.reshape(shape), (a, b, norms, [array.shape for array in moved])
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        if not input_gradient:
+            return None
+        a, b, norms, shapes = saved
+        d = dy.reshape(len(a), a.shape[1], b.shape[1])
+        gradients = []
+        for i, (matrix, gradient) in enumerate(((a, np.matmul(d, b)), (b, np.matmul(d.transpose(0, 2, 1), a)))):
+            if norms is not None:
+                gradient -= matrix * (matrix * gradient).sum(-1, keepdims=True)
+                gradient /= norms[i]
+            part = np.moveaxis(gradient.reshape(shapes[i]), -1, self.axes[i])
+            dx = step.empty(part.shape, dy.dtype)
+            dx[...] = part
+            gradients.append(dx)
+        return gradients
+
+
+def add(inputs: Sequence[Any], **kwargs: Any) -> Any:
+    """`Add(**kwargs)(inputs)`."""
+    return Add(**kwargs)(inputs)
+
+
+def subtract(inputs: Sequence[Any], **kwargs: Any) -> Any:
+    """`Subtract(**kwargs)(inputs)`."""
+    return Subtract(**kwargs)(inputs)
+
+
+def multiply(inputs: Sequence[Any], **kwargs: Any) -> Any:
+    """`Multiply(**kwargs)(inputs)`."""
+    return Multiply(**kwargs)(inputs)
+
+
+def average(inputs: Sequence[Any], **kwargs: Any) -> Any:
+    """`Average(**kwargs)(inputs)`."""
+    return Average(**kwargs)(inputs)
+
+
+def maximum(inputs: Sequence[Any], **kwargs: Any) -> Any:
+    """`Maximum(**kwargs)(inputs)`."""
+    return Maximum(**kwargs)(inputs)
+
+
+def minimum(inputs: Sequence[Any], **kwargs: Any) -> Any:
+    """`Minimum(**kwargs)(inputs)`."""
+    return Minimum(**kwargs)(inputs)
+
+
+def concatenate(inputs: Sequence[Any], axis: int = -1, **kwargs: Any) -> Any:
+    """`Concatenate(axis, **kwargs)(inputs)`."""
+    return Concatenate(axis, **kwargs)(inputs)
+
+
+def dot(inputs: Sequence[Any], axes: int | Sequence[int] = -1, **kwargs: Any) -> Any:
+    """`Dot(axes, **kwargs)(inputs)`."""
+    return Dot(axes, **kwargs)(inputs)
+
+
+__all__ = [
+    "Add",
+    "Average",
+    "Concatenate",
+    "Dot",
+    "Maximum",
+    "Minimum",
+    "Multiply",
+    "Subtract",
+    "add",
+    "average",
+    "concatenate",
+    "dot",
+    "maximum",
+    "minimum",
+    "multiply",
+    "subtract",
+]
