@@ -450,3 +450,29 @@ SUM = L.add([A, B])
 def test_bad_input_raises(bad: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         bad()
+
+
+def test_unfreezing_inside_a_nested_model_takes_effect_at_compile() -> None:
+    x = Input((3,))
+    inner_layer = Dense(3)
+    inner_layer.trainable = False
+    inner = Model(x, inner_layer(x))
+    z = Input((3,))
+    outer = Model(z, Dense(1)(inner(z)))
+    data, targets = np.ones((4, 3), np.float32), np.zeros((4, 1), np.float32)
+    outer.compile("sgd", "mse")
+    before = inner_layer.get_weights()[0]
+    outer.train_on_batch(data, targets)
+    np.testing.assert_array_equal(inner_layer.get_weights()[0], before)
+    inner_layer.trainable = True
+    outer.compile("sgd", "mse")
+    outer.train_on_batch(data, targets)
+    assert (inner_layer.get_weights()[0] != before).any()
+
+
+def test_an_output_may_have_no_metrics() -> None:
+    x = Input((3,))
+    model = Model(x, [Dense(2, name="a")(x), Dense(1, name="b")(x)])
+    model.compile("sgd", "mse", metrics=[["mae"], None])
+    logs = model.train_on_batch(np.ones((4, 3)), [np.zeros((4, 2)), np.zeros((4, 1))], return_dict=True)
+    assert set(logs) == {"loss", "a_loss", "a_mae", "b_loss"}

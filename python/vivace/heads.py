@@ -149,4 +149,6 @@ class Heads:
 
 
 def _as_list(identifiers: Any) -> list[Any]:
+    if identifiers is None:
+        return []
     return list(identifiers) if isinstance(identifiers, (list, tuple)) else [identifiers]

@@ -35,6 +35,7 @@ class Trainer(Layer):
         self.history: History | None = None
         self.shuffling: np.random.Generator | None = None  # of the samples, in `fit`
         self.first_epoch = 0  # of `fit`; a callback may set it as training begins
+        self._plan: Any = None  # how a graph runs; made at first use
         self._flat: FlatParameters | None = None
         self._frozen: list[Array] = []
         self._views: list[Array] = []
@@ -92,6 +93,7 @@ class Trainer(Layer):
         self.optimizer = optimizers.get(optimizer)
         self._loss_mean = _loss_mean()
         self._flat = self._heads = None
+        _forget_plans(self)
         self.compiled = True
         names, owner = self.output_names, f"{self.name}.compile"
         if len(names) > 1:
@@ -569,6 +571,14 @@ class Trainer(Layer):
 
 def _copied(y: Any) -> Any:
     return [one.copy() for one in y] if isinstance(y, list) else y.copy()
+
+
+def _forget_plans(layer: Layer) -> None:
+    """Which layers train may have changed, in the model and in those inside it."""
+    if isinstance(layer, Trainer):
+        layer._plan = None
+    for inner in layer.sublayers().values():
+        _forget_plans(inner)
 
 
 def _loss_mean() -> metrics.Mean:

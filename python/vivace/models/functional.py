@@ -40,7 +40,6 @@ class Functional(Model):
         super().__init__(name=name, **kwargs)
         self.inputs, self.outputs = _tensors(self.name, "inputs", inputs), _tensors(self.name, "outputs", outputs)
         self._graph = Graph(self.name, self.inputs, self.outputs)
-        self._plan: Plan | None = None  # how the graph runs; made at first use
         self.layers = self._graph.layers
         self.input_names = _different([tensor.name for tensor in self.inputs])
         self.output_names = _different([tensor.name for tensor in self.outputs])
@@ -99,17 +98,11 @@ class Functional(Model):
     def build_once(self, input_shape: Any) -> Any:
         return self.compute_output_shape(input_shape)  # built from the start, for the shapes of its inputs
 
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        super().compile(*args, **kwargs)
-        self._plan = None  # which layers train may have changed
-
-    compile.__doc__ = Model.compile.__doc__
-
     # The pair
 
     @property
     def plan(self) -> Plan:
-        plan = self._plan
+        plan: Plan | None = self._plan
         if plan is None:
             plan = self._plan = Plan(self._graph)
         return plan
