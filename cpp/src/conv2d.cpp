@@ -14,6 +14,7 @@
 #include "tile.h"
 #include "vivace/elementwise.h"
 #include "vivace/gemm.h"
+#include "winograd.h"
 
 namespace vivace {
 namespace {
@@ -44,11 +45,22 @@ bool is_pointwise(const Conv2DShape& s) {
     return s.kh == 1 && s.kw == 1 && s.groups == 1 && s.p == s.h && s.q == s.w && s.stride_h == 1 && s.stride_w == 1;
 }
 
+// An activation that the tiles do not apply.
+template <class T>
+void finish(const Conv2DShape& s, Activation activation, T* y) {
+    if (activation != Activation::linear && activation != Activation::relu)
+        activation_forward(activation, s.output_size(), y, y);
+}
+
 }  // namespace
 
 template <class T>
 void conv2d_forward(const Conv2DShape& s, const T* x, const T* w, const T* bias, Activation activation, T* y) {
     if (is_pointwise(s)) return dense_forward(s.n * s.p * s.q, s.c, s.o, x, w, bias, activation, y);
+    if (winograd::applies(s)) {
+        winograd::conv2d_forward(s, x, w, bias, activation == Activation::relu, y);
+        return finish(s, activation, y);
+    }
     const Padded<T> in = padded_input(s, x);
     const Runs runs(s);
     const index cg = s.c / s.groups, og = s.o / s.groups, k = s.kh * s.kw * cg;
@@ -74,8 +86,7 @@ void conv2d_forward(const Conv2DShape& s, const T* x, const T* w, const T* bias,
                               }
                           });
     }
-    if (activation != Activation::linear && activation != Activation::relu)
-        activation_forward(activation, s.output_size(), y, y);
+    finish(s, activation, y);
 }
 
 namespace {
@@ -116,6 +127,7 @@ private:
 template <class T>
 void conv2d_input_gradient(const Conv2DShape& s, const T* dy, const T* w, T* dx) {
     if (is_pointwise(s)) return dense_input_gradient(s.n * s.p * s.q, s.c, s.o, dy, w, dx);
+    if (winograd::applies(s)) return winograd::conv2d_input_gradient(s, dy, w, dx);
     const Axis down{s.h, s.p, s.kh, s.stride_h, s.pad_top, s.dilation_h};
     const Axis right{s.w, s.q, s.kw, s.stride_w, s.pad_left, s.dilation_w};
     const index top = down.reach_before(), left = right.reach_before();

@@ -7,6 +7,7 @@
 #include "positions.h"
 #include "tile.h"
 #include "vivace/elementwise.h"
+#include "winograd.h"
 
 namespace vivace {
 namespace {
@@ -30,18 +31,58 @@ struct Windows {
 // Maximum over `size` rows of a stored tile, with its position; first maximum wins, NaN wins over all.
 template <class T>
 void pool_rows(const T* tile, index size, index columns, bool relu, T* y, std::uint8_t* positions) {
-    using Ints = vec<int_of<T>>;
     for_each_vector<T>(columns, [&](index c, auto width) {
-        vec<T> best = load(tile + c);
-        Ints where{};
-        for (index i = 1; i < size; ++i) {
-            const vec<T> v = load(tile + i * panel_columns<T> + c);
-            const Ints wins = (v > best) | (v != v);
-            best = wins ? v : best;
-            where = wins ? Ints{} + static_cast<int_of<T>>(i) : where;
-        }
-        store_n(y + c, relu ? maximum(vec<T>{}, best) : best, width);
-        if (positions) store_positions<T>(positions + c, where, width);
+        Winner<T> winner(load(tile + c));
+        for (index i = 1; i < size; ++i) winner.meet(load(tile + i * panel_columns<T> + c), i);
+        store_n(y + c, relu ? maximum(vec<T>{}, winner.value) : winner.value, width);
+        if (positions) store_positions<T>(positions + c, winner.position, width);
+    });
+}
+
+// One input channel, a 3x3 kernel and 2x2 windows.
+bool is_one_channel(const Conv2DShape& s, const Pool2DShape& pool) {
+    return s.c == 1 && s.kh == 3 && s.kw == 3 && s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 &&
+           s.dilation_w == 1 && pool.kh == 2 && pool.kw == 2;
+}
+
+// Then a window's 16 pixels meet the 9 weights of as many filters as fit a register, which stay in registers from
+// window to window. A row of windows for each group of filters at a time.
+template <class T>
+void one_channel_forward(const Windows& windows, const T* x, const T* w, const T* bias, bool relu, T* y,
+                         std::uint8_t* positions) {
+    const index filters = windows.s.o, row = windows.row_stride;
+    const index rows = windows.s.n * windows.pool.p, tasks = std::min<index>(rows, 64);
+    const double flops = static_cast<double>(windows.s.flops());
+    parallel_for(tasks, flops, [&](index task, int) {
+        const Part mine(rows, tasks, task);
+        for_each_vector<T>(filters, [&](index o, auto width) {
+            vec<T> weights[9];
+            for (index i = 0; i < 9; ++i) weights[i] = load_n(w + i * filters + o, width);
+            const vec<T> b = bias ? load_n(bias + o, width) : vec<T>{};
+            for (index r = mine.first; r < mine.last; ++r) {
+                const T* field = x + r / windows.pool.p * windows.image_stride + r % windows.pool.p * 2 * row;
+                index out = r * windows.pool.q * filters + o;
+                for (index q = 0; q < windows.pool.q; ++q, field += 2, out += filters) {
+                    vec<T> sum[4] = {b, b, b, b};
+#pragma GCC unroll 4
+                    for (int i = 0; i < 4; ++i)
+#pragma GCC unroll 4
+                        for (int j = 0; j < 4; ++j) {
+                            const vec<T> pixel = broadcast(field[i * row + j]);
+#pragma GCC unroll 4
+                            for (int at = 0; at < 4; ++at) {
+                                const int ki = i - at / 2, kj = j - at % 2;
+                                if (ki >= 0 && ki < 3 && kj >= 0 && kj < 3) sum[at] += pixel * weights[ki * 3 + kj];
+                            }
+                        }
+                    Winner<T> winner(sum[0]);
+#pragma GCC unroll 3
+                    for (int at = 1; at < 4; ++at) winner.meet(sum[at], at);
+                    store_n(y + out, relu ? maximum(vec<T>{}, winner.value) : winner.value, width);
+                    if (positions) store_positions<T>(positions + out, winner.position, width);
+                }
+            }
+        });
     });
 }
 
@@ -69,7 +110,11 @@ void conv2d_pool_forward(const Conv2DShape& s, const Pool2DShape& pool, const T*
         max_pool2d_forward(pool, full.get(), y, positions);
         return;
     }
+    const bool relu = activation == Activation::relu;
+    if (winograd::applies(s, pool)) return winograd::conv2d_pool_forward(s, pool, x, w, bias, relu, y, positions);
     const Padded<T> in = padded_input(s, x);
+    const Windows windows{s, pool, in.row_stride(), in.image_stride()};
+    if (is_one_channel(s, pool)) return one_channel_forward(windows, in.data, w, bias, relu, y, positions);
     const Runs runs(s);
     const index k = s.kh * s.kw * s.c;
     Scratch<index> offsets(runs.count());
@@ -77,10 +122,8 @@ void conv2d_pool_forward(const Conv2DShape& s, const Pool2DShape& pool, const T*
     Scratch<T> packed(packed_size<T>(k, s.o));
     const Panels<T> panels = packed_panels(packed.get(), k, s.o);
 
-    const Windows windows{s, pool, in.row_stride(), in.image_stride()};
     const index all = s.n * windows.count(), per_tile = tile_rows / size;
     const index tiles = (all + per_tile - 1) / per_tile;
-    const bool relu = activation == Activation::relu;
     // With few tiles (one image) threads share out the kernel's panels, each packed by the thread that uses it: packed by
     // another, its way from that core's cache would take as long as the products.
     const bool few = tiles <= 64 && panels.count() > 1;
@@ -274,12 +317,8 @@ void conv2d_pool_input_gradient(const Conv2DShape& s, const Pool2DShape& pool, c
 namespace {
 
 #if defined(__AVX512F__)
-// One input channel, 3x3 kernel, 2x2 windows: a window's receptive field is 4x4 pixels, one register. For 16 filters at
-// once, a permutation by the winners' positions fetches each filter's own pixel under each kernel element.
-bool one_channel(const Conv2DShape& s, const Pool2DShape& pool) {
-    return s.c == 1 && s.kh == 3 && s.kw == 3 && s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 &&
-           s.dilation_w == 1 && pool.kh == 2 && pool.kw == 2 && s.o % 16 == 0;
-}
+// With one channel a window's receptive field is 4x4 pixels, one register. For 16 filters at once, a permutation by the
+// winners' positions fetches each filter's own pixel under each kernel element.
 
 // Sums images [first, last) onto dw (9, o) and db (o) for filters [o, o + 16).
 void one_channel_sums(const Windows& windows, const float* x, const float* dy, const float* y,
@@ -393,7 +432,8 @@ void conv2d_pool_weight_gradient(const Conv2DShape& s, const Pool2DShape& pool, 
     const bool relu = activation == Activation::relu;
 #if defined(__AVX512F__)
     if constexpr (std::is_same_v<T, float>)
-        if (one_channel(s, pool)) return one_channel_weight_gradient(s, pool, x, dy, y, positions, relu, dw, db);
+        if (is_one_channel(s, pool) && s.o % 16 == 0)
+            return one_channel_weight_gradient(s, pool, x, dy, y, positions, relu, dw, db);
 #endif
     if (structured<T>(s)) return structured_weight_gradient(s, pool, x, dy, y, positions, relu, dw, db);
     Scratch<T> full(s.output_size());

@@ -1,0 +1,271 @@
+#include "winograd.h"
+
+#include "padded.h"
+#include "positions.h"
+#include "tile.h"
+
+namespace vivace::winograd {
+namespace {
+
+constexpr index size = 4, elements = size * size;  // of a transformed tile
+
+// A 4x4 input tile B' d B, rows then columns.
+template <class T>
+VIVACE_INLINE void transform_input(vec<T> (&d)[size][size]) {
+#pragma GCC unroll 4
+    for (int i = 0; i < size; ++i) {
+        const vec<T> a = d[i][0] - d[i][2], b = d[i][1] + d[i][2], c = d[i][2] - d[i][1], e = d[i][1] - d[i][3];
+        d[i][0] = a, d[i][1] = b, d[i][2] = c, d[i][3] = e;
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < size; ++j) {
+        const vec<T> a = d[0][j] - d[2][j], b = d[1][j] + d[2][j], c = d[2][j] - d[1][j], e = d[1][j] - d[3][j];
+        d[0][j] = a, d[1][j] = b, d[2][j] = c, d[3][j] = e;
+    }
+}
+
+// A 3x3 kernel G g G'.
+template <class T>
+VIVACE_INLINE void transform_kernel(const vec<T> (&g)[3][3], vec<T> (&u)[size][size]) {
+    vec<T> t[size][3];
+    const T half = T(0.5);
+#pragma GCC unroll 3
+    for (int j = 0; j < 3; ++j) {
+        const vec<T> outer = half * (g[0][j] + g[2][j]), inner = half * g[1][j];
+        t[0][j] = g[0][j], t[1][j] = outer + inner, t[2][j] = outer - inner, t[3][j] = g[2][j];
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < size; ++i) {
+        const vec<T> outer = half * (t[i][0] + t[i][2]), inner = half * t[i][1];
+        u[i][0] = t[i][0], u[i][1] = outer + inner, u[i][2] = outer - inner, u[i][3] = t[i][2];
+    }
+}
+
+// The 2x2 outputs A' m A of a tile's products; element e stands at m + e * stride.
+template <class T>
+VIVACE_INLINE void transform_output(const T* m, index stride, vec<T> (&y)[2][2]) {
+    vec<T> t[2][size];
+#pragma GCC unroll 4
+    for (int j = 0; j < size; ++j) {
+        const vec<T> b = load(m + (size + j) * stride), c = load(m + (2 * size + j) * stride);
+        t[0][j] = load(m + j * stride) + (b + c);
+        t[1][j] = (b - c) - load(m + (3 * size + j) * stride);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
+        y[i][0] = t[i][0] + (t[i][1] + t[i][2]);
+        y[i][1] = (t[i][1] - t[i][2]) - t[i][3];
+    }
+}
+
+// Tiles of 2x2 outputs over a batch of images, in order.
+template <class T>
+struct Tiles {
+    const Padded<T>& in;  // reaches two pixels past the last tile's corner
+    index n, rows, columns;
+
+    index count() const { return n * rows * columns; }
+    const T* start(index tile) const {
+        const index column = tile % columns, row = tile / columns % rows, image = tile / columns / rows;
+        return in.data + image * in.image_stride() + 2 * row * in.row_stride() + 2 * column * in.channels;
+    }
+};
+
+// Transformed kernels: panel by panel (tile.h), element by element, channel by channel.
+template <class T>
+struct Kernels {
+    index channels, filters;
+
+    index panel_count() const { return (filters + panel_columns<T> - 1) / panel_columns<T>; }
+    index size() const { return elements * packed_size<T>(channels, filters); }
+    index panel_width(index j) const {
+        return filters - j * panel_columns<T> <= lanes<T> ? lanes<T> : panel_columns<T>;
+    }
+    index panel_offset(index j) const { return elements * channels * panel_columns<T> * j; }
+    // Transforms panel j of w, (3, 3, channels, filters).
+    void transform(const T* w, index j, T* u) const {
+        const index width = panel_width(j), first = j * panel_columns<T>;
+        const index columns = std::min(panel_columns<T>, filters - first), tap = channels * filters;
+        T* panel = u + panel_offset(j);
+        for (index c = 0; c < channels; ++c)
+            for_each_vector<T>(columns, [&](index v, auto lanes_used) {
+                vec<T> g[3][3], result[winograd::size][winograd::size];
+                const T* source = w + c * filters + first + v;
+#pragma GCC unroll 9
+                for (int i = 0; i < 9; ++i) g[i / 3][i % 3] = load_n(source + i * tap, lanes_used);
+                transform_kernel<T>(g, result);
+#pragma GCC unroll 16
+                for (int e = 0; e < elements; ++e) store(panel + (e * channels + c) * width + v, result[e / 4][e % 4]);
+            });
+    }
+};
+
+// Tiles whose transformed inputs and products stay in L2 while every filter meets them.
+template <class T>
+index block_size(index channels) {
+    const index bytes = static_cast<index>(sizeof(T)) * elements * (channels + panel_columns<T>);
+    return std::clamp<index>(256 * 1024 / bytes / tile_rows, 1, 4) * tile_rows;
+}
+
+// All products, block by block. sink(first tile, tiles, first filter, filters, products, stride) takes those of a block
+// and a panel: element e of a block's tile t, filter f stands at products[e * stride + t * panel_columns + f].
+template <class T, class Sink>
+void multiply(const Tiles<T>& tiles, const Kernels<T>& kernels, const T* w, Sink&& sink) {
+    static constexpr index no_offset[1] = {0};
+    const index channels = kernels.channels, block = block_size<T>(channels);
+    const index blocks = (tiles.count() + block - 1) / block, panels = kernels.panel_count();
+    const index panel_tasks = blocks >= 16 ? 1 : std::min(panels, (15 + blocks) / blocks);
+    const index per_thread = elements * block * (channels + panel_columns<T>);
+    Scratch<T> scratch(get_num_threads() * per_thread);
+    // Each thread transforms small kernels for itself: written by another core, their way from there would take longer.
+    const bool own = kernels.size() * static_cast<index>(sizeof(T)) <= 256 * 1024;
+    const index copies = own ? get_num_threads() : 1;
+    Scratch<T> transformed(copies * kernels.size());
+    Scratch<bool> ready(copies * panels);
+    std::fill_n(ready.get(), copies * panels, !own);
+    if (!own)
+        parallel_for(panels, static_cast<double>(4 * kernels.size()),
+                     [&](index j, int) { kernels.transform(w, j, transformed); });
+    const double flops = 2.0 * static_cast<double>(elements * tiles.count() * channels * kernels.filters);
+    parallel_for(blocks * panel_tasks, flops, [&](index task, int thread) {
+        const Part mine(tiles.count(), blocks, task / panel_tasks), my_panels(panels, panel_tasks, task % panel_tasks);
+        T* const inputs = scratch + thread * per_thread;
+        T* const products = inputs + elements * block * channels;
+        T* const my_kernels = transformed + (own ? thread * kernels.size() : 0);
+        bool* const my_ready = ready + (own ? thread * panels : 0);
+        for (index t = 0; t < mine.size(); ++t) {
+            const T* start = tiles.start(mine.first + t);
+            for_each_vector<T>(channels, [&](index c, auto width) {
+                vec<T> d[size][size];
+#pragma GCC unroll 4
+                for (int i = 0; i < size; ++i)
+#pragma GCC unroll 4
+                    for (int j = 0; j < size; ++j)
+                        d[i][j] = load_n(start + i * tiles.in.row_stride() + j * channels + c, width);
+                transform_input<T>(d);
+#pragma GCC unroll 16
+                for (int e = 0; e < elements; ++e) store_n(inputs + (e * block + t) * channels + c, d[e / 4][e % 4], width);
+            });
+        }
+        const index heights = (mine.size() + tile_rows - 1) / tile_rows;
+        Tile<T> tile{};
+        tile.offsets = no_offset;
+        tile.taps = 1;
+        tile.k = channels;
+        for (index j = my_panels.first; j < my_panels.last; ++j) {
+            if (!my_ready[j]) kernels.transform(w, j, my_kernels);
+            my_ready[j] = true;
+            tile.ldb = kernels.panel_width(j);
+            tile.columns = tile.ldb;
+            for (index e = 0; e < elements; ++e) {
+                tile.b = my_kernels + kernels.panel_offset(j) + e * channels * tile.ldb;
+                for (index i = 0; i < heights; ++i) {
+                    const Part rows(mine.size(), heights, i);
+                    tile.rows = rows.size();
+                    for (index r = 0; r < tile.rows; ++r) {
+                        tile.a[r] = inputs + (e * block + rows.first + r) * channels;
+                        tile.c[r] = products + (e * block + rows.first + r) * panel_columns<T>;
+                    }
+                    multiply_by_rows(tile);
+                }
+            }
+            const index first = j * panel_columns<T>;
+            sink(mine.first, mine.size(), first, std::min(panel_columns<T>, kernels.filters - first), products,
+                 block * panel_columns<T>);
+        }
+    });
+}
+
+// y (n, p, q, filters) = the 3x3 kernels over `in`, which must reach past ragged tiles.
+template <class T>
+void convolve(const Padded<T>& in, index n, index p, index q, const Kernels<T>& kernels, const T* w, const T* bias,
+              bool relu, T* y) {
+    const Tiles<T> tiles{in, n, (p + 1) / 2, (q + 1) / 2};
+    const index filters = kernels.filters;
+    multiply(tiles, kernels, w, [&](index first_tile, index count, index first, index columns, const T* products, index stride) {
+        for (index t = 0; t < count; ++t) {
+            const index tile = first_tile + t, column = tile % tiles.columns * 2, row = tile / tiles.columns % tiles.rows * 2;
+            T* const out = y + ((tile / tiles.columns / tiles.rows * p + row) * q + column) * filters + first;
+            for_each_vector<T>(columns, [&](index v, auto width) {
+                vec<T> sums[2][2];
+                transform_output<T>(products + t * panel_columns<T> + v, stride, sums);
+                const vec<T> b = bias ? load_n(bias + first + v, width) : vec<T>{};
+                for (index i = 0; i < std::min<index>(2, p - row); ++i)
+                    for (index j = 0; j < std::min<index>(2, q - column); ++j) {
+                        const vec<T> sum = sums[i][j] + b;
+                        store_n(out + (i * q + j) * filters + v, relu ? maximum(vec<T>{}, sum) : sum, width);
+                    }
+            });
+        }
+    });
+}
+
+}  // namespace
+
+bool applies(const Conv2DShape& s) {
+    const index pad = std::max(std::max(s.pad_top, s.pad_bottom), std::max(s.pad_left, s.pad_right));
+    return s.kh == 3 && s.kw == 3 && s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 && s.dilation_w == 1 &&
+           s.groups == 1 && pad <= 2 && s.c >= 24 && s.o >= 24 && s.n * s.p * s.q >= 256;
+}
+
+bool applies(const Conv2DShape& s, const Pool2DShape& pool) {
+    return applies(s) && pool.kh == 2 && pool.kw == 2;
+}
+
+template <class T>
+void conv2d_forward(const Conv2DShape& s, const T* x, const T* w, const T* bias, bool relu, T* y) {
+    const Padded<T> in(x, s.n, s.h, s.w, s.c, s.pad_top, s.pad_bottom + s.p % 2, s.pad_left, s.pad_right + s.q % 2);
+    convolve(in, s.n, s.p, s.q, Kernels<T>{s.c, s.o}, w, bias, relu, y);
+}
+
+template <class T>
+void conv2d_input_gradient(const Conv2DShape& s, const T* dy, const T* w, T* dx) {
+    const Padded<T> in(dy, s.n, s.p, s.q, s.o, 2 - s.pad_top, 2 - s.pad_bottom + s.h % 2, 2 - s.pad_left,
+                       2 - s.pad_right + s.w % 2);
+    // The kernel mirrored, channels and filters exchanged.
+    Scratch<T> mirrored(s.kernel_size());
+    const index row_blocks = (s.c + 15) / 16;
+    parallel_for(9 * row_blocks, static_cast<double>(8 * s.kernel_size()), [&](index task, int) {
+        const T* from = w + task / row_blocks * s.c * s.o;
+        T* to = mirrored + (8 - task / row_blocks) * s.c * s.o;
+        const index first = task % row_blocks * 16, last = std::min(s.c, first + 16);
+        for (index o = 0; o < s.o; ++o)
+            for (index c = first; c < last; ++c) to[o * s.c + c] = from[c * s.o + o];
+    });
+    convolve(in, s.n, s.h, s.w, Kernels<T>{s.o, s.c}, mirrored.get(), static_cast<const T*>(nullptr), false, dx);
+}
+
+template <class T>
+void conv2d_pool_forward(const Conv2DShape& s, const Pool2DShape& pool, const T* x, const T* w, const T* bias, bool relu,
+                         T* y, std::uint8_t* positions) {
+    const Padded<T> in = padded_input(s, x);
+    const Tiles<T> tiles{in, s.n, pool.p, pool.q};
+    multiply(tiles, Kernels<T>{s.c, s.o}, w,
+             [&](index first_tile, index count, index first, index columns, const T* products, index stride) {
+                 for (index t = 0; t < count; ++t) {
+                     const index out = (first_tile + t) * s.o + first;
+                     for_each_vector<T>(columns, [&](index v, auto width) {
+                         vec<T> sums[2][2];
+                         transform_output<T>(products + t * panel_columns<T> + v, stride, sums);
+                         Winner<T> winner(sums[0][0]);
+                         winner.meet(sums[0][1], 1);
+                         winner.meet(sums[1][0], 2);
+                         winner.meet(sums[1][1], 3);
+                         // The bias is the same for all four, and rounding keeps their order.
+                         const vec<T> best = bias ? winner.value + load_n(bias + first + v, width) : winner.value;
+                         store_n(y + out + v, relu ? maximum(vec<T>{}, best) : best, width);
+                         if (positions) store_positions<T>(positions + out + v, winner.position, width);
+                     });
+                 }
+             });
+}
+
+#define INSTANTIATE(T)                                                                                           \
+    template void conv2d_forward(const Conv2DShape&, const T*, const T*, const T*, bool, T*);                    \
+    template void conv2d_input_gradient(const Conv2DShape&, const T*, const T*, T*);                             \
+    template void conv2d_pool_forward(const Conv2DShape&, const Pool2DShape&, const T*, const T*, const T*, bool, \
+                                      T*, std::uint8_t*);
+INSTANTIATE(float)
+INSTANTIATE(double)
+
+}  // namespace vivace::winograd

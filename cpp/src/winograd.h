@@ -1,0 +1,33 @@
+// 3x3 convolution by the minimal filtering algorithm F(2x2, 3x3): 16 products per channel for a tile of 2x2 outputs where
+// the direct sum takes 36. (S. Winograd, Arithmetic Complexity of Computations, 1980; A. Lavin and S. Gray, Fast
+// Algorithms for Convolutional Neural Networks, CVPR 2016.)
+//
+//   Y = A' [ (G g G') . (B' d B) ] A        d: 4x4 inputs, g: 3x3 kernel, Y: 2x2 outputs; . elementwise
+//
+// Summed over channels, each of the 16 elements is a matrix product of its own, (tiles, channels) x (channels, filters).
+//
+// Error: the transforms add and subtract and halve, so integers stay exact as long as they fit, and a rounded result is
+// within  (channels + 8) * eps * 9 * max|x| * sum|w|  of the true one; larger tiles would need fewer products still, but
+// their transforms multiply by up to 8 and lose a digit. Measured on normal data the error is 1.1 to 1.6 times the
+// direct sum's.
+#pragma once
+
+#include "vivace/conv2d_pool.h"
+
+namespace vivace::winograd {
+
+// Whether the shape has the algorithm's geometry and enough channels for the products to outweigh the transforms.
+bool applies(const Conv2DShape& s);
+// Whether the windows are 2x2: then each tile is a window.
+bool applies(const Conv2DShape& s, const Pool2DShape& pool);
+
+// As in conv2d.h and conv2d_pool.h; `relu` or nothing.
+template <class T>
+void conv2d_forward(const Conv2DShape& s, const T* x, const T* w, const T* bias, bool relu, T* y);
+template <class T>
+void conv2d_input_gradient(const Conv2DShape& s, const T* dy, const T* w, T* dx);
+template <class T>
+void conv2d_pool_forward(const Conv2DShape& s, const Pool2DShape& pool, const T* x, const T* w, const T* bias, bool relu,
+                         T* y, std::uint8_t* positions);
+
+}  // namespace vivace::winograd
