@@ -36,6 +36,13 @@ CASES = [
     Case((1, 5, 5, 2), (3, 3, 2, 2), strides=(4, 4), padding=(3, 3, 3, 3)),  # padding wider than the kernel needs
     Case((4, 4, 4, 65), (2, 2, 65, 31)),
 ]
+# Enough channels and pixels for Winograd's algorithm; ragged tiles, channels and filters; several chunks of tiles.
+CASES += [
+    Case((1, 17, 18, 24), (3, 3, 24, 25)),
+    Case((3, 11, 10, 33), (3, 3, 33, 47), padding=(1, 2, 0, 2)),
+    Case((2, 17, 23, 97), (3, 3, 97, 100), padding=(2, 1, 1, 1)),
+    Case((9, 7, 7, 96), (3, 3, 96, 129), padding=(1, 1, 1, 1)),
+]
 CASES += [Case((1, 4, 6, c), (3, 3, c, o), padding=(1, 1, 1, 1)) for c, o in [(15, 16), (16, 15), (17, 32), (31, 35)]]
 
 
@@ -157,3 +164,17 @@ def test_bad_arrays_are_refused(core: ModuleType) -> None:
     y.flags.writeable = False
     with pytest.raises(TypeError, match="y must be writable"):
         core.conv2d_forward(s, x, kernel, None, y)
+
+
+@pytest.mark.parametrize("channels", [32, 256])
+def test_winograd_stays_within_its_error_bound(core: ModuleType, channels: int, rng: np.random.Generator) -> None:
+    """The bound that winograd.h states, against float64 by the column matrix, on inputs far from zero mean."""
+    shape = core.Conv2DShape((2, 16, 16, channels), (3, 3, channels, 96), padding=(1, 1, 1, 1))
+    x, kernel = rng.random(shape.input) * 3 + 5, rng.standard_normal(shape.kernel)
+    x, kernel = x.astype("f4"), kernel.astype("f4")
+    y, exact = np.empty(shape.output, "f4"), np.empty(shape.output)
+    core.conv2d_forward(shape, x, kernel, None, y)
+    core.im2col.conv2d_forward(shape, x.astype("f8"), kernel.astype("f8"), None, exact)
+    bound = (channels + 8) * 2.0**-24 * 9 * x.max() * np.abs(kernel).sum((0, 1, 2))
+    assert (np.abs(y - exact) <= bound).all()
+    assert np.abs(y - exact).max() > 0  # rounding there is, or this compares a thing with itself

@@ -90,7 +90,7 @@ void multiply_transposed(const Operands<T>& op) {
 // b in place when its rows are whole registers and too few tiles would share the packing; packed otherwise.
 template <class T, class F>
 void with_panels(const Operands<T>& op, F&& f) {
-    const bool few_uses = op.m <= 4 * tile_rows || op.k <= worth_packing ||
+    const bool few_uses = op.m <= 4 * tile_rows || (op.k <= worth_packing && op.m <= 512) ||
                           is_long_sum(op.m, op.n, op.k, op.transpose_a, op.transpose_b);
     if (!op.transpose_b && op.n % lanes<T> == 0 && few_uses) {
         f(panels_in_place(op.b, op.ldb, op.n));

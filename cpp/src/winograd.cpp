@@ -3,11 +3,22 @@
 #include "padded.h"
 #include "positions.h"
 #include "tile.h"
+#include "vivace/gemm.h"
 
 namespace vivace::winograd {
 namespace {
 
-constexpr index size = 4, elements = size * size;  // of a transformed tile
+constexpr int size = 4;
+constexpr index elements = size * size;  // of a transformed tile
+
+// A square of pixels, `row` and `column` elements apart.
+template <class T, int side, class N>
+VIVACE_INLINE void load_tile(const T* from, index row, index column, vec<T> (&d)[side][side], N width) {
+#pragma GCC unroll 4
+    for (int i = 0; i < side; ++i)
+#pragma GCC unroll 4
+        for (int j = 0; j < side; ++j) d[i][j] = load_n(from + i * row + j * column, width);
+}
 
 // A 4x4 input tile B' d B, rows then columns.
 template <class T>
@@ -100,19 +111,16 @@ struct Kernels {
     }
 };
 
-// Tiles whose transformed inputs and products stay in L2 while every filter meets them.
-template <class T>
-index block_size(index channels) {
-    const index bytes = static_cast<index>(sizeof(T)) * elements * (channels + panel_columns<T>);
-    return std::clamp<index>(256 * 1024 / bytes / tile_rows, 1, 4) * tile_rows;
-}
+// Tiles that are worked on at a time: as many as the microkernel takes, so that their transformed inputs and products stay
+// in L1 where channels are few.
+constexpr index block = tile_rows;
 
 // All products, block by block. sink(first tile, tiles, first filter, filters, products, stride) takes those of a block
 // and a panel: element e of a block's tile t, filter f stands at products[e * stride + t * panel_columns + f].
 template <class T, class Sink>
 void multiply(const Tiles<T>& tiles, const Kernels<T>& kernels, const T* w, Sink&& sink) {
     static constexpr index no_offset[1] = {0};
-    const index channels = kernels.channels, block = block_size<T>(channels);
+    const index channels = kernels.channels;
     const index blocks = (tiles.count() + block - 1) / block, panels = kernels.panel_count();
     const index panel_tasks = blocks >= 16 ? 1 : std::min(panels, (15 + blocks) / blocks);
     const index per_thread = elements * block * (channels + panel_columns<T>);
@@ -137,21 +145,17 @@ void multiply(const Tiles<T>& tiles, const Kernels<T>& kernels, const T* w, Sink
             const T* start = tiles.start(mine.first + t);
             for_each_vector<T>(channels, [&](index c, auto width) {
                 vec<T> d[size][size];
-#pragma GCC unroll 4
-                for (int i = 0; i < size; ++i)
-#pragma GCC unroll 4
-                    for (int j = 0; j < size; ++j)
-                        d[i][j] = load_n(start + i * tiles.in.row_stride() + j * channels + c, width);
+                load_tile(start + c, tiles.in.row_stride(), channels, d, width);
                 transform_input<T>(d);
 #pragma GCC unroll 16
                 for (int e = 0; e < elements; ++e) store_n(inputs + (e * block + t) * channels + c, d[e / 4][e % 4], width);
             });
         }
-        const index heights = (mine.size() + tile_rows - 1) / tile_rows;
         Tile<T> tile{};
         tile.offsets = no_offset;
         tile.taps = 1;
         tile.k = channels;
+        tile.rows = mine.size();
         for (index j = my_panels.first; j < my_panels.last; ++j) {
             if (!my_ready[j]) kernels.transform(w, j, my_kernels);
             my_ready[j] = true;
@@ -159,15 +163,11 @@ void multiply(const Tiles<T>& tiles, const Kernels<T>& kernels, const T* w, Sink
             tile.columns = tile.ldb;
             for (index e = 0; e < elements; ++e) {
                 tile.b = my_kernels + kernels.panel_offset(j) + e * channels * tile.ldb;
-                for (index i = 0; i < heights; ++i) {
-                    const Part rows(mine.size(), heights, i);
-                    tile.rows = rows.size();
-                    for (index r = 0; r < tile.rows; ++r) {
-                        tile.a[r] = inputs + (e * block + rows.first + r) * channels;
-                        tile.c[r] = products + (e * block + rows.first + r) * panel_columns<T>;
-                    }
-                    multiply_by_rows(tile);
+                for (index r = 0; r < tile.rows; ++r) {
+                    tile.a[r] = inputs + (e * block + r) * channels;
+                    tile.c[r] = products + (e * block + r) * panel_columns<T>;
                 }
+                multiply_by_rows(tile);
             }
             const index first = j * panel_columns<T>;
             sink(mine.first, mine.size(), first, std::min(panel_columns<T>, kernels.filters - first), products,
@@ -260,9 +260,121 @@ void conv2d_pool_forward(const Conv2DShape& s, const Pool2DShape& pool, const T*
              });
 }
 
+namespace {
+
+// A 2x2 tile of the output's gradient A y A', one element after the other.
+template <class T>
+VIVACE_INLINE void transform_gradient(const vec<T> (&y)[2][2], vec<T> (&d)[size][size]) {
+    vec<T> t[size][2];
+#pragma GCC unroll 2
+    for (int j = 0; j < 2; ++j) t[0][j] = y[0][j], t[1][j] = y[0][j] + y[1][j], t[2][j] = y[0][j] - y[1][j], t[3][j] = -y[1][j];
+#pragma GCC unroll 4
+    for (int i = 0; i < size; ++i)
+        d[i][0] = t[i][0], d[i][1] = t[i][0] + t[i][1], d[i][2] = t[i][0] - t[i][1], d[i][3] = -t[i][1];
+}
+
+// The 3x3 gradient G' m G of a kernel; element e stands at m + e * stride.
+template <class T, class N>
+VIVACE_INLINE void transform_sums(const T* m, index stride, vec<T> (&g)[3][3], N width) {
+    vec<T> t[3][size];
+    const T half = T(0.5);
+#pragma GCC unroll 4
+    for (int j = 0; j < size; ++j) {
+        const vec<T> b = load_n(m + (size + j) * stride, width), c = load_n(m + (2 * size + j) * stride, width);
+        t[0][j] = load_n(m + j * stride, width) + half * (b + c);
+        t[1][j] = half * (b - c);
+        t[2][j] = half * (b + c) + load_n(m + (3 * size + j) * stride, width);
+    }
+#pragma GCC unroll 3
+    for (int i = 0; i < 3; ++i) {
+        g[i][0] = t[i][0] + half * (t[i][1] + t[i][2]);
+        g[i][1] = half * (t[i][1] - t[i][2]);
+        g[i][2] = half * (t[i][1] + t[i][2]) + t[i][3];
+    }
+}
+
+}  // namespace
+
+// The forward transforms transposed: dw = G' [sum over tiles of (B' d B) . (A dy A')] G. The sum over tiles is the inner
+// dimension of 16 matrix products, taken a chunk of tiles at a time: all threads transform it, then share the products.
+template <class T>
+void conv2d_weight_gradient(const Conv2DShape& s, const T* x, const T* dy, T* dw, T* db) {
+    static constexpr index no_offset[1] = {0};
+    constexpr index chunk = 160;
+    const Padded<T> in(x, s.n, s.h, s.w, s.c, s.pad_top, s.pad_bottom + s.p % 2, s.pad_left, s.pad_right + s.q % 2);
+    const Padded<T> grad(dy, s.n, s.p, s.q, s.o, 0, s.p % 2, 0, s.q % 2);
+    const Tiles<T> tiles{in, s.n, (s.p + 1) / 2, (s.q + 1) / 2};
+    const index chunks = (tiles.count() + chunk - 1) / chunk, panels = (s.o + panel_columns<T> - 1) / panel_columns<T>;
+    // A row of inputs more than their channels: rows a power of two apart would share the same few lines of L1.
+    const index input_row = s.c + lanes<T>, row_tiles = (s.c + tile_rows - 1) / tile_rows;
+    Scratch<T> inputs(elements * chunk * input_row + tile_rows), sums(elements * s.c * s.o);
+    Scratch<T> gradients(elements * panels * chunk * panel_columns<T>);  // element, panel, tile, filter
+    for (index i = 0; i < chunks; ++i) {
+        const Part part(tiles.count(), chunks, i);
+        parallel_for((part.size() + 7) / 8, static_cast<double>(16 * elements * part.size() * (s.c + s.o)) / 4, [&](index task, int) {
+            for (index t = task * 8; t < std::min(part.size(), task * 8 + 8); ++t) {
+                const T* start = tiles.start(part.first + t);
+                for_each_vector<T>(s.c, [&](index c, auto width) {
+                    vec<T> d[size][size];
+                    load_tile(start + c, in.row_stride(), s.c, d, width);
+                    transform_input<T>(d);
+#pragma GCC unroll 16
+                    for (int e = 0; e < elements; ++e)
+                        store_n(inputs + (e * chunk + t) * input_row + c, d[e / 4][e % 4], width);
+                });
+                const index tile = part.first + t, column = tile % tiles.columns, row = tile / tiles.columns % tiles.rows;
+                const T* corner = grad.data + tile / tiles.columns / tiles.rows * grad.image_stride() +
+                                  2 * row * grad.row_stride() + 2 * column * s.o;
+                for_each_vector<T>(s.o, [&](index o, auto width) {
+                    vec<T> y[2][2], d[size][size];
+                    load_tile(corner + o, grad.row_stride(), s.o, y, width);
+                    transform_gradient<T>(y, d);
+                    const index panel = o / panel_columns<T>;
+#pragma GCC unroll 16
+                    for (int e = 0; e < elements; ++e)
+                        store(gradients + ((e * panels + panel) * chunk + t) * panel_columns<T> + o % panel_columns<T>,
+                              d[e / 4][e % 4]);
+                });
+            }
+        });
+        const double flops = 2.0 * static_cast<double>(elements * part.size() * s.c * s.o);
+        parallel_for(elements * panels, flops, [&](index task, int) {
+            const index e = task / panels, first = task % panels * panel_columns<T>;
+            Tile<T> tile{};
+            tile.offsets = no_offset;
+            tile.taps = 1;
+            tile.k = part.size();
+            tile.a_step = input_row;
+            tile.b = gradients + task * chunk * panel_columns<T>;
+            tile.ldb = panel_columns<T>;
+            tile.columns = std::min(panel_columns<T>, s.o - first);
+            tile.accumulate = i > 0;
+            for (index m = 0; m < row_tiles; ++m) {
+                const Part rows(s.c, row_tiles, m);
+                tile.rows = rows.size();
+                tile.a[0] = inputs + e * chunk * input_row + rows.first;
+                for (index r = 0; r < tile.rows; ++r) tile.c[r] = sums + (e * s.c + rows.first + r) * s.o + first;
+                multiply_by_columns(tile);
+            }
+        });
+    }
+    parallel_for(s.c, static_cast<double>(32 * s.c * s.o), [&](index c, int) {
+        for_each_vector<T>(s.o, [&](index o, auto width) {
+            vec<T> g[3][3];
+            transform_sums<T>(sums + c * s.o + o, s.c * s.o, g, width);
+            for (index tap = 0; tap < 9; ++tap) {
+                T* to = dw + (tap * s.c + c) * s.o + o;
+                store_n(to, load_n(to, width) + g[tap / 3][tap % 3], width);
+            }
+        });
+    });
+    if (db) add_column_sums(s.n * s.p * s.q, s.o, dy, s.o, db);
+}
+
 #define INSTANTIATE(T)                                                                                           \
     template void conv2d_forward(const Conv2DShape&, const T*, const T*, const T*, bool, T*);                    \
     template void conv2d_input_gradient(const Conv2DShape&, const T*, const T*, T*);                             \
+    template void conv2d_weight_gradient(const Conv2DShape&, const T*, const T*, T*, T*);                        \
     template void conv2d_pool_forward(const Conv2DShape&, const Pool2DShape&, const T*, const T*, const T*, bool, \
                                       T*, std::uint8_t*);
 INSTANTIATE(float)

@@ -181,34 +181,21 @@ class _Convolution(Windowed):
     def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
         shape = self.shape_for(x.shape)
         y = step.empty((len(x), *shape.output[3 - self.rank :]), x.dtype)
-        image, kernel, bias = x.reshape(shape.input), self.kernel.value, self.bias.value if self.bias else None
-        if self._depthwise(x.shape[-1]):
-            kernel = kernel.reshape(*shape.kernel[:2], x.shape[-1], -1)
-            native.depthwise2d_forward(shape, image, kernel, bias, y.reshape(shape.output), activation)
-        else:
-            kernel = kernel.reshape(shape.kernel)
-            native.conv2d_forward(shape, image, kernel, bias, y.reshape(shape.output), activation)
+        image, kernel = x.reshape(shape.input), self.kernel.value.reshape(shape.kernel)
+        bias = self.bias.value if self.bias else None
+        native.conv2d_forward(shape, image, kernel, bias, y.reshape(shape.output), activation)
         return y, (x, shape)
 
     def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
         x, shape = saved
         image, dz = x.reshape(shape.input), dz.reshape(shape.output)
-        depthwise = self._depthwise(x.shape[-1])
-        kernel_shape = (*shape.kernel[:2], x.shape[-1], self.filters // x.shape[-1]) if depthwise else shape.kernel
-        dkernel, dbias = self.kernel.gradient.reshape(kernel_shape), self.bias.gradient if self.bias else None
-        (native.depthwise2d_weight_gradient if depthwise else native.conv2d_weight_gradient)(
-            shape, image, dz, dkernel, dbias
-        )
+        dkernel, dbias = self.kernel.gradient.reshape(shape.kernel), self.bias.gradient if self.bias else None
+        native.conv2d_weight_gradient(shape, image, dz, dkernel, dbias)
         if not input_gradient:
             return None
-        dx, kernel = step.empty(x.shape, x.dtype), self.kernel.value.reshape(kernel_shape)
-        (native.depthwise2d_input_gradient if depthwise else native.conv2d_input_gradient)(
-            shape, dz, kernel, dx.reshape(shape.input)
-        )
+        dx = step.empty(x.shape, x.dtype)
+        native.conv2d_input_gradient(shape, dz, self.kernel.value.reshape(shape.kernel), dx.reshape(shape.input))
         return dx
-
-    def _depthwise(self, channels: int) -> bool:
-        return self.groups == channels > 1
 
 
 class Conv1D(_Convolution):
