@@ -178,3 +178,19 @@ def test_winograd_stays_within_its_error_bound(core: ModuleType, channels: int, 
     bound = (channels + 8) * 2.0**-24 * 9 * x.max() * np.abs(kernel).sum((0, 1, 2))
     assert (np.abs(y - exact) <= bound).all()
     assert np.abs(y - exact).max() > 0  # rounding there is, or this compares a thing with itself
+
+
+def test_the_method_follows_from_the_shape(core: ModuleType) -> None:
+    directions = ("forward", "input_gradient", "weight_gradient")
+    for case, expected in (
+        (Case((2, 8, 8, 16), (1, 1, 16, 48)), ["pointwise"] * 3),
+        (Case((2, 8, 8, 16), (1, 1, 16, 48), strides=(2, 2)), ["direct"] * 3),
+        (Case((2, 9, 9, 8), (3, 3, 1, 8), groups=8), ["depthwise"] * 3),
+        (Case((8, 13, 13, 32), (3, 3, 32, 64)), ["winograd", "winograd", "direct"]),
+        (Case((8, 14, 14, 128), (3, 3, 128, 96)), ["winograd"] * 3),
+        (Case((1, 13, 13, 32), (3, 3, 32, 64)), ["direct"] * 3),  # too few pixels
+        (Case((8, 13, 13, 32), (3, 3, 32, 64), strides=(2, 1)), ["direct"] * 3),
+    ):
+        assert [core.conv2d_method(core.Conv2DShape(*case), d) for d in directions] == expected
+    with pytest.raises(ValueError, match="direction must be forward, input_gradient or weight_gradient, received up"):
+        core.conv2d_method(core.Conv2DShape(*CASES[0]), "up")

@@ -23,7 +23,8 @@ ROOMS = [
     ["models", "saving"],
     ["training"],
     ["heads"],
-    ["callbacks", "progress", "data", "plotting", "fusion"],
+    ["callbacks", "progress", "data", "plotting", "explain"],
+    ["fusion"],
     ["metrics"],
     ["layers", "losses", "optimizers", "datasets"],
     ["activations", "step", "utils"],
@@ -171,3 +172,19 @@ def test_threads_for_a_while() -> None:
     assert vivace.get_num_threads() == before
     with pytest.raises(ValueError, match="threads must be at least 1, received 0"), vivace.threads(0):
         pass
+
+
+def test_explain_kernels_names_the_way_of_each_layer() -> None:
+    import vivace
+    from vivace.__main__ import reference_cnn
+
+    text: list[str] = []
+    vivace.explain_kernels(reference_cnn(), print_fn=text.append)
+    first, second, *dense = text[0].splitlines()[1:5]
+    assert "one_channel (conv2d_pool.cpp)" in first
+    assert "winograd (winograd.cpp)" in second
+    assert second.count("structured (conv2d_pool.cpp)") == 2
+    assert all(line.count("product (gemm.cpp)") == 3 for line in dense)
+    vivace.explain_kernels(reference_cnn(), batch_size=1, print_fn=text.append)
+    assert "single row (gemm.cpp)" in text[1]
+    assert "winograd" not in text[1]

@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -445,3 +446,25 @@ def test_mnist_in_one_epoch(mnist_folder: Path) -> None:
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(x[:20000], y[:20000], verbose=0)
     assert model.evaluate(x_test, y_test, verbose=0)[1] > 0.96
+
+
+def test_bytes_train_as_floats_without_becoming_floats_at_once() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3000, 20, 20, 1), dtype=np.uint8)
+    labels = images[:, 0, 0, 0] % 10
+    results = []
+    for x in (images, images.astype("f4")):
+        vivace.utils.set_random_seed(1)
+        model = Sequential([Flatten(input_shape=(20, 20, 1)), Dense(10, "softmax")])
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        tracemalloc.start()
+        history = model.fit(x, labels, epochs=2, verbose=0, validation_split=0.1, batch_size=64)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        outputs = [model.predict(x), model(x[:5]), model.predict(x[:5]), model.evaluate(x, labels, verbose=0)]
+        outputs += [model.train_on_batch(x[:7], labels[:7]), model.test_on_batch(x[:7], labels[:7])]
+        model.fit(x, labels, verbose=0, shuffle=False)
+        results.append((history.history, outputs, model.get_weights()))
+        if x.dtype == np.uint8:
+            assert peak < images.nbytes  # as floats they would be four times that
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_equal(one, other)

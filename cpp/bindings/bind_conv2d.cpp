@@ -100,6 +100,31 @@ Activation linear_or_relu(const char* op, const std::string& name) {
     return activation;
 }
 
+Direction direction_named(const std::string& name) {
+    if (name == "forward") return Direction::forward;
+    if (name == "input_gradient") return Direction::input_gradient;
+    if (name == "weight_gradient") return Direction::weight_gradient;
+    throw std::invalid_argument("direction must be forward, input_gradient or weight_gradient, received " + name);
+}
+
+void bind_methods(py::module_& m) {
+    m.def(
+        "conv2d_method",
+        [](const Conv2DShape& s, const std::string& direction) {
+            constexpr const char* names[] = {"pointwise", "depthwise", "winograd", "direct"};
+            return names[static_cast<int>(conv2d_method(s, direction_named(direction)))];
+        },
+        py::arg("shape"), py::arg("direction"));
+    m.def(
+        "conv2d_pool_method",
+        [](const Conv2DShape& s, const Pool2DShape& pool, const std::string& direction) {
+            constexpr const char* names[] = {"one_channel", "winograd", "direct", "separate", "structured", "dense"};
+            check_conv2d_pool(s, pool);
+            return names[static_cast<int>(conv2d_pool_method<float>(s, pool, direction_named(direction)))];
+        },
+        py::arg("shape"), py::arg("pool"), py::arg("direction"));
+}
+
 void bind_conv2d_pool(py::module_& m) {
     m.def(
         "conv2d_pool_forward",
@@ -182,6 +207,7 @@ void bind_conv2d(py::module_& m) {
     bind_directions(textbook, {VIVACE_DIRECTIONS(im2col, float), VIVACE_DIRECTIONS(im2col, double)});
     bind_directions(naive, {VIVACE_DIRECTIONS(reference, float), VIVACE_DIRECTIONS(reference, double)});
     bind_conv2d_pool(m);
+    bind_methods(m);
 }
 
 }  // namespace vivace::bindings

@@ -80,9 +80,10 @@ void bind_elementwise(py::module_& m) {
             const Arguments arg("gather_rows");
             if (source.ndim() < 1 || !is_dense(source))
                 throw py::type_error("gather_rows: source must be a C-contiguous array of at least one axis");
-            if (!source.dtype().is(out.dtype()) && !source.dtype().equal(out.dtype()))
-                throw py::type_error("gather_rows: out must be " + dtype_name(source) + " like source, received " +
-                                     dtype_name(out));
+            const bool bytes = py::isinstance<py::array_t<std::uint8_t>>(source) && py::isinstance<py::array_t<float>>(out);
+            if (!bytes && !source.dtype().is(out.dtype()) && !source.dtype().equal(out.dtype()))
+                throw py::type_error("gather_rows: out must be " + dtype_name(source) +
+                                     " like source (or float32 for uint8), received " + dtype_name(out));
             if (!is_dense(out) || !out.writeable())
                 throw py::type_error("gather_rows: out must be C-contiguous and writable");
             const index count = arg.size(rows, "rows", 1, 0), height = source.shape(0);
@@ -97,7 +98,12 @@ void bind_elementwise(py::module_& m) {
                                           " is outside a source of " + std::to_string(height) + " rows");
             const void* from = source.data();
             void* to = const_cast<void*>(out.data());
-            without_gil([&] { gather_rows(count, row_size * source.itemsize(), from, numbers, to); });
+            without_gil([&] {
+                if (bytes)
+                    gather_bytes(count, row_size, static_cast<const std::uint8_t*>(from), numbers, static_cast<float*>(to));
+                else
+                    gather_rows(count, row_size * source.itemsize(), from, numbers, to);
+            });
         },
         py::arg("source"), py::arg("rows"), py::arg("out"));
     m.def(

@@ -41,13 +41,6 @@ struct PixelWalk {
     }
 };
 
-// A convolution that is a product of two matrices, (pixels, channels) and (channels, outputs).
-bool is_pointwise(const Conv2DShape& s) {
-    return s.kh == 1 && s.kw == 1 && s.groups == 1 && s.p == s.h && s.q == s.w && s.stride_h == 1 && s.stride_w == 1;
-}
-
-bool is_depthwise(const Conv2DShape& s) { return s.groups == s.c && s.c > 1; }
-
 // An activation that the tiles do not apply.
 template <class T>
 void finish(const Conv2DShape& s, Activation activation, T* y) {
@@ -59,9 +52,11 @@ void finish(const Conv2DShape& s, Activation activation, T* y) {
 
 template <class T>
 void conv2d_forward(const Conv2DShape& s, const T* x, const T* w, const T* bias, Activation activation, T* y) {
-    if (is_pointwise(s)) return dense_forward(s.n * s.p * s.q, s.c, s.o, x, w, bias, activation, y);
-    if (is_depthwise(s)) return depthwise2d_forward(s, x, w, bias, activation, y);
-    if (winograd::applies(s)) {
+    const Conv2DMethod method = conv2d_method(s, Direction::forward);
+    if (method == Conv2DMethod::pointwise)
+        return dense_forward(s.n * s.p * s.q, s.c, s.o, x, w, bias, activation, y);
+    if (method == Conv2DMethod::depthwise) return depthwise2d_forward(s, x, w, bias, activation, y);
+    if (method == Conv2DMethod::winograd) {
         winograd::conv2d_forward(s, x, w, bias, activation == Activation::relu, y);
         return finish(s, activation, y);
     }
@@ -130,9 +125,10 @@ private:
 
 template <class T>
 void conv2d_input_gradient(const Conv2DShape& s, const T* dy, const T* w, T* dx) {
-    if (is_pointwise(s)) return dense_input_gradient(s.n * s.p * s.q, s.c, s.o, dy, w, dx);
-    if (is_depthwise(s)) return depthwise2d_input_gradient(s, dy, w, dx);
-    if (winograd::applies(s)) return winograd::conv2d_input_gradient(s, dy, w, dx);
+    const Conv2DMethod method = conv2d_method(s, Direction::input_gradient);
+    if (method == Conv2DMethod::pointwise) return dense_input_gradient(s.n * s.p * s.q, s.c, s.o, dy, w, dx);
+    if (method == Conv2DMethod::depthwise) return depthwise2d_input_gradient(s, dy, w, dx);
+    if (method == Conv2DMethod::winograd) return winograd::conv2d_input_gradient(s, dy, w, dx);
     const Axis down{s.h, s.p, s.kh, s.stride_h, s.pad_top, s.dilation_h};
     const Axis right{s.w, s.q, s.kw, s.stride_w, s.pad_left, s.dilation_w};
     const index top = down.reach_before(), left = right.reach_before();
@@ -252,10 +248,10 @@ struct WeightGradient {
 
 template <class T>
 void conv2d_weight_gradient(const Conv2DShape& s, const T* x, const T* dy, T* dw, T* db) {
-    if (is_pointwise(s)) return dense_weight_gradient(s.n * s.p * s.q, s.c, s.o, x, dy, dw, db);
-    if (is_depthwise(s)) return depthwise2d_weight_gradient(s, x, dy, dw, db);
-    // Its sums are 16/9 of the kernel's: with fewer channels they and the transforms outweigh the products saved.
-    if (winograd::applies(s) && s.c >= 96 && s.o >= 96) return winograd::conv2d_weight_gradient(s, x, dy, dw, db);
+    const Conv2DMethod method = conv2d_method(s, Direction::weight_gradient);
+    if (method == Conv2DMethod::pointwise) return dense_weight_gradient(s.n * s.p * s.q, s.c, s.o, x, dy, dw, db);
+    if (method == Conv2DMethod::depthwise) return depthwise2d_weight_gradient(s, x, dy, dw, db);
+    if (method == Conv2DMethod::winograd) return winograd::conv2d_weight_gradient(s, x, dy, dw, db);
     const WeightGradient<T> gradient(s, x);
     const index pixels = s.n * s.p * s.q;
     // The microkernel reads dy by whole registers: a ragged channel count needs spare columns behind the last row.

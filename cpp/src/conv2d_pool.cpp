@@ -39,13 +39,7 @@ void pool_rows(const T* tile, index size, index columns, bool relu, T* y, std::u
     });
 }
 
-// One input channel, a 3x3 kernel and 2x2 windows.
-bool is_one_channel(const Conv2DShape& s, const Pool2DShape& pool) {
-    return s.c == 1 && s.kh == 3 && s.kw == 3 && s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 &&
-           s.dilation_w == 1 && pool.kh == 2 && pool.kw == 2;
-}
-
-// Then a window's 16 pixels meet the 9 weights of as many filters as fit a register, which stay in registers from
+// With one channel a window's 16 pixels meet the 9 weights of as many filters as fit a register, which stay in registers from
 // window to window. A row of windows for each group of filters at a time.
 template <class T>
 void one_channel_forward(const Windows& windows, const T* x, const T* w, const T* bias, bool relu, T* y,
@@ -101,20 +95,41 @@ void check_conv2d_pool(const Conv2DShape& s, const Pool2DShape& pool) {
 }
 
 template <class T>
+Conv2DPoolMethod conv2d_pool_method(const Conv2DShape& s, const Pool2DShape& pool, Direction direction) {
+    const bool windows_2x2 = pool.kh == 2 && pool.kw == 2;
+    const bool one_channel = s.c == 1 && s.kh == 3 && s.kw == 3 && s.stride_h == 1 && s.stride_w == 1 &&
+                             s.dilation_h == 1 && s.dilation_w == 1 && windows_2x2;
+    if (direction == Direction::forward) {
+        if (one_channel) return Conv2DPoolMethod::one_channel;
+        if (pool.kh * pool.kw > tile_rows) return Conv2DPoolMethod::separate;
+        const bool winograd = conv2d_method(s, direction) == Conv2DMethod::winograd && windows_2x2;
+        return winograd ? Conv2DPoolMethod::winograd : Conv2DPoolMethod::direct;
+    }
+#if defined(__AVX512F__)
+    if (direction == Direction::weight_gradient && one_channel && s.o % 16 == 0 && std::is_same_v<T, float>)
+        return Conv2DPoolMethod::one_channel;
+#endif
+    const bool structured = s.groups == 1 && s.dilation_w == 1 && s.c % lanes<T> == 0;
+    return structured ? Conv2DPoolMethod::structured : Conv2DPoolMethod::dense;
+}
+
+template <class T>
 void conv2d_pool_forward(const Conv2DShape& s, const Pool2DShape& pool, const T* x, const T* w, const T* bias,
                          Activation activation, T* y, std::uint8_t* positions) {
-    const index size = pool.kh * pool.kw;  // pixels in a window
-    if (size > tile_rows) {                // then a window does not fit a tile: the two ops, one after the other
+    const Conv2DPoolMethod method = conv2d_pool_method<T>(s, pool, Direction::forward);
+    if (method == Conv2DPoolMethod::separate) {
         Scratch<T> full(s.output_size());
         conv2d_forward(s, x, w, bias, activation, full.get());
         max_pool2d_forward(pool, full.get(), y, positions);
         return;
     }
     const bool relu = activation == Activation::relu;
-    if (winograd::applies(s, pool)) return winograd::conv2d_pool_forward(s, pool, x, w, bias, relu, y, positions);
+    if (method == Conv2DPoolMethod::winograd)
+        return winograd::conv2d_pool_forward(s, pool, x, w, bias, relu, y, positions);
     const Padded<T> in = padded_input(s, x);
     const Windows windows{s, pool, in.row_stride(), in.image_stride()};
-    if (is_one_channel(s, pool)) return one_channel_forward(windows, in.data, w, bias, relu, y, positions);
+    if (method == Conv2DPoolMethod::one_channel)
+        return one_channel_forward(windows, in.data, w, bias, relu, y, positions);
     const Runs runs(s);
     const index k = s.kh * s.kw * s.c;
     Scratch<index> offsets(runs.count());
@@ -122,6 +137,7 @@ void conv2d_pool_forward(const Conv2DShape& s, const Pool2DShape& pool, const T*
     Scratch<T> packed(packed_size<T>(k, s.o));
     const Panels<T> panels = packed_panels(packed.get(), k, s.o);
 
+    const index size = pool.kh * pool.kw;  // pixels in a window
     const index all = s.n * windows.count(), per_tile = tile_rows / size;
     const index tiles = (all + per_tile - 1) / per_tile;
     // With few tiles (one image) threads share out the kernel's panels, each packed by the thread that uses it: packed by
@@ -249,11 +265,6 @@ struct Blocks {
     }
 };
 
-template <class T>
-bool structured(const Conv2DShape& s) {
-    return s.groups == 1 && s.dilation_w == 1 && s.c % lanes<T> == 0;
-}
-
 // The winners' gradients where they stand in the convolution's output, for the dense path.
 template <class T>
 void scatter(const Pool2DShape& pool, const T* dy, const T* y, const std::uint8_t* positions, Activation activation,
@@ -268,7 +279,7 @@ void scatter(const Pool2DShape& pool, const T* dy, const T* y, const std::uint8_
 template <class T>
 void conv2d_pool_input_gradient(const Conv2DShape& s, const Pool2DShape& pool, const T* dy, const T* y,
                                 const std::uint8_t* positions, Activation activation, const T* w, T* dx) {
-    if (!structured<T>(s)) {
+    if (conv2d_pool_method<T>(s, pool, Direction::input_gradient) == Conv2DPoolMethod::dense) {
         Scratch<T> full(s.output_size());
         scatter(pool, dy, y, positions, activation, full.get());
         conv2d_input_gradient(s, full.get(), w, dx);
@@ -429,19 +440,22 @@ void structured_weight_gradient(const Conv2DShape& s, const Pool2DShape& pool, c
 template <class T>
 void conv2d_pool_weight_gradient(const Conv2DShape& s, const Pool2DShape& pool, const T* x, const T* dy, const T* y,
                                  const std::uint8_t* positions, Activation activation, T* dw, T* db) {
+    const Conv2DPoolMethod method = conv2d_pool_method<T>(s, pool, Direction::weight_gradient);
     const bool relu = activation == Activation::relu;
 #if defined(__AVX512F__)
     if constexpr (std::is_same_v<T, float>)
-        if (is_one_channel(s, pool) && s.o % 16 == 0)
+        if (method == Conv2DPoolMethod::one_channel)
             return one_channel_weight_gradient(s, pool, x, dy, y, positions, relu, dw, db);
 #endif
-    if (structured<T>(s)) return structured_weight_gradient(s, pool, x, dy, y, positions, relu, dw, db);
+    if (method == Conv2DPoolMethod::structured)
+        return structured_weight_gradient(s, pool, x, dy, y, positions, relu, dw, db);
     Scratch<T> full(s.output_size());
     scatter(pool, dy, y, positions, activation, full.get());
     conv2d_weight_gradient(s, x, full.get(), dw, db);
 }
 
 #define INSTANTIATE(T)                                                                                              \
+    template Conv2DPoolMethod conv2d_pool_method<T>(const Conv2DShape&, const Pool2DShape&, Direction);              \
     template void conv2d_pool_forward(const Conv2DShape&, const Pool2DShape&, const T*, const T*, const T*,         \
                                       Activation, T*, std::uint8_t*);                                               \
     template void conv2d_pool_input_gradient(const Conv2DShape&, const Pool2DShape&, const T*, const T*,            \

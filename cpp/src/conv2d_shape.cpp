@@ -3,6 +3,8 @@
 
 #include "vivace/conv2d.h"
 
+#include <algorithm>
+
 namespace vivace {
 namespace {
 
@@ -53,6 +55,21 @@ Conv2DShape conv2d_shape(const index (&input)[4], const index (&kernel)[4], cons
     s.p = free_h / s.stride_h + 1;
     s.q = free_w / s.stride_w + 1;
     return s;
+}
+
+Conv2DMethod conv2d_method(const Conv2DShape& s, Direction direction) {
+    const bool unit_steps = s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 && s.dilation_w == 1;
+    if (s.kh == 1 && s.kw == 1 && s.groups == 1 && unit_steps && s.p == s.h && s.q == s.w) return Conv2DMethod::pointwise;
+    if (s.groups == s.c && s.c > 1) return Conv2DMethod::depthwise;
+    // Winograd's products must outweigh its transforms: of the kernel, once in a call, so there must be some pixels; of
+    // the tiles, once for all channels, so there must be some of these; and of the weight gradient's sums, of which there
+    // are 16 for the kernel's 9 elements.
+    const index enough = direction == Direction::weight_gradient ? 96 : 24;
+    const index pad = std::max(std::max(s.pad_top, s.pad_bottom), std::max(s.pad_left, s.pad_right));
+    if (s.kh == 3 && s.kw == 3 && unit_steps && s.groups == 1 && pad <= 2 && s.n * s.p * s.q >= 256 &&
+        std::min(s.c, s.o) >= enough)
+        return Conv2DMethod::winograd;
+    return Conv2DMethod::direct;
 }
 
 }  // namespace vivace

@@ -100,6 +100,14 @@ void gather_rows(index count, index row_bytes, const void* source, const std::in
     });
 }
 
+void gather_bytes(index count, index row_size, const std::uint8_t* source, const std::int64_t* rows, float* out) {
+    parallel_for(count, static_cast<double>(count * row_size), [&](index i, int) {
+        const std::uint8_t* from = source + rows[i] * row_size;
+        float* to = out + i * row_size;
+        for (index j = 0; j < row_size; ++j) to[j] = static_cast<float>(from[j]);
+    });
+}
+
 template <class T>
 void scatter_add_rows(index count, index columns, const T* dy, const std::int64_t* rows, T* table) {
     // Threads share out the columns: equal rows meet in the same order whatever their number.

@@ -202,16 +202,6 @@ void convolve(const Padded<T>& in, index n, index p, index q, const Kernels<T>& 
 
 }  // namespace
 
-bool applies(const Conv2DShape& s) {
-    const index pad = std::max(std::max(s.pad_top, s.pad_bottom), std::max(s.pad_left, s.pad_right));
-    return s.kh == 3 && s.kw == 3 && s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 && s.dilation_w == 1 &&
-           s.groups == 1 && pad <= 2 && s.c >= 24 && s.o >= 24 && s.n * s.p * s.q >= 256;
-}
-
-bool applies(const Conv2DShape& s, const Pool2DShape& pool) {
-    return applies(s) && pool.kh == 2 && pool.kw == 2;
-}
-
 template <class T>
 void conv2d_forward(const Conv2DShape& s, const T* x, const T* w, const T* bias, bool relu, T* y) {
     const Padded<T> in(x, s.n, s.h, s.w, s.c, s.pad_top, s.pad_bottom + s.p % 2, s.pad_left, s.pad_right + s.q % 2);

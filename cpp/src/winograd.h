@@ -17,12 +17,8 @@
 
 namespace vivace::winograd {
 
-// Whether the shape has the algorithm's geometry and enough channels for the products to outweigh the transforms.
-bool applies(const Conv2DShape& s);
-// Whether the windows are 2x2: then each tile is a window.
-bool applies(const Conv2DShape& s, const Pool2DShape& pool);
-
-// As in conv2d.h and conv2d_pool.h; `relu` or nothing.
+// For shapes that conv2d_method() says are `winograd`. As in conv2d.h and conv2d_pool.h, where the windows
+// are 2x2: each tile is one. relu or nothing.
 template <class T>
 void conv2d_forward(const Conv2DShape& s, const T* x, const T* w, const T* bias, bool relu, T* y);
 template <class T>

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         utils,
     )
     from .config import get_num_threads, set_num_threads, show_config, threads
+    from .explain import explain_kernels
     from .layers import Input
     from .models import Model, Sequential
 
@@ -36,6 +37,7 @@ _NAMES = {
     "Model": "models",
     "Sequential": "models",
     "Input": "layers",
+    "explain_kernels": "explain",
     "show_config": "config",
     "get_num_threads": "config",
     "set_num_threads": "config",
@@ -67,6 +69,7 @@ __all__ = [
     "config",
     "constraints",
     "datasets",
+    "explain_kernels",
     "get_num_threads",
     "initializers",
     "layers",

@@ -7,14 +7,18 @@ from typing import Any
 
 import numpy as np
 
+from ._core import native
 from ._typing import Array, BatchShape
+from .layers import base
+from .step import Step
 
 
 def as_input(owner: str, x: Any, dtype: str) -> Array:
     """x as a C-contiguous array of the model's dtype: the one conversion, made before training starts.
 
-    Integers and booleans are converted without scaling. Raises TypeError for what holds no real numbers, ValueError
-    for a ragged nest of lists or no samples.
+    Integers and booleans are converted without scaling. Bytes (images, say) for a float32 model stay what they are, a
+    quarter of the memory: `batch_of` and `gather` convert them batch by batch. Raises TypeError for what holds no real
+    numbers, ValueError for a ragged nest of lists or no samples.
     """
     try:
         array = np.asarray(x)
@@ -26,7 +30,11 @@ def as_input(owner: str, x: Any, dtype: str) -> Array:
         raise ValueError(f"{owner}: the input must hold integers, received {array[array != np.floor(array)].flat[0]}")
     if array.ndim == 0 or array.shape[0] == 0:
         raise ValueError(f"{owner}: the input must hold at least one sample, received shape {array.shape}")
-    return np.ascontiguousarray(array, dtype=dtype)
+    return np.ascontiguousarray(array, dtype=array.dtype if _are_bytes(array) and dtype == "float32" else dtype)
+
+
+def _are_bytes(array: Array) -> bool:
+    return array.dtype == np.uint8
 
 
 def by_name(given: Any) -> bool:
@@ -69,6 +77,29 @@ def rows_of(arrays: Any, rows: slice) -> Any:
     if isinstance(arrays, list):
         return [None if array is None else array[rows] for array in arrays]
     return None if arrays is None else arrays[rows]
+
+
+def batch_of(x: Any, rows: slice = slice(None)) -> Any:
+    """Some samples of an input, or of each in a list, as the layers take them."""
+    if isinstance(x, list):
+        return [batch_of(part, rows) for part in x]
+    return x[rows].astype(np.float32) if _are_bytes(x) else x[rows]
+
+
+def gather(source: Any, rows: Array, buffers: Step) -> Any:
+    """The samples of those numbers, of an array or of each in a list, in the step's memory; None stays None."""
+    if isinstance(source, list):
+        return [gather(part, rows, buffers) for part in source]
+    if source is None:
+        return None
+    out = buffers.empty((len(rows), *source.shape[1:]), np.float32 if _are_bytes(source) else source.dtype)
+    native.gather_rows(source, rows, out)
+    return out
+
+
+def positive(owner: str, argument: str, value: int | None, default: int) -> int:
+    """As `layers.base.positive`; None stands for the default."""
+    return default if value is None else base.positive(owner, argument, value)
 
 
 def check_sample_shape(owner: str, x: Array, input_shape: BatchShape) -> None:

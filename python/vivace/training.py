@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from . import data, losses, metrics, optimizers, random
-from ._core import native
 from ._typing import Array, BatchShape
 from .callbacks import Callback, CallbackList, History
 from .heads import Heads
 from .layers.base import Layer
 from .layers.symbolic import is_symbolic
+from .metrics import Mean
 from .parameters import FlatParameters, Parameter
 from .progress import Progress
 from .regularizers import L1L2
@@ -91,7 +91,7 @@ class Trainer(Layer):
         if loss is None:
             raise ValueError(f"{self.name}.compile: give a loss, such as loss='sparse_categorical_crossentropy'")
         self.optimizer = optimizers.get(optimizer)
-        self._loss_mean = _loss_mean()
+        self._loss_mean = Mean("loss")
         self._flat = self._heads = None
         _forget_plans(self)
         self.compiled = True
@@ -348,7 +348,8 @@ class Trainer(Layer):
         """Train for `epochs - initial_epoch` epochs.
 
         Args:
-            x: inputs (samples, ...): an array, or whatever NumPy makes one of. Converted to the model's dtype once.
+            x: inputs (samples, ...): an array, or whatever NumPy makes one of. Converted to the model's dtype once
+                (images of bytes batch by batch).
                 Several inputs: a list of arrays, or a dict by input name.
             y: targets (samples, ...); of several outputs a list, or a dict by output name.
             batch_size: samples per update, 32. The last batch of an epoch may be smaller.
@@ -371,8 +372,8 @@ class Trainer(Layer):
         Raises:
             ValueError, TypeError: data that does not fit the model or the loss; the message says what would.
         """
-        size = _positive(f"{self.name}.fit", "batch_size", batch_size, 32)
-        validation_freq = _positive(f"{self.name}.fit", "validation_freq", validation_freq, 1)
+        size = data.positive(f"{self.name}.fit", "batch_size", batch_size, 32)
+        validation_freq = data.positive(f"{self.name}.fit", "validation_freq", validation_freq, 1)
         x, targets, weights = self._prepare("fit", x, y, class_weight, sample_weight)
         validation = None
         if validation_data is not None:
@@ -388,7 +389,7 @@ class Trainer(Layer):
 
         steps = -(-data.samples(x) // size)
         if steps_per_epoch is not None:
-            steps = min(steps, _positive(f"{self.name}.fit", "steps_per_epoch", steps_per_epoch, steps))
+            steps = min(steps, data.positive(f"{self.name}.fit", "steps_per_epoch", steps_per_epoch, steps))
         self.history = History()
         self.stop_training = False
         given = [callbacks] if isinstance(callbacks, Callback) else callbacks or ()
@@ -437,14 +438,14 @@ class Trainer(Layer):
                 calls.call("on_train_batch_begin", i, {})
             rows = slice(i * size, min((i + 1) * size, count))
             if order is None:
-                batch = data.rows_of(x, rows), data.rows_of(targets, rows), data.rows_of(weights, rows)
+                batch = data.batch_of(x, rows), data.rows_of(targets, rows), data.rows_of(weights, rows)
             else:
                 picked = order[rows]
                 buffers.start()
                 batch = (
-                    _gather(x, picked, buffers),
-                    _gather(targets, picked, buffers),
-                    _gather(weights, picked, buffers),
+                    data.gather(x, picked, buffers),
+                    data.gather(targets, picked, buffers),
+                    data.gather(weights, picked, buffers),
                 )
             self.train_step(*batch)
             if end:
@@ -462,7 +463,7 @@ class Trainer(Layer):
         for i in range(-(-data.samples(x) // size)):
             calls.call("on_test_batch_begin", i, {})
             rows = slice(i * size, (i + 1) * size)
-            self.test_step(data.rows_of(x, rows), data.rows_of(targets, rows), data.rows_of(weights, rows))
+            self.test_step(data.batch_of(x, rows), data.rows_of(targets, rows), data.rows_of(weights, rows))
             if calls.wants("on_test_batch_end"):
                 calls.call("on_test_batch_end", i, self._logs())
             if progress:
@@ -486,7 +487,7 @@ class Trainer(Layer):
         Returns:
             The loss; or [loss, metric, ...] with metrics; or a dict by name with `return_dict=True`.
         """
-        size = _positive(f"{self.name}.evaluate", "batch_size", batch_size, 32)
+        size = data.positive(f"{self.name}.evaluate", "batch_size", batch_size, 32)
         prepared = self._prepare("evaluate", x, y, None, sample_weight)
         steps = -(-data.samples(prepared[0]) // size)
         progress = Progress("Evaluate", steps, verbose)
@@ -503,14 +504,14 @@ class Trainer(Layer):
         batch = self._prepare("train_on_batch", x, y, class_weight, sample_weight)
         self._flat_parameters()
         self._reset_metrics()
-        self.train_step(*batch)
+        self.train_step(data.batch_of(batch[0]), *batch[1:])
         return _as_result(self._logs(), return_dict)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """Loss and metrics of one batch, as `evaluate` returns them."""
         batch = self._prepare("test_on_batch", x, y, None, sample_weight)
         self._reset_metrics()
-        self.test_step(*batch)
+        self.test_step(data.batch_of(batch[0]), *batch[1:])
         return _as_result(self._logs(), return_dict)
 
     def __call__(self, *args: Any, training: bool | None = None, mask: Any = None, **kwargs: Any) -> Any:
@@ -521,7 +522,7 @@ class Trainer(Layer):
         inputs = self.call_inputs(*args, **kwargs)
         if is_symbolic(inputs):
             return super().__call__(inputs, training=training)
-        x = self._prepare_x("__call__", inputs)
+        x = data.batch_of(self._prepare_x("__call__", inputs))
         return _copied(self.forward(x, self._step(data.samples(x), bool(training)))[0])
 
     def predict_on_batch(self, x: Any) -> Any:
@@ -539,11 +540,11 @@ class Trainer(Layer):
 
         verbose: "auto" shows a live line on a terminal if there are several batches; 0 nothing; 1 or 2 as in `fit`.
         """
-        size = _positive(f"{self.name}.predict", "batch_size", batch_size, 32)
+        size = data.positive(f"{self.name}.predict", "batch_size", batch_size, 32)
         x = self._prepare_x("predict", x)
         count = data.samples(x)
         if callbacks is None and count <= size:
-            return _copied(self.forward(x, self._step(count, training=False))[0])
+            return _copied(self.forward(data.batch_of(x), self._step(count, training=False))[0])
         steps = -(-count // size)
         import sys
 
@@ -556,7 +557,7 @@ class Trainer(Layer):
         for i in range(steps):
             calls.call("on_predict_batch_begin", i, {})
             rows = slice(i * size, min((i + 1) * size, count))
-            y, _ = self.forward(data.rows_of(x, rows), self._step(rows.stop - rows.start, training=False))
+            y, _ = self.forward(data.batch_of(x, rows), self._step(rows.stop - rows.start, training=False))
             several = isinstance(y, list)
             parts = y if several else [y]
             out = out or [np.empty((count, *part.shape[1:]), part.dtype) for part in parts]
@@ -579,28 +580,6 @@ def _forget_plans(layer: Layer) -> None:
         layer._plan = None
     for inner in layer.sublayers().values():
         _forget_plans(inner)
-
-
-def _loss_mean() -> metrics.Mean:
-    return metrics.Mean("loss")
-
-
-def _positive(owner: str, argument: str, value: int | None, default: int) -> int:
-    if value is None:
-        return default
-    if not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{owner}: {argument} must be an integer >= 1, received {value!r}")
-    return int(value)
-
-
-def _gather(source: Any, rows: Array, buffers: Step) -> Any:
-    if isinstance(source, list):
-        return [_gather(part, rows, buffers) for part in source]
-    if source is None:
-        return None
-    out = buffers.empty((len(rows), *source.shape[1:]), source.dtype)
-    native.gather_rows(source, rows, out)
-    return out
 
 
 def _as_result(logs: Logs, return_dict: bool) -> Any:

@@ -32,6 +32,17 @@ struct Conv2DShape {
 Conv2DShape conv2d_shape(const index (&input)[4], const index (&kernel)[4], const index (&strides)[2],
                          const index (&padding)[4], const index (&dilation)[2], index groups);
 
+enum class Direction { forward, input_gradient, weight_gradient };
+
+// How one direction is computed. The rule is conv2d_method(), and looks at nothing but the shape.
+enum class Conv2DMethod {
+    pointwise,  // a 1x1 kernel: a matrix product (gemm.h)
+    depthwise,  // channels that never meet (depthwise2d.h)
+    winograd,   // 3x3 with fewer products (src/winograd.h)
+    direct,     // implicit GEMM (src/conv2d.cpp)
+};
+Conv2DMethod conv2d_method(const Conv2DShape& s, Direction direction);
+
 // y = activation(x * w + bias). bias (o) may be null. No aliasing.
 template <class T>
 void conv2d_forward(const Conv2DShape& s, const T* x, const T* w, const T* bias, Activation activation, T* y);

@@ -19,6 +19,18 @@ namespace vivace {
 // Throws std::invalid_argument unless the pool takes the convolution's output in windows that tile it.
 void check_conv2d_pool(const Conv2DShape& s, const Pool2DShape& pool);
 
+// How one direction is computed.
+enum class Conv2DPoolMethod {
+    one_channel,  // one input channel, 3x3 kernel, 2x2 windows: a window's 4x4 pixels in registers
+    winograd,     // forward: 3x3 with 2x2 windows, with fewer products (src/winograd.h)
+    direct,       // forward: implicit GEMM, pooled tile by tile
+    separate,     // forward: windows too large for a tile, the two ops one after the other
+    structured,   // gradients from the winners alone
+    dense,        // gradients from the winners scattered over the convolution's output
+};
+template <class T>
+Conv2DPoolMethod conv2d_pool_method(const Conv2DShape& s, const Pool2DShape& pool, Direction direction);
+
 // y, positions (n, pool.p, pool.q, o): maximum of activation(x * w + bias) over each window, and where in the window it
 // is (row * pool.kw + column; the first, if several; with relu, of the largest value before it, which matters only where
 // y is 0 and no gradient flows). positions may be null. activation: linear or relu.

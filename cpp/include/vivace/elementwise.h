@@ -26,6 +26,9 @@ void dropout(index size, const T* x, double rate, std::uint64_t seed, std::uint6
 // out[r] = source[rows[r]], each row of `row_bytes` bytes. Row numbers must be in range.
 void gather_rows(index count, index row_bytes, const void* source, const std::int64_t* rows, void* out);
 
+// The same, rows of `row_size` bytes becoming as many floats of the same values.
+void gather_bytes(index count, index row_size, const std::uint8_t* source, const std::int64_t* rows, float* out);
+
 // table[rows[r]] += dy[r], in the order of r; rows of `columns` elements. The gradient of a lookup.
 template <class T>
 void scatter_add_rows(index count, index columns, const T* dy, const std::int64_t* rows, T* table);
