@@ -6,7 +6,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "padded.h"
+#include "parallel.h"
 #include "simd.h"
 #include "tile.h"
 #include "vivace/elementwise.h"
@@ -32,6 +32,37 @@ private:
 
 public:
     const T* data;
+};
+
+// Images with zero borders made real a few rows at a time: a copy of the whole batch would leave the caches and cost more
+// than the convolution.
+template <class T>
+struct Bordered {
+    const T* x;
+    index h, w, c, top, bottom, left, right;
+
+    static constexpr index band = 16;  // output rows at a time
+
+    bool bare() const { return top + bottom + left + right == 0; }
+    index row_stride() const { return (left + w + right) * c; }
+    // `count` rows of an image with its borders, in `scratch` (or in place without any).
+    const T* rows(index image, index first, index count, T* scratch) const {
+        if (bare()) return x + (image * h + first) * w * c;
+        for (index r = 0; r < count; ++r) {
+            T* out = scratch + r * row_stride();
+            const index row = first + r - top;
+            if (row < 0 || row >= h) {
+                std::fill_n(out, row_stride(), T{});
+                continue;
+            }
+            std::fill_n(out, left * c, T{});
+            std::copy_n(x + (image * h + row) * w * c, w * c, out + left * c);
+            std::fill_n(out + (left + w) * c, right * c, T{});
+        }
+        return scratch;
+    }
+    // Elements that the scratch of one thread needs for output rows `stride` apart that reach over `reach` rows each.
+    index scratch_size(index stride, index reach) const { return bare() ? 0 : ((band - 1) * stride + reach) * row_stride(); }
 };
 
 // One output row of a convolution with one filter for each of `channels`, over an image without borders to care for.
@@ -67,6 +98,22 @@ private:
     }
 };
 
+// All output rows of n images, p each; output row r reads `reach` bordered rows from first_row + r * stride on.
+template <class T>
+void run_rows(const Row<T>& row, const Bordered<T>& in, index n, index p, index stride, index reach, index first_row,
+              index first_element, double cost, T* y) {
+    const index bands = (p + in.band - 1) / in.band, per_thread = in.scratch_size(stride, reach);
+    Scratch<T> scratch(get_num_threads() * per_thread);
+    parallel_for(n * bands, cost, [&](index task, int thread) {
+        const Part mine(p, bands, task % bands);
+        const T* from = in.rows(task / bands, first_row + mine.first * stride, (mine.size() - 1) * stride + reach,
+                                scratch + thread * per_thread);
+        for (index r = 0; r < mine.size(); ++r)
+            row.run(from + r * stride * in.row_stride() + first_element,
+                    y + (task / bands * p + mine.first + r) * row.columns * row.channels);
+    });
+}
+
 }  // namespace
 
 void check_depthwise2d(const Conv2DShape& s) {
@@ -78,12 +125,10 @@ void check_depthwise2d(const Conv2DShape& s) {
 template <class T>
 void depthwise2d_forward(const Conv2DShape& s, const T* x, const T* w, const T* bias, Activation activation, T* y) {
     const Repeated<T> repeated(x, s.n * s.h * s.w, s.c, s.o / s.c);
-    const Padded<T> in(repeated.data, s.n, s.h, s.w, s.o, s.pad_top, s.pad_bottom, s.pad_left, s.pad_right);
+    const Bordered<T> in{repeated.data, s.h, s.w, s.o, s.pad_top, s.pad_bottom, s.pad_left, s.pad_right};
     const Row<T> row{s.o, s.q, s.kh, s.kw, s.dilation_h * in.row_stride(), s.dilation_w * s.o, s.stride_w * s.o, w, bias,
                      activation == Activation::relu};
-    parallel_for(s.n * s.p, static_cast<double>(s.flops()), [&](index task, int) {
-        row.run(in.data + task / s.p * in.image_stride() + task % s.p * s.stride_h * in.row_stride(), y + task * s.q * s.o);
-    });
+    run_rows(row, in, s.n, s.p, s.stride_h, s.dilation_h * (s.kh - 1) + 1, 0, 0, static_cast<double>(s.flops()), y);
     if (activation != Activation::linear && activation != Activation::relu)
         activation_forward(activation, s.output_size(), y, y);
 }
@@ -95,16 +140,14 @@ template <class T>
 void mirrored_convolution(const Conv2DShape& s, const T* dy, const T* w, T* dx) {
     const index reach_h = s.dilation_h * (s.kh - 1), reach_w = s.dilation_w * (s.kw - 1);
     const index top = std::max<index>(0, reach_h - s.pad_top), left = std::max<index>(0, reach_w - s.pad_left);
-    const Padded<T> grad(dy, s.n, s.p, s.q, s.o, top, std::max<index>(0, s.h + s.pad_top - s.p), left,
-                         std::max<index>(0, s.w + s.pad_left - s.q));
+    const Bordered<T> grad{dy, s.p, s.q, s.o, top, std::max<index>(0, s.h + s.pad_top - s.p), left,
+                           std::max<index>(0, s.w + s.pad_left - s.q)};
     Scratch<T> mirrored(s.kernel_size());
     for (index t = 0; t < s.kh * s.kw; ++t) std::copy_n(w + t * s.o, s.o, mirrored + (s.kh * s.kw - 1 - t) * s.o);
     const Row<T> row{s.o, s.w, s.kh, s.kw, s.dilation_h * grad.row_stride(), s.dilation_w * s.o, s.o, mirrored, nullptr,
                      false};
-    const T* start = grad.data + (top + s.pad_top - reach_h) * grad.row_stride() + (left + s.pad_left - reach_w) * s.o;
-    parallel_for(s.n * s.h, static_cast<double>(s.flops()), [&](index task, int) {
-        row.run(start + task / s.h * grad.image_stride() + task % s.h * grad.row_stride(), dx + task * s.w * s.o);
-    });
+    run_rows(row, grad, s.n, s.h, 1, reach_h + 1, top + s.pad_top - reach_h, (left + s.pad_left - reach_w) * s.o,
+             static_cast<double>(s.flops()), dx);
 }
 
 // With larger strides every gradient row collects from the output rows that its row entered.
@@ -169,30 +212,41 @@ VIVACE_INLINE void add_taps(const Conv2DShape& s, const T* in, const T* dy, cons
     for (index t = 0; t < count; ++t) store_n(sums + t * s.o + c, total[t], n);
 }
 
+// sums += over `rows` output rows; x at the receptive field of the first, `row_step` elements from one to the next.
+template <class T>
+void add_rows(const Conv2DShape& s, const T* x, index row_step, const T* dy, index rows, const index* offsets, T* sums) {
+    const index taps = s.kh * s.kw;
+    for (index row = 0; row < rows; ++row, x += row_step, dy += s.q * s.o)
+        for_each_vector<T>(s.o, [&](index c, auto n) {
+            index t = 0;
+            for (; t + 9 <= taps; t += 9) add_taps<9>(s, x, dy, offsets + t, c, sums + t * s.o, n);
+            for (; t + 3 <= taps; t += 3) add_taps<3>(s, x, dy, offsets + t, c, sums + t * s.o, n);
+            for (; t < taps; ++t) add_taps<1>(s, x, dy, offsets + t, c, sums + t * s.o, n);
+        });
+}
+
 }  // namespace
 
 template <class T>
 void depthwise2d_weight_gradient(const Conv2DShape& s, const T* x, const T* dy, T* dw, T* db) {
     const Repeated<T> repeated(x, s.n * s.h * s.w, s.c, s.o / s.c);
-    const Padded<T> in(repeated.data, s.n, s.h, s.w, s.o, s.pad_top, s.pad_bottom, s.pad_left, s.pad_right);
+    const Bordered<T> in{repeated.data, s.h, s.w, s.o, s.pad_top, s.pad_bottom, s.pad_left, s.pad_right};
+    const index reach = s.dilation_h * (s.kh - 1) + 1, per_thread = in.scratch_size(s.stride_h, reach);
+    Scratch<T> scratch(get_num_threads() * per_thread);
     const index taps = s.kh * s.kw, parts = std::min<index>(s.n * s.p, 16);
     Scratch<index> offsets(taps);
     for (index t = 0; t < taps; ++t)
         offsets[t] = t / s.kw * s.dilation_h * in.row_stride() + t % s.kw * s.dilation_w * s.o;
     Scratch<T> partial(parts * taps * s.o);
-    parallel_for(parts, static_cast<double>(s.flops()), [&](index part, int) {
+    parallel_for(parts, static_cast<double>(s.flops()), [&](index part, int thread) {
         const Part rows(s.n * s.p, parts, part);
         T* sums = partial + part * taps * s.o;
         std::fill_n(sums, taps * s.o, T{});
-        for (index row = rows.first; row < rows.last; ++row) {
-            const T* x_row = in.data + row / s.p * in.image_stride() + row % s.p * s.stride_h * in.row_stride();
-            const T* d = dy + row * s.q * s.o;
-            for_each_vector<T>(s.o, [&](index c, auto n) {
-                index t = 0;
-                for (; t + 9 <= taps; t += 9) add_taps<9>(s, x_row, d, offsets + t, c, sums + t * s.o, n);
-                for (; t + 3 <= taps; t += 3) add_taps<3>(s, x_row, d, offsets + t, c, sums + t * s.o, n);
-                for (; t < taps; ++t) add_taps<1>(s, x_row, d, offsets + t, c, sums + t * s.o, n);
-            });
+        for (index row = rows.first, size = 0; row < rows.last; row += size) {
+            size = std::min(std::min(in.band, rows.last - row), s.p - row % s.p);  // rows of one image
+            const T* band = in.rows(row / s.p, row % s.p * s.stride_h, (size - 1) * s.stride_h + reach,
+                                    scratch + thread * per_thread);
+            add_rows(s, band, in.row_stride() * s.stride_h, dy + row * s.q * s.o, size, offsets, sums);
         }
     });
     for (index part = 0; part < parts; ++part)
