@@ -66,7 +66,7 @@ Conv2DMethod conv2d_method(const Conv2DShape& s, Direction direction) {
     // are 16 for the kernel's 9 elements.
     const index enough = direction == Direction::weight_gradient ? 96 : 24;
     const index pad = std::max(std::max(s.pad_top, s.pad_bottom), std::max(s.pad_left, s.pad_right));
-    if (s.kh == 3 && s.kw == 3 && unit_steps && s.groups == 1 && pad <= 2 && s.n * s.p * s.q >= 256 &&
+    if (s.kh == 3 && s.kw == 3 && unit_steps && s.groups == 1 && pad <= 2 && s.n * s.p * s.q >= 64 &&
         std::min(s.c, s.o) >= enough)
         return Conv2DMethod::winograd;
     return Conv2DMethod::direct;

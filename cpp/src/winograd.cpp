@@ -88,11 +88,13 @@ struct Kernels {
     index channels, filters;
 
     index panel_count() const { return (filters + panel_columns<T> - 1) / panel_columns<T>; }
-    index size() const { return elements * packed_size<T>(channels, filters); }
+    index size() const { return panel_offset(panel_count()); }
     index panel_width(index j) const {
         return filters - j * panel_columns<T> <= lanes<T> ? lanes<T> : panel_columns<T>;
     }
-    index panel_offset(index j) const { return elements * channels * panel_columns<T> * j; }
+    // A register more than an element's channels: elements a power of two apart would share the same few lines of L1.
+    index element_stride() const { return channels * panel_columns<T> + lanes<T>; }
+    index panel_offset(index j) const { return elements * element_stride() * j; }
     // Transforms panel j of w, (3, 3, channels, filters).
     void transform(const T* w, index j, T* u) const {
         const index width = panel_width(j), first = j * panel_columns<T>;
@@ -106,7 +108,7 @@ struct Kernels {
                 for (int i = 0; i < 9; ++i) g[i / 3][i % 3] = load_n(source + i * tap, lanes_used);
                 transform_kernel<T>(g, result);
 #pragma GCC unroll 16
-                for (int e = 0; e < elements; ++e) store(panel + (e * channels + c) * width + v, result[e / 4][e % 4]);
+                for (int e = 0; e < elements; ++e) store(panel + e * element_stride() + c * width + v, result[e / 4][e % 4]);
             });
     }
 };
@@ -134,9 +136,10 @@ void multiply(const Tiles<T>& tiles, const Kernels<T>& kernels, const T* w, Sink
     if (!own)
         parallel_for(panels, static_cast<double>(4 * kernels.size()),
                      [&](index j, int) { kernels.transform(w, j, transformed); });
-    const double flops = 2.0 * static_cast<double>(elements * tiles.count() * channels * kernels.filters);
+    // The transforms take up to half as long as the products.
+    const double flops = 3.0 * static_cast<double>(elements * tiles.count() * channels * kernels.filters);
     parallel_for(blocks * panel_tasks, flops, [&](index task, int thread) {
-        const Part mine(tiles.count(), blocks, task / panel_tasks), my_panels(panels, panel_tasks, task % panel_tasks);
+        const Part mine(tiles.count(), blocks, task % blocks), my_panels(panels, panel_tasks, task / blocks);
         T* const inputs = scratch + thread * per_thread;
         T* const products = inputs + elements * block * channels;
         T* const my_kernels = transformed + (own ? thread * kernels.size() : 0);
@@ -162,7 +165,7 @@ void multiply(const Tiles<T>& tiles, const Kernels<T>& kernels, const T* w, Sink
             tile.ldb = kernels.panel_width(j);
             tile.columns = tile.ldb;
             for (index e = 0; e < elements; ++e) {
-                tile.b = my_kernels + kernels.panel_offset(j) + e * channels * tile.ldb;
+                tile.b = my_kernels + kernels.panel_offset(j) + e * kernels.element_stride();
                 for (index r = 0; r < tile.rows; ++r) {
                     tile.a[r] = inputs + (e * block + r) * channels;
                     tile.c[r] = products + (e * block + r) * panel_columns<T>;
