@@ -144,6 +144,22 @@ void multiply_a_by_columns(const Operands<T>& op) {
     });
 }
 
+// out = sum over k of a[k] times row k of b, `vectors` registers wide.
+template <int vectors, class T>
+void sum_whole_rows(const T* a, index rows, const T* b, index ldb, T* out) {
+    vec<T> sum[vectors] = {};
+    for (index k = 0; k < rows; ++k, b += ldb) {
+        const vec<T> x = broadcast(a[k]);
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; ++v) {
+            sum[v] += x * load(b + v * lanes<T>);
+            keep_order();
+        }
+    }
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; ++v) store(out + v * lanes<T>, sum[v]);
+}
+
 // One row of A (a dense layer at batch 1): B's way from the caches sets the pace, so B is read in place and in sequence,
 // eight registers of a row at a time, and threads take runs of B's rows. The sums over those runs are added in their
 // order, whoever computed them.
@@ -157,23 +173,17 @@ void multiply_single_row(const Operands<T>& op) {
         for (index first = 0; first < op.n; first += width) {
             const index columns = std::min(width, op.n - first);
             const T* b = op.b + mine.first * op.ldb + first;
-            vec<T> sum[vectors] = {};
+            T* out = partial + i * op.n + first;
             if (columns == width) {
-                for (index k = mine.first; k < mine.last; ++k, b += op.ldb) {
-                    const vec<T> x = broadcast(op.a[k]);
-#pragma GCC unroll 8
-                    for (int v = 0; v < vectors; ++v) {
-                        sum[v] += x * load(b + v * lanes<T>);
-                        keep_order();
-                    }
-                }
-            } else {
-                for (index k = mine.first; k < mine.last; ++k, b += op.ldb)
-                    for_each_vector<T>(columns, [&](index j, auto n) {
-                        sum[j / lanes<T>] += broadcast(op.a[k]) * load_n(b + j, n);
-                    });
+                sum_whole_rows<vectors>(op.a + mine.first, mine.size(), b, op.ldb, out);
+                continue;
             }
-            for_each_vector<T>(columns, [&](index j, auto n) { store_n(partial + i * op.n + first + j, sum[j / lanes<T>], n); });
+            for_each_vector<T>(columns, [&](index j, auto n) {
+                vec<T> sum{};
+                for (index k = 0; k < mine.size(); ++k)
+                    sum += broadcast(op.a[mine.first + k]) * load_n(b + k * op.ldb + j, n);
+                store_n(out + j, sum, n);
+            });
         }
     });
     for_each_vector<T>(op.n, [&](index j, auto n) {
