@@ -186,5 +186,4 @@ def test_explain_kernels_names_the_way_of_each_layer() -> None:
     assert second.count("structured (conv2d_pool.cpp)") == 2
     assert all(line.count("product (gemm.cpp)") == 3 for line in dense)
     vivace.explain_kernels(reference_cnn(), batch_size=1, print_fn=text.append)
-    assert "single row (gemm.cpp)" in text[1]
-    assert "winograd" not in text[1]
+    assert text[1].count("single row (gemm.cpp)") == 2
