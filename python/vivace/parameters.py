@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,10 +15,9 @@ from .regularizers import L1L2
 def aligned_empty(shape: Shape, dtype: Any) -> Array:
     """Uninitialised memory that starts on a cache line (64 bytes)."""
     dtype = np.dtype(dtype)
-    size = int(np.prod(shape, dtype=np.int64))
-    raw = np.empty(size * dtype.itemsize + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + size * dtype.itemsize].view(dtype).reshape(shape)
+    raw = np.empty(math.prod(shape) * dtype.itemsize + 64, np.uint8)
+    start = -raw.__array_interface__["data"][0] % 64  # half the time that raw.ctypes.data takes
+    return np.ndarray(shape, dtype, raw, start)
 
 
 class Parameter:

@@ -49,6 +49,10 @@ class Step:
         self._buffers.append(buffer)
         return buffer
 
+    def owns(self, array: Array) -> bool:
+        """Whether the array is one of the step's buffers."""
+        return id(array) in map(id, self._buffers)
+
 
 class Stream:
     """Numbers for a counter-based generator: a seed, and a new stream number for every call."""

@@ -109,9 +109,11 @@ class Layer:
         several = isinstance(inputs, list)
         dtype = self.input_dtype or self.dtype
         arrays = [data_array(self.name, x, dtype) for x in (inputs if several else [inputs])]
-        shapes = [(None, *array.shape[1:]) for array in arrays]
         self._check_count(len(arrays))
-        self.build_once(shapes if several else shapes[0])  # type: ignore[arg-type]
+        shapes: Any = [(None, *array.shape[1:]) for array in arrays]
+        shapes = shapes if several else shapes[0]
+        if not self.built or shapes != self.input_shape:
+            self.build_once(shapes)
         step = Step(bool(training))
         if mask is not None:
             several_masks = isinstance(mask, (list, tuple)) and several
@@ -120,7 +122,10 @@ class Layer:
             ]
             step.mask = masks if several_masks else masks[0]
         y: Any = self.forward(arrays if several else arrays[0], step)[0]  # type: ignore[arg-type]
-        return [one.copy() for one in y] if isinstance(y, list) else y.copy()
+        # The step's own memory is new and nobody else's; anything else may be the input.
+        if isinstance(y, list):
+            return [one.copy() for one in y]
+        return y if step.owns(y) else y.copy()
 
     def _record(self, inputs: Any, training: bool | None) -> Any:
         """Add a call on symbolic tensors to their graph."""
@@ -242,6 +247,8 @@ class Layer:
 
 def data_array(owner: str, x: Any, dtype: str) -> Array:
     """x as a C-contiguous array of numbers. Raises TypeError for anything else."""
+    if type(x) is np.ndarray and x.dtype == dtype and x.flags.c_contiguous:
+        return x
     array = np.asarray(x)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{owner}: expected numbers, received dtype {array.dtype}")

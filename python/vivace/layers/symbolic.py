@@ -62,6 +62,8 @@ class Node:
 
 def as_inputs(x: Any, more: tuple[Any, ...] = ()) -> Any:
     """The arguments of a call as one input, or as the list of several. A nest of numbers is one input."""
+    if not more and isinstance(x, np.ndarray):
+        return x
     parts = [x]
     if isinstance(x, (list, tuple)):
         parts = list(x) if x and all(map(_is_input, x)) else [np.asarray(x)]

@@ -1,0 +1,130 @@
+"""What surrounds the kernels: Python's share of a training step, allocations, overhead of calls, a neighbour, start-up.
+
+    python bench/overhead.py
+
+vivace must be installed for the running Python. One table; every figure is a median.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import vivace
+from vivace.__main__ import reference_cnn
+from vivace._core import native
+from vivace.layers import Activation, Dense, Flatten
+from vivace.models import Sequential
+
+FIRST_STEP = """
+import numpy as np
+from vivace.__main__ import reference_cnn
+model = reference_cnn()
+model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+model.train_on_batch(np.zeros((32, 28, 28, 1), "f4"), np.zeros(32, int))
+"""
+
+
+def microseconds(f: Callable[[], Any], calls: int = 1000) -> float:
+    times = []
+    for _ in range(calls):
+        start = time.perf_counter()
+        f()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times) * 1e6
+
+
+def without_kernels(f: Callable[[], float]) -> float:
+    """f, while the native functions return at once: what is left is Python and pybind11's way in."""
+    kept = {}
+    for name in dir(native):
+        function = getattr(native, name)
+        if callable(function) and not isinstance(function, type) and "num_threads" not in name:
+            kept[name] = function
+            setattr(native, name, lambda *_, **__: 0.0)
+    try:
+        return f()
+    finally:
+        for name, function in kept.items():
+            setattr(native, name, function)
+
+
+def main() -> None:
+    images, labels = np.random.default_rng(0).random((6400, 28, 28, 1)).astype("f4"), np.arange(6400) % 10
+    model = reference_cnn()
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+
+    def epoch() -> float:
+        start = time.perf_counter()
+        model.fit(images, labels, batch_size=32, verbose=0)
+        return (time.perf_counter() - start) / 200 * 1e6
+
+    def step() -> None:
+        model.train_step(images[:32], labels[:32])
+
+    epoch()
+    whole = statistics.median(epoch() for _ in range(9))
+    python = statistics.median(without_kernels(epoch) for _ in range(5))
+    print(f"reference CNN, batch 32, {vivace.get_num_threads()} threads: a step of fit takes {whole:.0f} us")
+    print(f"  of which Python                          {python:.0f} us, {python / whole:.1%}")
+
+    for _ in range(50):
+        step()
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(1000):
+        step()
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
+    tracemalloc.start()
+    step()
+    before = tracemalloc.get_traced_memory()[0]
+    tracemalloc.reset_peak()
+    for _ in range(100):
+        step()
+    after, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    print(f"  page faults in 1000 steps                {faults}")
+    kept = f"{after - before} bytes; at most {(peak - before) / 1024:.1f} KiB at once"
+    print(f"  Python memory kept by 100 steps          {kept}")
+
+    alone = microseconds(step, 2000)
+    neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        time.sleep(0.2)
+        busy = microseconds(step, 2000)
+    finally:
+        neighbour.kill()
+        neighbour.wait()
+    print(f"  beside one busy process                  {busy:.0f} us, {busy / alone:.1f} x the {alone:.0f} us alone")
+
+    x = np.ones((1, 4), "f4")
+    tiny = Sequential([Dense(1, input_shape=(4,))])
+    tiny(x)
+    layers = {"Activation('relu')": Activation("relu"), "Dense(1)": Dense(1), "Flatten()": Flatten()}
+    for name, layer in layers.items():
+        layer(x)
+        print(f"{name + '(x), 4 numbers':43}{microseconds(lambda layer=layer: layer(x), 20000):.1f} us")
+    deep = Sequential([Dense(4, input_shape=(4,)) for _ in range(50)])
+    deep(x)
+    each = (microseconds(lambda: deep(x), 5000) - microseconds(lambda: tiny(x), 5000)) / 49
+    print(f"{'a Dense layer in a model':43}{each:.1f} us")
+    print(f"{'model(x), a tiny Dense':43}{microseconds(lambda: tiny(x), 20000):.1f} us")
+    print(f"{'model.predict(x), a tiny Dense':43}{microseconds(lambda: tiny.predict(x, verbose=0), 20000):.1f} us")
+
+    starts = []
+    for _ in range(7):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", FIRST_STEP], check=True)
+        starts.append(time.perf_counter() - start)
+    print(f"{'process start to the end of a first step':43}{statistics.median(starts) * 1e3:.0f} ms")
+
+
+if __name__ == "__main__":
+    main()
