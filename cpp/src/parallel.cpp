@@ -2,6 +2,7 @@
 
 #include <omp.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <new>
@@ -66,6 +67,27 @@ void* aligned(std::size_t bytes) {
     return p;
 }
 
+// When another process keeps a core busy, the thread on it is away for whole time slices of milliseconds, and a region of
+// microseconds waits for it. Then the kernels do without other threads for a while, and try again.
+using Clock = std::chrono::steady_clock;
+constexpr auto long_wait = std::chrono::microseconds(300);
+constexpr auto time_alone = std::chrono::milliseconds(20);
+std::atomic<Clock::rep> alone_until{0};  // of the clock; 0: not alone
+
+bool alone() {
+    const Clock::rep until = alone_until.load(std::memory_order_relaxed);
+    if (until == 0) return false;
+    if (Clock::now().time_since_epoch().count() < until) return true;
+    alone_until.store(0, std::memory_order_relaxed);
+    return false;
+}
+
+void note_wait(Clock::time_point start, Clock::time_point own_end, Clock::time_point end) {
+    // Shares of unequal size make a thread wait too, but not for much longer than it worked.
+    if (end - own_end > long_wait && end - own_end > 2 * (own_end - start))
+        alone_until.store((end + time_alone).time_since_epoch().count(), std::memory_order_relaxed);
+}
+
 }  // namespace
 
 void set_num_threads(int threads) { thread_count().store(std::clamp(threads, 1, max_threads)); }
@@ -76,7 +98,7 @@ int threads_for(index tasks, double cost) {
     // a second thread gains little and may lose much.
     constexpr double worth_a_thread = 1e6;
     const double wanted = cost / worth_a_thread;
-    if (tasks <= 1 || wanted < 2) return 1;
+    if (tasks <= 1 || wanted < 2 || alone()) return 1;
     const int limit = get_num_threads();
     const int useful = wanted < limit ? static_cast<int>(wanted) : limit;
     return static_cast<int>(std::min<index>(useful, tasks));
@@ -89,11 +111,15 @@ void run_threads(int threads, void (*body)(void*, int), void* context) {
     }
     watch_for_forks();
     threads_were_used.store(true, std::memory_order_relaxed);
+    const Clock::time_point start = Clock::now();
+    Clock::time_point own_end;
 #pragma omp parallel num_threads(threads)
     {
         // The runtime may grant fewer threads than asked for; shares are taken by number, so none is left undone.
         body(context, omp_get_thread_num());
+        if (omp_get_thread_num() == 0) own_end = Clock::now();
     }
+    note_wait(start, own_end, Clock::now());
 }
 
 ScratchBytes::ScratchBytes(std::size_t bytes) : bytes_(round_up(bytes)), overflow_(false) {
