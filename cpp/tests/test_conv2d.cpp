@@ -56,6 +56,7 @@ std::vector<Conv2DShape> fixed_shapes() {
         make(2, 40, 1, 3, 5, 1, 8, 1, 1, 2, 2, 0, 0),                         // one column
         make(3, 28, 28, 1, 3, 3, 32),                                         // a first layer
         make(2, 13, 13, 32, 3, 3, 64),                                        // a second one
+        make(2, 9, 8, 97, 3, 3, 100, 1, 1, 1, 2, 0, 2),                       // Winograd in all directions, ragged
     };
     // Channel counts around every register width and panel width, on both sides.
     for (index channels : {1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 65}) {
