@@ -105,11 +105,11 @@ Conv2DPoolMethod conv2d_pool_method(const Conv2DShape& s, const Pool2DShape& poo
         const bool winograd = conv2d_method(s, direction) == Conv2DMethod::winograd && windows_2x2;
         return winograd ? Conv2DPoolMethod::winograd : Conv2DPoolMethod::direct;
     }
-#if defined(__AVX512F__)
-    if (direction == Direction::weight_gradient && one_channel && s.o % 16 == 0 && std::is_same_v<T, float>)
+    if (direction == Direction::weight_gradient && one_channel && std::is_same_v<T, float>)
         return Conv2DPoolMethod::one_channel;
-#endif
-    const bool structured = s.groups == 1 && s.dilation_w == 1 && s.c % lanes<T> == 0;
+    // Blocks are found by their distance from an image's start, in an integer of T's width.
+    const index distance = std::max((s.h + s.pad_top + s.pad_bottom) * (s.w + s.pad_left + s.pad_right) * s.c, s.kernel_size());
+    const bool structured = distance < (index{1} << 31) && s.groups == 1 && s.dilation_w == 1 && s.c % lanes<T> == 0;
     return structured ? Conv2DPoolMethod::structured : Conv2DPoolMethod::dense;
 }
 
@@ -193,23 +193,24 @@ namespace {
 // The sum stays in registers; an FMA with a load each is all there is.
 template <class T>
 struct Entry {
-    const T* block;
+    int_of<T> block;  // elements from the blocks' common base
     T coefficient;
 };
 
+inline constexpr index l1_bytes = 36 * 1024;
 inline constexpr int block_registers = vector_registers == 32 ? 24 : 12;
 inline constexpr int block_vectors = vector_registers == 32 ? 8 : 4;  // per row
 inline constexpr int block_rows = 3;
 
 template <class T, int rows, int vectors>
-void sum_blocks(T* sum, index sum_stride, const Entry<T>* entries, index count, index stride) {
+void sum_blocks(T* sum, index sum_stride, const T* base, const Entry<T>* entries, index count, index stride) {
     vec<T> acc[rows][vectors];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; ++v) acc[r][v] = load(sum + r * sum_stride + v * lanes<T>);
     for (index e = 0; e < count; ++e) {
-        const T* p = entries[e].block;
+        const T* p = base + entries[e].block;
         const vec<T> coefficient = broadcast(entries[e].coefficient);
 #pragma GCC unroll 4
         for (int r = 0; r < rows; ++r)
@@ -223,7 +224,7 @@ void sum_blocks(T* sum, index sum_stride, const Entry<T>* entries, index count, 
 }
 
 template <class T>
-using SumBlocks = void (*)(T*, index, const Entry<T>*, index, index);
+using SumBlocks = void (*)(T*, index, const T*, const Entry<T>*, index, index);
 
 template <class T, int rows, int... vectors>
 constexpr SumBlocks<T> kernel_for(index width, std::integer_sequence<int, vectors...>) {
@@ -248,22 +249,66 @@ struct Blocks {
         const index length = s.kw * s.c, vectors = length / lanes<T>;
         return {s.kh, length, (s.kh + block_rows - 1) / block_rows, (vectors + block_vectors - 1) / block_vectors};
     }
-    // Adds all blocks of one sum. Row strides: `sum_stride` and `stride`.
-    template <class T>
-    void add(T* sum, index sum_stride, Entry<T>* entries, index count, index stride) const {
-        for (index i = 0; i < row_parts; ++i) {
-            const Part r(rows, row_parts, i);
+    // Calls f(row, column, kernel) for each: where it starts, and what sums it.
+    template <class T, class F>
+    void for_each(F&& f) const {
+        for (index i = 0; i < row_parts; ++i)
             for (index j = 0; j < column_parts; ++j) {
-                const Part v(length / lanes<T>, column_parts, j);
-                const index offset = r.first * stride + v.first * lanes<T>;
-                for (index e = 0; offset && e < count; ++e) entries[e].block += offset;
-                sum_blocks_kernel<T>(r.size(), v.size())(sum + r.first * sum_stride + v.first * lanes<T>, sum_stride,
-                                                         entries, count, stride);
-                for (index e = 0; offset && e < count; ++e) entries[e].block -= offset;
+                const Part r(rows, row_parts, i), v(length / lanes<T>, column_parts, j);
+                f(r.first, v.first * lanes<T>, sum_blocks_kernel<T>(r.size(), v.size()));
             }
-        }
+    }
+    // Bytes of the largest.
+    template <class T>
+    index bytes() const {
+        const index vectors = length / lanes<T>;
+        return vector_bytes * ((rows + row_parts - 1) / row_parts) * ((vectors + column_parts - 1) / column_parts);
     }
 };
+
+// The gradients of `size` winners, 0 where ReLU was.
+template <class T>
+void alive_gradients(const T* dy, const T* y, bool relu, index size, T* g) {
+    for_each_vector<T>(size, [&](index i, auto width) {
+        const vec<T> d = load_n(dy + i, width);
+        store_n(g + i, relu ? (load_n(y + i, width) > vec<T>{} ? d : vec<T>{}) : d, width);
+    });
+}
+
+constexpr index max_group = 64;  // filters listed at a time: a bit each
+
+// For each pixel of some windows in turn, lists the filters whose winner it is; list i ends at ends[i]. There are
+// `filters` of them, of `all` in memory, with k weights each.
+template <class T>
+void list_filters(index windows, index size, index filters, index all, const T* dy, const T* y,
+                  const std::uint8_t* positions, bool relu, index k, Entry<T>* entries, index* ends) {
+    T g[max_group];
+    index count = 0;
+    for (index window = 0; window < windows; ++window, dy += all, y += all, positions += all) {
+        alive_gradients(dy, y, relu, filters, g);
+        for (index position = 0; position < size; ++position) {
+            std::uint64_t winners = 0;
+            for_each_vector<T>(filters, [&](index o, auto width) {
+                const auto here = load_positions<T>(positions + o, width) == static_cast<int_of<T>>(position);
+                winners |= std::uint64_t{bits<T>(here & (load_n(g + o, width) != vec<T>{}))} << o;
+            });
+            for (; winners; winners &= winners - 1) {
+                const int o = __builtin_ctzll(winners);
+                entries[count++] = {static_cast<int_of<T>>(o * k), g[o]};
+            }
+            *ends++ = count;
+        }
+    }
+}
+
+// Where the receptive fields of one image's windows start, pixel by pixel.
+template <class T>
+void list_places(const Windows& windows, int_of<T>* places) {
+    const index size = windows.pool.kh * windows.pool.kw;
+    for (index window = 0; window < windows.count(); ++window)
+        for (index position = 0; position < size; ++position)
+            *places++ = static_cast<int_of<T>>(windows.start(window) + windows.pixel(position));
+}
 
 // The winners' gradients where they stand in the convolution's output, for the dense path.
 template <class T>
@@ -297,28 +342,35 @@ void conv2d_pool_input_gradient(const Conv2DShape& s, const Pool2DShape& pool, c
         for (index i = 0; i < k; ++i)
             for (index o = group * 16; o < last; ++o) filters[o * k + i] = w[i * s.o + o];
     });
-    const index group_size = std::clamp<index>(36 * 1024 / (k * static_cast<index>(sizeof(T))), 4, 64);
     const bool relu = activation == Activation::relu;
+    // As many filters at a time as leave their blocks room in L1; as many windows as make that worth it.
+    const index group = std::clamp<index>(l1_bytes / (blocks.bytes<T>()), 4, max_group), chunk = std::min<index>(windows.count(), 64);
+    Scratch<int_of<T>> places(windows.count() * size);
+    list_places<T>(windows, places);
+    Scratch<Entry<T>> entries(get_num_threads() * chunk * max_group);
+    Scratch<index> ends(get_num_threads() * chunk * size);
+    const index row_step = s.dilation_h * windows.row_stride;
     const double cost = 2.0 * static_cast<double>(pool.output_size() * k);
-    parallel_for(s.n, cost, [&](index n, int) {
+    parallel_for(s.n, cost, [&](index n, int thread) {
         T* image = padded ? images + n * windows.image_stride : dx + n * s.h * s.w * s.c;
         std::fill_n(image, windows.image_stride, T{});
-        Entry<T> entries[64];
-        for (index first = 0; first < s.o; first += group_size) {
-            const index last = std::min(s.o, first + group_size);
-            for (index window = 0; window < windows.count(); ++window) {
-                const index row = (n * windows.count() + window) * s.o;
-                for (index position = 0; position < size; ++position) {
-                    index count = 0;  // the filters whose winner this pixel is; appended without a branch
-                    for (index o = first; o < last; ++o) {
-                        entries[count] = {filters + o * k, dy[row + o]};
-                        count += (positions[row + o] == position) & (!relu | (y[row + o] > T{0}));
-                    }
-                    T* sum = image + windows.start(window) + windows.pixel(position);
-                    if (count) blocks.add(sum, s.dilation_h * windows.row_stride, entries, count, blocks.length);
-                }
+        Entry<T>* const mine = entries + thread * chunk * max_group;
+        index* const my_ends = ends + thread * chunk * size;
+        for (index first = 0; first < s.o; first += group)
+            for (index window = 0; window < windows.count(); window += chunk) {
+                const index here = std::min(chunk, windows.count() - window);
+                const index start = (n * windows.count() + window) * s.o + first;
+                list_filters(here, size, std::min(s.o - first, group), s.o, dy + start, y + start, positions + start, relu, k,
+                             mine, my_ends);
+                blocks.for_each<T>([&](index row, index column, SumBlocks<T> kernel) {
+                    const T* weights = filters + first * k + row * blocks.length + column;
+                    T* field = image + row * row_step + column;
+                    for (index i = 0, begin = 0; i < here * size; begin = my_ends[i++])
+                        if (my_ends[i] > begin)
+                            kernel(field + places[window * size + i], row_step, weights, mine + begin, my_ends[i] - begin,
+                                   blocks.length);
+                });
             }
-        }
         if (!padded) return;
         for (index h = 0; h < s.h; ++h)
             std::copy_n(image + ((h + s.pad_top) * width + s.pad_left) * s.c, s.w * s.c, dx + (n * s.h + h) * s.w * s.c);
@@ -327,79 +379,71 @@ void conv2d_pool_input_gradient(const Conv2DShape& s, const Pool2DShape& pool, c
 
 namespace {
 
-#if defined(__AVX512F__)
-// With one channel a window's receptive field is 4x4 pixels, one register. For 16 filters at once, a permutation by the
-// winners' positions fetches each filter's own pixel under each kernel element.
+// With one channel a kernel element meets one of 2x2 neighbouring pixels, by the window's winner. For a register of filters
+// at a time, a permutation by the winners' positions fetches each filter's own.
 
-// Sums images [first, last) onto dw (9, o) and db (o) for filters [o, o + 16).
-void one_channel_sums(const Windows& windows, const float* x, const float* dy, const float* y,
-                      const std::uint8_t* positions, bool relu, index o, Part images, float* dw, float* db) {
-    const index filters = windows.s.o;
-    __m512 sum[9], bias = _mm512_setzero_ps();
-    for (__m512& v : sum) v = _mm512_setzero_ps();
-    const __m512i second_row = _mm512_set1_epi32(2);
-    for (index n = images.first; n < images.last; ++n)
-        for (index window = 0; window < windows.count(); ++window) {
-            const index i = (n * windows.count() + window) * filters + o;
-            const float* field = x + n * windows.image_stride + windows.start(window);
-            __m512 g = _mm512_loadu_ps(dy + i);
-            if (relu)
-                g = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(_mm512_loadu_ps(y + i), _mm512_setzero_ps(), _CMP_GT_OQ), g);
-            bias = _mm512_add_ps(bias, g);
-            __m512 pixels = _mm512_castps128_ps512(_mm_loadu_ps(field));
-            pixels = _mm512_insertf32x4(pixels, _mm_loadu_ps(field + windows.row_stride), 1);
-            pixels = _mm512_insertf32x4(pixels, _mm_loadu_ps(field + 2 * windows.row_stride), 2);
-            pixels = _mm512_insertf32x4(pixels, _mm_loadu_ps(field + 3 * windows.row_stride), 3);
-            // Positions 0 1 2 3 are pixels 0 1 4 5 of the field.
-            __m512i at = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(positions + i)));
-            at = _mm512_add_epi32(at, _mm512_and_si512(at, second_row));
-#pragma GCC unroll 9
-            for (int tap = 0; tap < 9; ++tap) {
-                const __m512i pixel = _mm512_add_epi32(at, _mm512_set1_epi32(tap / 3 * 4 + tap % 3));
-                sum[tap] = _mm512_fmadd_ps(g, _mm512_permutexvar_ps(pixel, pixels), sum[tap]);
-            }
+// Sums one row of windows onto dw (9, filters) and db (filters).
+void one_channel_sums(const Windows& windows, const float* field, const float* dy, const float* y,
+                      const std::uint8_t* positions, bool relu, float* dw, float* db, float* patches) {
+    const index filters = windows.s.o, columns = windows.pool.q, row = windows.row_stride;
+    for (index q = 0; q < columns; ++q)
+        for (index tap = 0; tap < 9; ++tap) {
+            const float* pixel = field + 2 * q + tap / 3 * row + tap % 3;
+            float* patch = patches + (q * 9 + tap) * 4;
+            std::memcpy(patch, pixel, 2 * sizeof(float));
+            std::memcpy(patch + 2, pixel + row, 2 * sizeof(float));
         }
-    for (index tap = 0; tap < 9; ++tap)
-        _mm512_storeu_ps(dw + tap * filters + o, _mm512_add_ps(_mm512_loadu_ps(dw + tap * filters + o), sum[tap]));
-    _mm512_storeu_ps(db + o, _mm512_add_ps(_mm512_loadu_ps(db + o), bias));
+    for_each_vector<float>(filters, [&](index o, auto width) {
+        vec<float> sum[9], bias = load_n(db + o, width);
+        for (index tap = 0; tap < 9; ++tap) sum[tap] = load_n(dw + tap * filters + o, width);
+        for (index q = 0; q < columns; ++q) {
+            const index i = q * filters + o;
+            vec<float> g = load_n(dy + i, width);
+            if (relu) g = load_n(y + i, width) > vec<float>{} ? g : vec<float>{};
+            const vec<std::int32_t> winners = load_positions<float>(positions + i, width);
+            bias += g;
+#pragma GCC unroll 9
+            for (int tap = 0; tap < 9; ++tap)
+                sum[tap] += g * choose_of_four(broadcast_four(patches + (q * 9 + tap) * 4), winners);
+        }
+        store_n(db + o, bias, width);
+        for (index tap = 0; tap < 9; ++tap) store_n(dw + tap * filters + o, sum[tap], width);
+    });
 }
 
 void one_channel_weight_gradient(const Conv2DShape& s, const Pool2DShape& pool, const float* x, const float* dy,
                                  const float* y, const std::uint8_t* positions, bool relu, float* dw, float* db) {
     const Padded<float> in = padded_input(s, x);
     const Windows windows{s, pool, in.row_stride(), in.image_stride()};
-    // The sum over images is cut into parts that depend on the shape alone: the same bits for every thread count.
-    const index parts = std::min<index>(s.n, 16), part_size = 10 * s.o;
+    // The sum over rows of windows is cut into parts that depend on the shape alone: the same bits for every thread count.
+    const index rows = s.n * pool.p, parts = std::min<index>(rows, 16), part_size = 10 * s.o + 36 * pool.q;
     Scratch<float> sums(parts * part_size);
-    std::fill_n(sums.get(), parts * part_size, 0.0f);
     parallel_for(parts, 40.0 * static_cast<double>(pool.output_size()), [&](index part, int) {
-        float* mine = sums + part * part_size;
-        for (index o = 0; o < s.o; o += 16)
-            one_channel_sums(windows, in.data, dy, y, positions, relu, o, Part(s.n, parts, part), mine, mine + 9 * s.o);
+        float *const mine = sums + part * part_size, *const patches = mine + 10 * s.o;
+        std::fill_n(mine, 10 * s.o, 0.0f);
+        const Part my_rows(rows, parts, part);
+        for (index row = my_rows.first; row < my_rows.last; ++row) {
+            const float* field = in.data + row / pool.p * windows.image_stride + row % pool.p * 2 * windows.row_stride;
+            const index i = row * pool.q * s.o;
+            one_channel_sums(windows, field, dy + i, y + i, positions + i, relu, mine, mine + 9 * s.o, patches);
+        }
     });
     for (index part = 0; part < parts; ++part) {
         for (index i = 0; i < 9 * s.o; ++i) dw[i] += sums[part * part_size + i];
         for (index o = 0; db && o < s.o; ++o) db[o] += sums[part * part_size + 9 * s.o + o];
     }
 }
-#endif
 
-// Winners of one image for filters [first, last): entries[o - first] lists the receptive fields of filter o.
+// The winners of one image for one filter, of `all` in memory: their receptive fields. Returns how many have a gradient g.
 template <class T>
-void list_winners(const Windows& windows, const T* image, const T* dy, const T* y, const std::uint8_t* positions,
-                  bool relu, Part filters, const index* pixel_offsets, Entry<T>* entries, index* counts, T* sums) {
-    const index all = windows.count();
-    for (index o = 0; o < filters.size(); ++o) counts[o] = 0;
-    for (index window = 0; window < all; ++window) {
-        const index row = window * windows.s.o + filters.first;
-        const T* start = image + windows.start(window);
-        for (index o = 0; o < filters.size(); ++o) {  // appended without a branch
-            const bool alive = !relu | (y[row + o] > T{0});
-            entries[o * all + counts[o]] = {start + pixel_offsets[positions[row + o]], dy[row + o]};
-            counts[o] += alive;
-            sums[o] += alive ? dy[row + o] : T{0};
-        }
+index list_winners(index windows, index size, index all, const std::uint8_t* positions, const T* g, index ldg,
+                   const int_of<T>* places, Entry<T>* entries) {
+    index count = 0;
+    for (index window = 0; window < windows; ++window, positions += all, g += ldg, places += size) {
+        entries[count] = {places[*positions], *g};
+        count += *g != T{0};  // appended without a branch
     }
+    return count;
 }
 
 template <class T>
@@ -410,24 +454,34 @@ void structured_weight_gradient(const Conv2DShape& s, const Pool2DShape& pool, c
     const Windows windows{s, pool, in.row_stride(), in.image_stride()};
     const Blocks blocks = Blocks::of<T>(s);
     const index k = s.kh * blocks.length, groups = (s.o + group_size - 1) / group_size;
-    Scratch<index> pixel_offsets(pool.kh * pool.kw);
-    for (index i = 0; i < pool.kh * pool.kw; ++i) pixel_offsets[i] = windows.pixel(i);
+    const index size = pool.kh * pool.kw, row_step = s.dilation_h * in.row_stride();
+    Scratch<int_of<T>> places(windows.count() * size);
+    list_places<T>(windows, places);
     Scratch<Entry<T>> lists(groups * group_size * (windows.count() + 1));
-    Scratch<T> filters(groups * group_size * k);
+    Scratch<T> filters(groups * group_size * k), gradients(groups * group_size * windows.count());
     parallel_for(groups, 2.0 * static_cast<double>(pool.output_size() * k), [&](index group, int) {
         const Part mine{s.o, groups, group};
         Entry<T>* entries = lists + group * group_size * (windows.count() + 1);
-        T* weights = filters + group * group_size * k;
+        T *const weights = filters + group * group_size * k, *const g = gradients + group * group_size * windows.count();
         std::fill_n(weights, group_size * k, T{});
         index counts[group_size];
         T bias[group_size] = {};
         for (index n = 0; n < s.n; ++n) {
-            const index out = n * windows.count() * s.o;
-            list_winners(windows, in.data + n * in.image_stride(), dy + out, y + out, positions + out, relu, mine,
-                         pixel_offsets.get(), entries, counts, bias);
+            const index out = n * windows.count() * s.o + mine.first;
+            for (index window = 0; window < windows.count(); ++window) {
+                T* const row = g + window * group_size;
+                alive_gradients(dy + out + window * s.o, y + out + window * s.o, relu, mine.size(), row);
+                for (index o = 0; o < mine.size(); ++o) bias[o] += row[o];
+            }
             for (index o = 0; o < mine.size(); ++o)
-                blocks.add(weights + o * k, blocks.length, entries + o * windows.count(), counts[o],
-                           s.dilation_h * in.row_stride());
+                counts[o] = list_winners<T>(windows.count(), size, s.o, positions + out + o, g + o, group_size, places,
+                                            entries + o * windows.count());
+            const T* image = in.data + n * in.image_stride();
+            blocks.for_each<T>([&](index row, index column, SumBlocks<T> kernel) {
+                for (index o = 0; o < mine.size(); ++o)
+                    kernel(weights + o * k + row * blocks.length + column, blocks.length, image + row * row_step + column,
+                           entries + o * windows.count(), counts[o], row_step);
+            });
         }
         for (index i = 0; i < k; ++i)
             for (index o = 0; o < mine.size(); ++o) dw[i * s.o + mine.first + o] += weights[o * k + i];
@@ -442,11 +496,9 @@ void conv2d_pool_weight_gradient(const Conv2DShape& s, const Pool2DShape& pool, 
                                  const std::uint8_t* positions, Activation activation, T* dw, T* db) {
     const Conv2DPoolMethod method = conv2d_pool_method<T>(s, pool, Direction::weight_gradient);
     const bool relu = activation == Activation::relu;
-#if defined(__AVX512F__)
     if constexpr (std::is_same_v<T, float>)
         if (method == Conv2DPoolMethod::one_channel)
             return one_channel_weight_gradient(s, pool, x, dy, y, positions, relu, dw, db);
-#endif
     if (method == Conv2DPoolMethod::structured)
         return structured_weight_gradient(s, pool, x, dy, y, positions, relu, dw, db);
     Scratch<T> full(s.output_size());

@@ -14,6 +14,17 @@ using PositionVector = typename Narrow<T, Position>::type;
 
 template <class T, class Position, class N>
 VIVACE_INLINE void store_positions(Position* p, vec<int_of<T>> positions, N n) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    if constexpr (sizeof(Position) == 1) {  // GCC 12 would take the lanes out one by one
+        const __m256i wide = reinterpret_cast<__m256i>(positions);
+        const __m256i lowest = sizeof(T) == 4 ? _mm256_set1_epi32(0x0c080400) : _mm256_set1_epi32(0x08000800);
+        const __m256i bytes = _mm256_shuffle_epi8(wide, lowest);  // of each half's lanes, again and again
+        const __m128i low = _mm256_castsi256_si128(bytes), high = _mm256_extracti128_si256(bytes, 1);
+        const __m128i both = sizeof(T) == 4 ? _mm_unpacklo_epi32(low, high) : _mm_unpacklo_epi16(low, high);
+        std::memcpy(p, &both, static_cast<std::size_t>(n));
+        return;
+    }
+#endif
     const auto narrow = __builtin_convertvector(positions, PositionVector<T, Position>);
     std::memcpy(p, &narrow, static_cast<std::size_t>(n) * sizeof(Position));
 }

@@ -117,6 +117,50 @@ VIVACE_INLINE vec<T> square_root(vec<T> x) {
 #endif
 }
 
+// Bit i is lane i of a comparison's result.
+template <class T>
+VIVACE_INLINE std::uint32_t bits(vec<int_of<T>> comparison) {
+    [[maybe_unused]] constexpr bool is_float = std::is_same_v<T, float>;
+#if defined(__AVX512F__)
+    if constexpr (is_float) return _mm512_movepi32_mask(reinterpret_cast<__m512i>(comparison));
+    else return _mm512_movepi64_mask(reinterpret_cast<__m512i>(comparison));
+#elif defined(__AVX2__)
+    if constexpr (is_float) return static_cast<std::uint32_t>(_mm256_movemask_ps(reinterpret_cast<__m256>(comparison)));
+    else return static_cast<std::uint32_t>(_mm256_movemask_pd(reinterpret_cast<__m256d>(comparison)));
+#elif defined(__SSE2__)
+    if constexpr (is_float) return static_cast<std::uint32_t>(_mm_movemask_ps(reinterpret_cast<__m128>(comparison)));
+    else return static_cast<std::uint32_t>(_mm_movemask_pd(reinterpret_cast<__m128d>(comparison)));
+#else
+    std::uint32_t result = 0;
+    for (index i = 0; i < lanes<T>; ++i) result |= static_cast<std::uint32_t>(comparison[i] != 0) << i;
+    return result;
+#endif
+}
+
+// Each lane's choice among the four values of its own group of four lanes: out[i] = table[i - i % 4 + choice[i]], choice in
+// 0 ... 3.
+VIVACE_INLINE vec<float> choose_of_four(vec<float> table, vec<std::int32_t> choice) {
+#if defined(__AVX512F__)
+    return _mm512_permutevar_ps(table, reinterpret_cast<__m512i>(choice));
+#elif defined(__AVX2__)
+    return _mm256_permutevar_ps(table, reinterpret_cast<__m256i>(choice));
+#else
+    static_assert(lanes<float> == 4);
+    return __builtin_shuffle(table, choice);
+#endif
+}
+
+// Four values, again and again.
+VIVACE_INLINE vec<float> broadcast_four(const float* p) {
+#if defined(__AVX512F__)
+    return _mm512_broadcast_f32x4(_mm_loadu_ps(p));
+#elif defined(__AVX2__)
+    return _mm256_broadcast_ps(reinterpret_cast<const __m128*>(p));
+#else
+    return load(p);
+#endif
+}
+
 // Sum of all lanes, pairwise: the order is fixed, so the bits are.
 template <class T>
 VIVACE_INLINE T horizontal_sum(vec<T> v) {
