@@ -39,12 +39,42 @@ void pool_rows(const T* tile, index size, index columns, bool relu, T* y, std::u
     });
 }
 
-// With one channel a window's 16 pixels meet the 9 weights of as many filters as fit a register, which stay in registers from
-// window to window. A row of windows for each group of filters at a time.
+// `count` neighbouring windows of one input channel and a register of filters, whose 9 weights stay in registers: each pixel
+// meets all of the windows' sums that it is part of, so that there are enough of them to hide an FMA's latency.
+template <int count, class T, class N>
+VIVACE_INLINE void one_channel_windows(const T* field, index row, const vec<T> (&weights)[9], vec<T> bias, bool relu,
+                                       index filters, T* y, std::uint8_t* positions, N width) {
+    vec<T> sum[count][4];
+#pragma GCC unroll 2
+    for (int w = 0; w < count; ++w)
+#pragma GCC unroll 4
+        for (int at = 0; at < 4; ++at) sum[w][at] = bias;
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i)
+#pragma GCC unroll 6
+        for (int j = 0; j < 2 * count + 2; ++j) {
+            const vec<T> pixel = broadcast(field[i * row + j]);
+#pragma GCC unroll 2
+            for (int w = 0; w < count; ++w)
+#pragma GCC unroll 4
+                for (int at = 0; at < 4; ++at) {
+                    const int ki = i - at / 2, kj = j - 2 * w - at % 2;
+                    if (ki >= 0 && ki < 3 && kj >= 0 && kj < 3) sum[w][at] += pixel * weights[ki * 3 + kj];
+                }
+        }
+#pragma GCC unroll 2
+    for (int w = 0; w < count; ++w) {
+        const Winner<T> winner = winner_of_four<T>(sum[w][0], sum[w][1], sum[w][2], sum[w][3]);
+        store_n(y + w * filters, relu ? maximum(vec<T>{}, winner.value) : winner.value, width);
+        if (positions) store_positions<T>(positions + w * filters, winner.position, width);
+    }
+}
+
+// A row of windows for each register of filters at a time.
 template <class T>
 void one_channel_forward(const Windows& windows, const T* x, const T* w, const T* bias, bool relu, T* y,
                          std::uint8_t* positions) {
-    const index filters = windows.s.o, row = windows.row_stride;
+    const index filters = windows.s.o, row = windows.row_stride, columns = windows.pool.q;
     const index rows = windows.s.n * windows.pool.p, tasks = std::min<index>(rows, 64);
     const double flops = static_cast<double>(windows.s.flops());
     parallel_for(tasks, flops, [&](index task, int) {
@@ -55,26 +85,14 @@ void one_channel_forward(const Windows& windows, const T* x, const T* w, const T
             const vec<T> b = bias ? load_n(bias + o, width) : vec<T>{};
             for (index r = mine.first; r < mine.last; ++r) {
                 const T* field = x + r / windows.pool.p * windows.image_stride + r % windows.pool.p * 2 * row;
-                index out = r * windows.pool.q * filters + o;
-                for (index q = 0; q < windows.pool.q; ++q, field += 2, out += filters) {
-                    vec<T> sum[4] = {b, b, b, b};
-#pragma GCC unroll 4
-                    for (int i = 0; i < 4; ++i)
-#pragma GCC unroll 4
-                        for (int j = 0; j < 4; ++j) {
-                            const vec<T> pixel = broadcast(field[i * row + j]);
-#pragma GCC unroll 4
-                            for (int at = 0; at < 4; ++at) {
-                                const int ki = i - at / 2, kj = j - at % 2;
-                                if (ki >= 0 && ki < 3 && kj >= 0 && kj < 3) sum[at] += pixel * weights[ki * 3 + kj];
-                            }
-                        }
-                    Winner<T> winner(sum[0]);
-#pragma GCC unroll 3
-                    for (int at = 1; at < 4; ++at) winner.meet(sum[at], at);
-                    store_n(y + out, relu ? maximum(vec<T>{}, winner.value) : winner.value, width);
-                    if (positions) store_positions<T>(positions + out, winner.position, width);
-                }
+                const auto run = [&](auto count, index q) {
+                    const index out = (r * columns + q) * filters + o;
+                    one_channel_windows<count.value>(field + 2 * q, row, weights, b, relu, filters, y + out,
+                                                     positions ? positions + out : nullptr, width);
+                };
+                index q = 0;
+                for (; q + 2 <= columns; q += 2) run(std::integral_constant<int, 2>(), q);
+                if (q < columns) run(std::integral_constant<int, 1>(), q);
             }
         });
     });

@@ -12,10 +12,11 @@ struct Narrow {
 template <class T, class Position>
 using PositionVector = typename Narrow<T, Position>::type;
 
+// Where bytes are concerned, GCC 12 would take the lanes of an AVX2 register out one by one: hence the intrinsics.
 template <class T, class Position, class N>
 VIVACE_INLINE void store_positions(Position* p, vec<int_of<T>> positions, N n) {
 #if defined(__AVX2__) && !defined(__AVX512F__)
-    if constexpr (sizeof(Position) == 1) {  // GCC 12 would take the lanes out one by one
+    if constexpr (sizeof(Position) == 1) {
         const __m256i wide = reinterpret_cast<__m256i>(positions);
         const __m256i lowest = sizeof(T) == 4 ? _mm256_set1_epi32(0x0c080400) : _mm256_set1_epi32(0x08000800);
         const __m256i bytes = _mm256_shuffle_epi8(wide, lowest);  // of each half's lanes, again and again
@@ -33,6 +34,14 @@ template <class T, class Position, class N>
 VIVACE_INLINE vec<int_of<T>> load_positions(const Position* p, N n) {
     PositionVector<T, Position> narrow{};
     std::memcpy(&narrow, p, static_cast<std::size_t>(n) * sizeof(Position));
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    if constexpr (sizeof(Position) == 1) {
+        __m128i bytes = _mm_setzero_si128();
+        std::memcpy(&bytes, &narrow, sizeof narrow);
+        const __m256i wide = sizeof(T) == 4 ? _mm256_cvtepu8_epi32(bytes) : _mm256_cvtepu8_epi64(bytes);
+        return reinterpret_cast<vec<int_of<T>>>(wide);
+    }
+#endif
     return __builtin_convertvector(narrow, vec<int_of<T>>);
 }
 
@@ -43,11 +52,23 @@ struct Winner {
     vec<int_of<T>> position{};
 
     explicit Winner(vec<T> first) : value(first) {}
-    VIVACE_INLINE void meet(vec<T> v, index at) {
-        const vec<int_of<T>> wins = (v > value) | (v != v);
-        value = wins ? v : value;
-        position = wins ? vec<int_of<T>>{} + static_cast<int_of<T>>(at) : position;
+    Winner(vec<T> first, index at) : value(first), position(vec<int_of<T>>{} + static_cast<int_of<T>>(at)) {}
+    VIVACE_INLINE void meet(vec<T> v, index at) { meet(Winner(v, at)); }
+    VIVACE_INLINE void meet(const Winner& later) {
+        const vec<int_of<T>> stays = ~(later.value > value) & (later.value == later.value);
+        value = stays ? value : later.value;
+        position = stays ? position : later.position;
     }
 };
+
+// Of the four pixels of a 2x2 window.
+template <class T>
+VIVACE_INLINE Winner<T> winner_of_four(vec<T> a, vec<T> b, vec<T> c, vec<T> d) {
+    Winner<T> top(a), bottom(c, 2);  // two short chains instead of one long one
+    top.meet(b, 1);
+    bottom.meet(d, 3);
+    top.meet(bottom);
+    return top;
+}
 
 }  // namespace vivace

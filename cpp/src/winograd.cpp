@@ -240,10 +240,7 @@ void conv2d_pool_forward(const Conv2DShape& s, const Pool2DShape& pool, const T*
                      for_each_vector<T>(columns, [&](index v, auto width) {
                          vec<T> sums[2][2];
                          transform_output<T>(products + t * panel_columns<T> + v, stride, sums);
-                         Winner<T> winner(sums[0][0]);
-                         winner.meet(sums[0][1], 1);
-                         winner.meet(sums[1][0], 2);
-                         winner.meet(sums[1][1], 3);
+                         const Winner<T> winner = winner_of_four<T>(sums[0][0], sums[0][1], sums[1][0], sums[1][1]);
                          // The bias is the same for all four, and rounding keeps their order.
                          const vec<T> best = bias ? winner.value + load_n(bias + first + v, width) : winner.value;
                          store_n(y + out + v, relu ? maximum(vec<T>{}, best) : best, width);
