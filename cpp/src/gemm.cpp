@@ -15,7 +15,7 @@ constexpr double single_row_cost = 8;
 // worth it from so many rows on.
 constexpr index worth_packing = 96;
 
-// Up to so many rows a product with b^T is computed transposed, which spares b the packing: up to 3 times as fast.
+// Up to so many rows b is packed piece by piece.
 constexpr index few_rows = 256;
 
 // A long sum over the rows of both operands (a weight gradient) is quicker in place, chunk by chunk: their rows are
@@ -53,38 +53,51 @@ Tile<T> tile_for(const Operands<T>& op, index k, index a_step) {
     return tile;
 }
 
-// Few rows against b^T (a dense layer's input gradient): computing C^T instead reads the large b in place, row by
-// row, and transposes only the small a and the finished tiles.
+// Few rows (a dense layer at small batches): each panel of b is packed a piece at a time, which all rows use while it
+// stands in L1. One or two tiles would not make up for it.
 template <class T>
-void multiply_transposed(const Operands<T>& op) {
-    Scratch<T> at(packed_size<T>(op.k, op.m));
-    pack_panels(op.a, op.lda, !op.transpose_a, index{0}, op.k, op.k, op.m, at.get());
-    const Panels<T> panels = packed_panels(at.get(), op.k, op.m);
-    const index tiles = (op.n + tile_rows - 1) / tile_rows;
-    const index tasks = std::min<index>(tiles, 64);
-    parallel_for(tasks, op.flops(), [&](index task, int) {
-        const Part mine(tiles, tasks, task);
-        alignas(64) T result[tile_rows * panel_columns<T>];
-        Tile<T> tile = tile_for(op, op.k, 0);
-        tile.accumulate = tile.relu = false;
-        for (index r = 0; r < tile_rows; ++r) tile.c[r] = result + r * panel_columns<T>;
-        for (index j = 0; j < panels.count(); ++j) {
-            panels.select(j, tile);
-            for (index i = mine.first; i < mine.last; ++i) {
-                const Part rows(op.n, tiles, i);
+void multiply_few_rows(const Operands<T>& op) {
+    constexpr index piece = 16 * 1024 / (panel_columns<T> * static_cast<index>(sizeof(T)));
+    const index tiles = (op.m + tile_rows - 1) / tile_rows, panels = (op.n + panel_columns<T> - 1) / panel_columns<T>;
+    parallel_for(panels, op.flops(), [&](index j, int) {
+        alignas(64) T packed[piece * panel_columns<T>];
+        const index first = j * panel_columns<T>, columns = std::min(panel_columns<T>, op.n - first);
+        for (index k0 = 0; k0 < op.k; k0 += piece) {
+            const index k = std::min(piece, op.k - k0);
+            const T* source = op.b + (op.transpose_b ? first * op.ldb + k0 : k0 * op.ldb + first);
+            // The next piece of this panel, or the next panel.
+            pack_panel(source, op.ldb, op.transpose_b, k, columns, packed);
+            Tile<T> tile = tile_for(op, k, 0);
+            tile.b = packed;
+            tile.ldb = panel_width<T>(columns);
+            tile.columns = columns;
+            tile.bias = op.bias && k0 == 0 ? op.bias + first : nullptr;
+            tile.accumulate = op.accumulate || k0 > 0;
+            tile.relu = op.relu && k0 + k == op.k;
+            for (index i = 0; i < tiles; ++i) {
+                const Part rows(op.m, tiles, i);
                 tile.rows = rows.size();
-                for (index r = 0; r < tile.rows; ++r) tile.a[r] = op.b + (rows.first + r) * op.ldb;
-                multiply_by_rows(tile);
-                for (index col = 0; col < tile.columns; ++col) {
-                    T* c = op.c + (j * panel_columns<T> + col) * op.ldc + rows.first;
-                    for (index r = 0; r < tile.rows; ++r) {
-                        const T x = result[r * panel_columns<T> + col];
-                        c[r] = op.accumulate ? c[r] + x : x;
-                    }
+                for (index r = 0; r < tile.rows; ++r) {
+                    tile.a[r] = op.a + (rows.first + r) * op.lda + k0;
+                    tile.c[r] = op.c + (rows.first + r) * op.ldc + first;
                 }
+                multiply_by_rows(tile);
             }
         }
     });
+}
+
+template <class T>
+void multiply_a_by_rows(const Operands<T>& op) {
+    Scratch<T> packed(packed_size<T>(op.k, op.n));
+    pack_panels(op.b, op.ldb, op.transpose_b, index{0}, op.k, op.k, op.n, packed.get());
+    multiply_gathered(op.m, packed_panels(packed.get(), op.k, op.n), tile_for(op, op.k, 0),
+                      [&](index row, index rows, const T** a, T** c) {
+                          for (index r = 0; r < rows; ++r) {
+                              a[r] = op.a + (row + r) * op.lda;
+                              c[r] = op.c + (row + r) * op.ldc;
+                          }
+                      });
 }
 
 // b in place when its rows are whole registers and too few tiles would share the packing; packed otherwise.
@@ -99,18 +112,6 @@ void with_panels(const Operands<T>& op, F&& f) {
     Scratch<T> packed(packed_size<T>(op.k, op.n));
     pack_panels(op.b, op.ldb, op.transpose_b, index{0}, op.k, op.k, op.n, packed.get());
     f(packed_panels(packed.get(), op.k, op.n));
-}
-
-template <class T>
-void multiply_a_by_rows(const Operands<T>& op) {
-    with_panels(op, [&](const Panels<T>& b) {
-        multiply_gathered(op.m, b, tile_for(op, op.k, 0), [&](index row, index rows, const T** a, T** c) {
-            for (index r = 0; r < rows; ++r) {
-                a[r] = op.a + (row + r) * op.lda;
-                c[r] = op.c + (row + r) * op.ldc;
-            }
-        });
-    });
 }
 
 template <class T>
@@ -198,10 +199,10 @@ template <class T>
 void multiply(const Operands<T>& op) {
     if (op.m == 1 && !op.transpose_a && !op.transpose_b)
         return multiply_single_row(op);
-    if (op.transpose_b && !op.bias && !op.relu && op.m <= few_rows && op.n > op.m)
-        multiply_transposed(op);
-    else if (op.transpose_a)
+    if (op.transpose_a)
         multiply_a_by_columns(op);
+    else if (op.m <= few_rows)
+        multiply_few_rows(op);
     else
         multiply_a_by_rows(op);
 }

@@ -6,6 +6,7 @@
 
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #include "vivace/common.h"
 
@@ -159,6 +160,29 @@ VIVACE_INLINE vec<float> broadcast_four(const float* p) {
 #else
     return load(p);
 #endif
+}
+
+template <class T, std::size_t... i>
+VIVACE_INLINE void interleave(vec<T>& low, vec<T>& high, vec<T> a, vec<T> b, std::index_sequence<i...>) {
+    constexpr std::size_t n = sizeof...(i);
+    low = __builtin_shufflevector(a, b, (i / 2 + i % 2 * n)...);
+    high = __builtin_shufflevector(a, b, (n / 2 + i / 2 + i % 2 * n)...);
+}
+
+// A square of as many registers as a register has lanes: rows become columns.
+template <class T>
+VIVACE_INLINE void transpose(vec<T> (&rows)[lanes<T>]) {
+    constexpr index n = lanes<T>;
+#pragma GCC unroll 4
+    for (index done = 1; done < n; done *= 2) {
+        vec<T> mixed[n];
+#pragma GCC unroll 8
+        for (index i = 0; i < n / 2; ++i)
+            interleave<T>(mixed[2 * i], mixed[2 * i + 1], rows[i], rows[i + n / 2],
+                          std::make_index_sequence<static_cast<std::size_t>(n)>());
+#pragma GCC unroll 16
+        for (index i = 0; i < n; ++i) rows[i] = mixed[i];
+    }
 }
 
 // Sum of all lanes, pairwise: the order is fixed, so the bits are.

@@ -127,30 +127,68 @@ void multiply_by_columns(const Tile<T>& tile) {
     kernels[static_cast<std::size_t>(tile.columns > lanes<T>)][static_cast<std::size_t>(tile.rows - 1)](tile);
 }
 
+namespace {
+
+template <class T>
+void pack_rows(const T* source, index ld, index k, index columns, T* out) {
+    if (columns == panel_columns<T>) {
+        for (index i = 0; i < k; ++i, source += ld, out += panel_columns<T>)
+#pragma GCC unroll 4
+            for (int v = 0; v < tile_vectors; ++v) store(out + v * lanes<T>, load(source + v * lanes<T>));
+        return;
+    }
+    const index width = panel_width<T>(columns);
+    for (index i = 0; i < k; ++i)
+        for_each_vector<T>(columns, [&](index j, auto n) { store(out + i * width + j, load_n(source + i * ld + j, n)); });
+}
+
+template <class T>
+void pack_transposed(const T* source, index ld, index k, index columns, T* out) {
+    const index width = panel_width<T>(columns);
+    for (index j0 = 0; j0 < width; j0 += lanes<T>) {
+        const index rows = std::min(lanes<T>, columns - j0);
+        for_each_vector<T>(k, [&](index i, auto n) {
+            vec<T> block[lanes<T>];
+            if (rows == lanes<T>) {
+#pragma GCC unroll 16
+                for (index j = 0; j < lanes<T>; ++j) block[j] = load_n(source + (j0 + j) * ld + i, n);
+            } else {
+                for (index j = 0; j < lanes<T>; ++j)
+                    block[j] = j < rows ? load_n(source + (j0 + j) * ld + i, n) : vec<T>{};
+            }
+            transpose<T>(block);
+            if constexpr (std::is_same_v<decltype(n), std::integral_constant<index, lanes<T>>>) {
+#pragma GCC unroll 16
+                for (index t = 0; t < lanes<T>; ++t) store(out + (i + t) * width + j0, block[t]);
+            } else {
+                for (index t = 0; t < n; ++t) store(out + (i + t) * width + j0, block[t]);
+            }
+        });
+    }
+}
+
+}  // namespace
+
+template <class T>
+void pack_panel(const T* source, index ld, bool transposed, index k, index columns, T* packed) {
+    (transposed ? pack_transposed<T> : pack_rows<T>)(source, ld, k, columns, packed);
+}
+
 template <class T>
 void pack_panels(const T* source, index ld, bool transposed, index row, index k, index total, index n, T* packed) {
     const index panels = (n + panel_columns<T> - 1) / panel_columns<T>;
     const double bytes = static_cast<double>(k * n) * 2 * sizeof(T);
-    parallel_for(panels, transposed ? 4 * bytes : bytes, [&](index panel, int) {
+    parallel_for(panels, transposed ? 2 * bytes : bytes, [&](index panel, int) {
         const index first = panel * panel_columns<T>, columns = std::min(panel_columns<T>, n - first);
-        const index width = columns <= lanes<T> ? lanes<T> : panel_columns<T>;
-        T* out = packed + first * total + row * width;
-        if (transposed) {
-            constexpr index block = 64;  // rows that stay in L1 while every column is written into them
-            for (index i0 = 0; i0 < k; i0 += block)
-                for (index j = 0; j < columns; ++j)
-                    for (index i = i0; i < std::min(k, i0 + block); ++i) out[i * width + j] = source[(first + j) * ld + i];
-        } else {
-            for (index i = 0; i < k; ++i) std::copy_n(source + i * ld + first, columns, out + i * width);
-        }
-        if (columns < width)
-            for (index i = 0; i < k; ++i) std::fill(out + i * width + columns, out + (i + 1) * width, T{});
+        pack_panel(source + (transposed ? first * ld : first), ld, transposed, k, columns,
+                   packed + first * total + row * panel_width<T>(columns));
     });
 }
 
 #define INSTANTIATE(T)                                   \
     template void multiply_by_rows(const Tile<T>&);      \
     template void multiply_by_columns(const Tile<T>&);   \
+    template void pack_panel(const T*, index, bool, index, index, T*); \
     template void pack_panels(const T*, index, bool, index, index, index, index, T*);
 INSTANTIATE(float)
 INSTANTIATE(double)

@@ -45,6 +45,12 @@ void multiply_by_rows(const Tile<T>& tile);
 template <class T>
 void multiply_by_columns(const Tile<T>& tile);
 
+// Registers' worth of columns that a panel of so many columns takes when packed.
+template <class T>
+index panel_width(index columns) {
+    return columns <= lanes<T> ? lanes<T> : panel_columns<T>;
+}
+
 // B as a sequence of panels of panel_columns (the last may be one register wide).
 template <class T>
 struct Panels {
@@ -58,7 +64,7 @@ struct Panels {
     void select(index j, Tile<T>& tile) const {
         tile.columns = std::min(panel_columns<T>, columns - j * panel_columns<T>);
         tile.b = data + j * panel_stride;
-        tile.ldb = row_stride ? row_stride : (tile.columns <= lanes<T> ? lanes<T> : panel_columns<T>);
+        tile.ldb = row_stride ? row_stride : panel_width<T>(tile.columns);
     }
 };
 
@@ -67,6 +73,11 @@ template <class T>
 index packed_size(index k, index n) {
     return (n + lanes<T> - 1) / lanes<T> * lanes<T> * k;
 }
+
+// Packs a panel of k rows and up to panel_columns columns: element (i, j) is source[i*ld + j], or source[j*ld + i] when
+// transposed. Columns are padded with zeros to panel_width.
+template <class T>
+void pack_panel(const T* source, index ld, bool transposed, index k, index columns, T* packed);
 
 // Packs rows [row, row + k) of a matrix with `total` rows in all: element (i, j) is source[i*ld + j], or
 // source[j*ld + i] when transposed. Columns are padded with zeros to whole registers. Runs on all threads.
