@@ -67,6 +67,16 @@ VIVACE_INLINE void store(T* p, vec<T> v) {
 // The compiler leaves loads before it before those behind it. No instruction.
 VIVACE_INLINE void keep_order() { asm volatile("" ::: "memory"); }
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+// Ones in the first n lanes of a register of `lanes` integers.
+template <class T>
+VIVACE_INLINE __m256i first_lanes(index n) {
+    static constexpr int_of<T> ones[2 * lanes<T>] = {-1, -1, -1, -1, lanes<T> > 4 ? -1 : 0, lanes<T> > 4 ? -1 : 0,
+                                                     lanes<T> > 4 ? -1 : 0, lanes<T> > 4 ? -1 : 0};
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(ones + lanes<T> - n));
+}
+#endif
+
 // The first n elements, 0 < n <= lanes; memory past them is not touched, lanes past them are 0.
 template <class T>
 VIVACE_INLINE vec<T> load_partial(const T* p, index n) {
@@ -75,6 +85,11 @@ VIVACE_INLINE vec<T> load_partial(const T* p, index n) {
         return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
     else
         return _mm512_maskz_loadu_pd(static_cast<__mmask8>((1u << n) - 1), p);
+#elif defined(__AVX2__)
+    if constexpr (std::is_same_v<T, float>)
+        return _mm256_maskload_ps(p, first_lanes<T>(n));
+    else
+        return _mm256_maskload_pd(p, first_lanes<T>(n));
 #else
     vec<T> v{};
     std::memcpy(&v, p, static_cast<std::size_t>(n) * sizeof(T));
@@ -89,6 +104,23 @@ VIVACE_INLINE void store_partial(T* p, vec<T> v, index n) {
         _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), v);
     else
         _mm512_mask_storeu_pd(p, static_cast<__mmask8>((1u << n) - 1), v);
+#elif defined(__AVX2__)
+    if (n == lanes<T>) return store(p, v);
+    // AVX2's masked store is slow on some processors: 16, 8 and 4 bytes instead.
+    char* to = reinterpret_cast<char*>(p);
+    __m128i rest = _mm256_castsi256_si128(reinterpret_cast<__m256i>(v));
+    const index bytes = n * static_cast<index>(sizeof(T));
+    if (bytes & 16) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(to), rest);
+        rest = _mm256_extracti128_si256(reinterpret_cast<__m256i>(v), 1);
+        to += 16;
+    }
+    if (bytes & 8) {
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(to), rest);
+        rest = _mm_unpackhi_epi64(rest, rest);
+        to += 8;
+    }
+    if (bytes & 4) _mm_storeu_si32(to, rest);
 #else
     std::memcpy(p, &v, static_cast<std::size_t>(n) * sizeof(T));
 #endif

@@ -9,26 +9,40 @@ namespace {
 template <class T, int rows, int vectors>
 using Accumulators = vec<T>[rows][vectors];
 
-// Every loop over rows and vectors below is unrolled completely, so that the accumulators live in registers.
+// Calls f(row, register) for a whole tile. Unrolled completely, so that the accumulators live in registers.
+template <int rows, int vectors, class F>
+VIVACE_INLINE void for_tile(F&& f) {
+#pragma GCC unroll 16
+    for (int m = 0; m < rows; ++m)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; ++v) f(m, v);
+}
+
+// `last`: columns in the last register. Whole tiles ask each question once: of a short product they are a large part.
+template <class T, int rows, int vectors, class N>
+VIVACE_INLINE void store_tile(const Tile<T>& tile, Accumulators<T, rows, vectors>& sum, N last) {
+    const auto read = [&](int m, int v) {
+        const T* c = tile.c[m] + v * lanes<T>;
+        return v == vectors - 1 ? load_n(c, last) : load(c);
+    };
+    if (tile.accumulate) for_tile<rows, vectors>([&](int m, int v) { sum[m][v] += read(m, v); });
+    if (tile.relu) for_tile<rows, vectors>([&](int m, int v) { sum[m][v] = maximum(vec<T>{}, sum[m][v]); });
+    for_tile<rows, vectors>([&](int m, int v) {
+        T* c = tile.c[m] + v * lanes<T>;
+        if (v == vectors - 1)
+            store_n(c, sum[m][v], last);
+        else
+            store(c, sum[m][v]);
+    });
+}
+
 template <class T, int rows, int vectors>
 VIVACE_INLINE void store_tile(const Tile<T>& tile, Accumulators<T, rows, vectors>& sum) {
-    const index last = tile.columns - (vectors - 1) * lanes<T>;  // columns in the last register
-    const bool whole = last == lanes<T>;
-#pragma GCC unroll 16
-    for (int m = 0; m < rows; ++m) {
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) {
-            T* c = tile.c[m] + v * lanes<T>;
-            const bool partial = v == vectors - 1 && !whole;
-            vec<T> x = sum[m][v];
-            if (tile.accumulate) x += partial ? load_partial(c, last) : load(c);
-            if (tile.relu) x = maximum(vec<T>{}, x);
-            if (partial)
-                store_partial(c, x, last);
-            else
-                store(c, x);
-        }
-    }
+    const index last = tile.columns - (vectors - 1) * lanes<T>;
+    if (last == lanes<T>)
+        store_tile<T, rows, vectors>(tile, sum, std::integral_constant<index, lanes<T>>());
+    else
+        store_tile<T, rows, vectors>(tile, sum, last);
 }
 
 template <class T, int rows, int vectors>
@@ -41,10 +55,7 @@ VIVACE_INLINE void start_tile(const Tile<T>& tile, Accumulators<T, rows, vectors
             start[v] = n == lanes<T> ? load(tile.bias + v * lanes<T>) : load_partial(tile.bias + v * lanes<T>, n);
         }
     }
-#pragma GCC unroll 16
-    for (int m = 0; m < rows; ++m)
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) sum[m][v] = start[v];
+    for_tile<rows, vectors>([&](int m, int v) { sum[m][v] = start[v]; });
 }
 
 template <class T, int rows, int vectors>
@@ -95,19 +106,43 @@ void by_columns(const Tile<T>& tile) {
     store_tile<T, rows, vectors>(tile, sum);
 }
 
+template <class T, int rows, int vectors>
+void in_batches(const Batch<T>& batch) {
+    const index k = batch.k, lda = batch.lda;
+    for (index e = 0; e < batch.count; ++e) {
+        const T *a = batch.a + e * batch.next_a, *b = batch.b + e * batch.next_b;
+        T* c = batch.c + e * batch.next_c;
+        Accumulators<T, rows, vectors> sum = {};
+        for (index i = 0; i < k; ++i, b += vectors * lanes<T>) {
+            vec<T> bv[vectors];
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; ++v) bv[v] = load(b + v * lanes<T>);
+#pragma GCC unroll 16
+            for (int m = 0; m < rows; ++m) {
+                const vec<T> am = broadcast(a[m * lda + i]);
+#pragma GCC unroll 4
+                for (int v = 0; v < vectors; ++v) sum[m][v] += am * bv[v];
+            }
+        }
+        for_tile<rows, vectors>([&](int m, int v) { store(c + m * vectors * lanes<T> + v * lanes<T>, sum[m][v]); });
+    }
+}
+
 // One instance for every tile height, so that a ragged edge computes nothing twice.
-template <class T>
-using Kernel = void (*)(const Tile<T>&);
-template <class T>
-using Kernels = std::array<std::array<Kernel<T>, tile_rows>, tile_vectors>;
+template <class Work>
+using Kernels = std::array<void (*)(const Work&), tile_rows>;
 
 template <class T, int vectors, int... rows>
-constexpr std::array<Kernel<T>, tile_rows> kernels_by_rows(std::integer_sequence<int, rows...>) {
+constexpr Kernels<Tile<T>> kernels_by_rows(std::integer_sequence<int, rows...>) {
     return {{by_rows<T, rows + 1, vectors>...}};
 }
 template <class T, int vectors, int... rows>
-constexpr std::array<Kernel<T>, tile_rows> kernels_by_columns(std::integer_sequence<int, rows...>) {
+constexpr Kernels<Tile<T>> kernels_by_columns(std::integer_sequence<int, rows...>) {
     return {{by_columns<T, rows + 1, vectors>...}};
+}
+template <class T, int vectors, int... rows>
+constexpr Kernels<Batch<T>> kernels_in_batches(std::integer_sequence<int, rows...>) {
+    return {{in_batches<T, rows + 1, vectors>...}};
 }
 
 using Heights = std::make_integer_sequence<int, tile_rows>;
@@ -117,14 +152,22 @@ static_assert(tile_vectors == 2, "the tables below list one entry per panel widt
 
 template <class T>
 void multiply_by_rows(const Tile<T>& tile) {
-    static constexpr Kernels<T> kernels = {{kernels_by_rows<T, 1>(Heights()), kernels_by_rows<T, 2>(Heights())}};
-    kernels[static_cast<std::size_t>(tile.columns > lanes<T>)][static_cast<std::size_t>(tile.rows - 1)](tile);
+    static constexpr Kernels<Tile<T>> narrow = kernels_by_rows<T, 1>(Heights()), wide = kernels_by_rows<T, 2>(Heights());
+    (tile.columns > lanes<T> ? wide : narrow)[static_cast<std::size_t>(tile.rows - 1)](tile);
 }
 
 template <class T>
 void multiply_by_columns(const Tile<T>& tile) {
-    static constexpr Kernels<T> kernels = {{kernels_by_columns<T, 1>(Heights()), kernels_by_columns<T, 2>(Heights())}};
-    kernels[static_cast<std::size_t>(tile.columns > lanes<T>)][static_cast<std::size_t>(tile.rows - 1)](tile);
+    static constexpr Kernels<Tile<T>> narrow = kernels_by_columns<T, 1>(Heights()),
+                                      wide = kernels_by_columns<T, 2>(Heights());
+    (tile.columns > lanes<T> ? wide : narrow)[static_cast<std::size_t>(tile.rows - 1)](tile);
+}
+
+template <class T>
+void multiply_batch(const Batch<T>& batch) {
+    static constexpr Kernels<Batch<T>> narrow = kernels_in_batches<T, 1>(Heights()),
+                                       wide = kernels_in_batches<T, 2>(Heights());
+    (batch.width > lanes<T> ? wide : narrow)[static_cast<std::size_t>(batch.rows - 1)](batch);
 }
 
 namespace {
@@ -188,6 +231,7 @@ void pack_panels(const T* source, index ld, bool transposed, index row, index k,
 #define INSTANTIATE(T)                                   \
     template void multiply_by_rows(const Tile<T>&);      \
     template void multiply_by_columns(const Tile<T>&);   \
+    template void multiply_batch(const Batch<T>&);       \
     template void pack_panel(const T*, index, bool, index, index, T*); \
     template void pack_panels(const T*, index, bool, index, index, index, index, T*);
 INSTANTIATE(float)

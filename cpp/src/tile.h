@@ -45,6 +45,22 @@ void multiply_by_rows(const Tile<T>& tile);
 template <class T>
 void multiply_by_columns(const Tile<T>& tile);
 
+// `count` small products in a row, C_e (rows, width) = A_e B_e over packed memory: rows of A are `lda` apart, B's and C's
+// follow each other, `width` is one register or a whole panel. For products too short for Tile's generality.
+template <class T>
+struct Batch {
+    index count, rows, k, width;
+    const T* a;
+    index lda, next_a;  // from one product's A to the next
+    const T* b;
+    index next_b;
+    T* c;
+    index next_c;
+};
+
+template <class T>
+void multiply_batch(const Batch<T>& batch);
+
 // Registers' worth of columns that a panel of so many columns takes when packed.
 template <class T>
 index panel_width(index columns) {

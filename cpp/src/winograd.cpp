@@ -90,7 +90,7 @@ struct Kernels {
     index panel_count() const { return (filters + panel_columns<T> - 1) / panel_columns<T>; }
     index size() const { return panel_offset(panel_count()); }
     index panel_width(index j) const {
-        return filters - j * panel_columns<T> <= lanes<T> ? lanes<T> : panel_columns<T>;
+        return vivace::panel_width<T>(filters - j * panel_columns<T>);
     }
     // A register more than an element's channels: elements a power of two apart would share the same few lines of L1.
     index element_stride() const { return channels * panel_columns<T> + lanes<T>; }
@@ -117,11 +117,10 @@ struct Kernels {
 // in L1 where channels are few.
 constexpr index block = tile_rows;
 
-// All products, block by block. sink(first tile, tiles, first filter, filters, products, stride) takes those of a block
-// and a panel: element e of a block's tile t, filter f stands at products[e * stride + t * panel_columns + f].
+// All products, block by block. sink(first tile, tiles, first filter, filters, products, width) takes those of a block and a
+// panel: element e of a block's tile t, filter f stands at products[(e * block + t) * width + f].
 template <class T, class Sink>
 void multiply(const Tiles<T>& tiles, const Kernels<T>& kernels, const T* w, Sink&& sink) {
-    static constexpr index no_offset[1] = {0};
     const index channels = kernels.channels;
     const index blocks = (tiles.count() + block - 1) / block, panels = kernels.panel_count();
     const index panel_tasks = blocks >= 16 ? 1 : std::min(panels, (15 + blocks) / blocks);
@@ -154,27 +153,16 @@ void multiply(const Tiles<T>& tiles, const Kernels<T>& kernels, const T* w, Sink
                 for (int e = 0; e < elements; ++e) store_n(inputs + (e * block + t) * channels + c, d[e / 4][e % 4], width);
             });
         }
-        Tile<T> tile{};
-        tile.offsets = no_offset;
-        tile.taps = 1;
-        tile.k = channels;
-        tile.rows = mine.size();
         for (index j = my_panels.first; j < my_panels.last; ++j) {
             if (!my_ready[j]) kernels.transform(w, j, my_kernels);
             my_ready[j] = true;
-            tile.ldb = kernels.panel_width(j);
-            tile.columns = tile.ldb;
-            for (index e = 0; e < elements; ++e) {
-                tile.b = my_kernels + kernels.panel_offset(j) + e * kernels.element_stride();
-                for (index r = 0; r < tile.rows; ++r) {
-                    tile.a[r] = inputs + (e * block + r) * channels;
-                    tile.c[r] = products + (e * block + r) * panel_columns<T>;
-                }
-                multiply_by_rows(tile);
-            }
+            const index width = kernels.panel_width(j);
+            multiply_batch(Batch<T>{elements, mine.size(), channels, width, inputs, channels, block * channels,
+                                    my_kernels + kernels.panel_offset(j), kernels.element_stride(), products,
+                                    block * width});
             const index first = j * panel_columns<T>;
             sink(mine.first, mine.size(), first, std::min(panel_columns<T>, kernels.filters - first), products,
-                 block * panel_columns<T>);
+                 width);
         }
     });
 }
@@ -185,18 +173,18 @@ void convolve(const Padded<T>& in, index n, index p, index q, const Kernels<T>& 
               bool relu, T* y) {
     const Tiles<T> tiles{in, n, (p + 1) / 2, (q + 1) / 2};
     const index filters = kernels.filters;
-    multiply(tiles, kernels, w, [&](index first_tile, index count, index first, index columns, const T* products, index stride) {
+    multiply(tiles, kernels, w, [&](index first_tile, index count, index first, index columns, const T* products, index width) {
         for (index t = 0; t < count; ++t) {
             const index tile = first_tile + t, column = tile % tiles.columns * 2, row = tile / tiles.columns % tiles.rows * 2;
             T* const out = y + ((tile / tiles.columns / tiles.rows * p + row) * q + column) * filters + first;
-            for_each_vector<T>(columns, [&](index v, auto width) {
+            for_each_vector<T>(columns, [&](index v, auto lanes_used) {
                 vec<T> sums[2][2];
-                transform_output<T>(products + t * panel_columns<T> + v, stride, sums);
-                const vec<T> b = bias ? load_n(bias + first + v, width) : vec<T>{};
+                transform_output<T>(products + t * width + v, block * width, sums);
+                const vec<T> b = bias ? load_n(bias + first + v, lanes_used) : vec<T>{};
                 for (index i = 0; i < std::min<index>(2, p - row); ++i)
                     for (index j = 0; j < std::min<index>(2, q - column); ++j) {
                         const vec<T> sum = sums[i][j] + b;
-                        store_n(out + (i * q + j) * filters + v, relu ? maximum(vec<T>{}, sum) : sum, width);
+                        store_n(out + (i * q + j) * filters + v, relu ? maximum(vec<T>{}, sum) : sum, lanes_used);
                     }
             });
         }
@@ -234,17 +222,17 @@ void conv2d_pool_forward(const Conv2DShape& s, const Pool2DShape& pool, const T*
     const Padded<T> in = padded_input(s, x);
     const Tiles<T> tiles{in, s.n, pool.p, pool.q};
     multiply(tiles, Kernels<T>{s.c, s.o}, w,
-             [&](index first_tile, index count, index first, index columns, const T* products, index stride) {
+             [&](index first_tile, index count, index first, index columns, const T* products, index width) {
                  for (index t = 0; t < count; ++t) {
                      const index out = (first_tile + t) * s.o + first;
-                     for_each_vector<T>(columns, [&](index v, auto width) {
+                     for_each_vector<T>(columns, [&](index v, auto lanes_used) {
                          vec<T> sums[2][2];
-                         transform_output<T>(products + t * panel_columns<T> + v, stride, sums);
+                         transform_output<T>(products + t * width + v, block * width, sums);
                          const Winner<T> winner = winner_of_four<T>(sums[0][0], sums[0][1], sums[1][0], sums[1][1]);
                          // The bias is the same for all four, and rounding keeps their order.
-                         const vec<T> best = bias ? winner.value + load_n(bias + first + v, width) : winner.value;
-                         store_n(y + out + v, relu ? maximum(vec<T>{}, best) : best, width);
-                         if (positions) store_positions<T>(positions + out + v, winner.position, width);
+                         const vec<T> best = bias ? winner.value + load_n(bias + first + v, lanes_used) : winner.value;
+                         store_n(y + out + v, relu ? maximum(vec<T>{}, best) : best, lanes_used);
+                         if (positions) store_positions<T>(positions + out + v, winner.position, lanes_used);
                      });
                  }
              });
