@@ -113,21 +113,47 @@ struct Kernels {
     }
 };
 
-// Tiles that are worked on at a time: as many as the microkernel takes, so that their transformed inputs and products stay
-// in L1 where channels are few.
-constexpr index block = tile_rows;
+// The products of a block of tiles with a panel of filters: element e of tile t, filter f is data[e * stride + t * width + f].
+template <class T>
+struct Products {
+    T* data;
+    index stride, width;
+};
 
-// All products, block by block. sink(first tile, tiles, first filter, filters, products, width) takes those of a block and a
-// panel: element e of a block's tile t, filter f stands at products[(e * block + t) * width + f].
+// C = A B for each element: `tiles` transformed inputs, the elements of which are `next` apart, with panel j.
+template <class T>
+void multiply_block(const T* inputs, index tiles, index next, const Kernels<T>& kernels, const T* panel, const Products<T>& out) {
+    const index channels = kernels.channels, heights = (tiles + tile_rows - 1) / tile_rows, rows = (tiles + heights - 1) / heights;
+    Batch<T> batch{tiles / rows, rows, channels, out.width, nullptr, channels, rows * channels, nullptr, 0, nullptr,
+                   rows * out.width};
+    Batch<T> rest = batch;
+    rest.count = 1;
+    rest.rows = tiles - batch.count * rows;
+    for (index e = 0; e < elements; ++e) {
+        batch.a = inputs + e * next;
+        batch.b = rest.b = panel + e * kernels.element_stride();
+        batch.c = out.data + e * out.stride;
+        multiply_batch(batch);
+        if (rest.rows == 0) continue;
+        rest.a = batch.a + batch.count * batch.next_a;
+        rest.c = batch.c + batch.count * batch.next_c;
+        multiply_batch(rest);
+    }
+}
+
+// All products, block by block: sink(first tile, tiles, first filter, filters, products) takes those of a block and a panel.
 template <class T, class Sink>
 void multiply(const Tiles<T>& tiles, const Kernels<T>& kernels, const T* w, Sink&& sink) {
     const index channels = kernels.channels;
+    // Each thread transforms small kernels for itself: written by another core, their way from there would take longer.
+    const bool own = kernels.size() * static_cast<index>(sizeof(T)) <= 256 * 1024;
+    // Tiles that are worked on at a time: a few heights of the microkernel use an element's kernels while these are in L1.
+    const index heights = own ? std::clamp<index>(tiles.count() / (32 * tile_rows), 1, 4) : 4;
+    const index block = heights * tile_rows;
     const index blocks = (tiles.count() + block - 1) / block, panels = kernels.panel_count();
     const index panel_tasks = blocks >= 16 ? 1 : std::min(panels, (15 + blocks) / blocks);
     const index per_thread = elements * block * (channels + panel_columns<T>);
     Scratch<T> scratch(get_num_threads() * per_thread);
-    // Each thread transforms small kernels for itself: written by another core, their way from there would take longer.
-    const bool own = kernels.size() * static_cast<index>(sizeof(T)) <= 256 * 1024;
     const index copies = own ? get_num_threads() : 1;
     Scratch<T> transformed(copies * kernels.size());
     Scratch<bool> ready(copies * panels);
@@ -157,12 +183,10 @@ void multiply(const Tiles<T>& tiles, const Kernels<T>& kernels, const T* w, Sink
             if (!my_ready[j]) kernels.transform(w, j, my_kernels);
             my_ready[j] = true;
             const index width = kernels.panel_width(j);
-            multiply_batch(Batch<T>{elements, mine.size(), channels, width, inputs, channels, block * channels,
-                                    my_kernels + kernels.panel_offset(j), kernels.element_stride(), products,
-                                    block * width});
+            const Products<T> out{products, block * width, width};
+            multiply_block(inputs, mine.size(), block * channels, kernels, my_kernels + kernels.panel_offset(j), out);
             const index first = j * panel_columns<T>;
-            sink(mine.first, mine.size(), first, std::min(panel_columns<T>, kernels.filters - first), products,
-                 width);
+            sink(mine.first, mine.size(), first, std::min(panel_columns<T>, kernels.filters - first), out);
         }
     });
 }
@@ -173,13 +197,13 @@ void convolve(const Padded<T>& in, index n, index p, index q, const Kernels<T>& 
               bool relu, T* y) {
     const Tiles<T> tiles{in, n, (p + 1) / 2, (q + 1) / 2};
     const index filters = kernels.filters;
-    multiply(tiles, kernels, w, [&](index first_tile, index count, index first, index columns, const T* products, index width) {
+    multiply(tiles, kernels, w, [&](index first_tile, index count, index first, index columns, const Products<T>& products) {
         for (index t = 0; t < count; ++t) {
             const index tile = first_tile + t, column = tile % tiles.columns * 2, row = tile / tiles.columns % tiles.rows * 2;
             T* const out = y + ((tile / tiles.columns / tiles.rows * p + row) * q + column) * filters + first;
             for_each_vector<T>(columns, [&](index v, auto lanes_used) {
                 vec<T> sums[2][2];
-                transform_output<T>(products + t * width + v, block * width, sums);
+                transform_output<T>(products.data + t * products.width + v, products.stride, sums);
                 const vec<T> b = bias ? load_n(bias + first + v, lanes_used) : vec<T>{};
                 for (index i = 0; i < std::min<index>(2, p - row); ++i)
                     for (index j = 0; j < std::min<index>(2, q - column); ++j) {
@@ -222,12 +246,12 @@ void conv2d_pool_forward(const Conv2DShape& s, const Pool2DShape& pool, const T*
     const Padded<T> in = padded_input(s, x);
     const Tiles<T> tiles{in, s.n, pool.p, pool.q};
     multiply(tiles, Kernels<T>{s.c, s.o}, w,
-             [&](index first_tile, index count, index first, index columns, const T* products, index width) {
+             [&](index first_tile, index count, index first, index columns, const Products<T>& products) {
                  for (index t = 0; t < count; ++t) {
                      const index out = (first_tile + t) * s.o + first;
                      for_each_vector<T>(columns, [&](index v, auto lanes_used) {
                          vec<T> sums[2][2];
-                         transform_output<T>(products + t * width + v, block * width, sums);
+                         transform_output<T>(products.data + t * products.width + v, products.stride, sums);
                          const Winner<T> winner = winner_of_four<T>(sums[0][0], sums[0][1], sums[1][0], sums[1][1]);
                          // The bias is the same for all four, and rounding keeps their order.
                          const vec<T> best = bias ? winner.value + load_n(bias + first + v, lanes_used) : winner.value;
