@@ -45,7 +45,7 @@ struct Implementations {
     }
 };
 
-void bind_directions(py::module_& m, const Implementations& implementations) {
+void bind_forward(py::module_& m, const Implementations& implementations) {
     m.def(
         "conv2d_forward",
         [implementations](const Conv2DShape& s, const py::array& x, const py::array& kernel, const py::object& bias,
@@ -63,6 +63,70 @@ void bind_directions(py::module_& m, const Implementations& implementations) {
         },
         py::arg("shape"), py::arg("x"), py::arg("kernel"), py::arg("bias").none(true), py::arg("y"),
         py::arg("activation") = "linear");
+}
+
+// Ours also takes the kernel prepared.
+void bind_forward(py::module_& m) {
+    m.def(
+        "conv2d_forward",
+        [](const Conv2DShape& s, const py::array& x, const py::array& kernel, const py::object& bias, const py::array& y,
+           const std::string& activation, const py::object& form) {
+            const Arguments arg("conv2d_forward");
+            const Activation act = activation_named("conv2d_forward", activation);
+            arg.for_dtype(x, "x", [&](auto zero) {
+                using T = decltype(zero);
+                const T* px = arg.in<T>(x, "x", {s.n, s.h, s.w, s.c});
+                const T* pw = arg.in<T>(kernel, "kernel", {s.kh, s.kw, s.c / s.groups, s.o});
+                const T* pb = arg.optional_in<T>(bias, "bias", {s.o});
+                const T* pf = nullptr;
+                if (!form.is_none()) pf = arg.optional_in<T>(form, "form", {kernel_form_size<T>(s, kernel_form(s))});
+                T* py = arg.out<T>(y, "y", {s.n, s.p, s.q, s.o});
+                without_gil([&] { conv2d_forward_prepared(s, px, pw, pf, pb, act, py); });
+            });
+        },
+        py::arg("shape"), py::arg("x"), py::arg("kernel"), py::arg("bias").none(true), py::arg("y"),
+        py::arg("activation") = "linear", py::arg("form") = py::none());
+}
+
+KernelForm form_of(const Conv2DShape& s, const Pool2DShape* pool) {
+    if (pool) check_conv2d_pool(s, *pool);
+    return pool ? kernel_form(s, *pool) : kernel_form(s);
+}
+
+void bind_kernel_form(py::module_& m) {
+    m.def(
+        "kernel_form",
+        [](const Conv2DShape& s, const Pool2DShape* pool) {
+            constexpr const char* names[] = {"original", "panels", "transformed"};
+            return names[static_cast<int>(form_of(s, pool))];
+        },
+        py::arg("shape"), py::arg("pool").none(true) = py::none());
+    m.def(
+        "kernel_form_size",
+        [](const Conv2DShape& s, const Pool2DShape* pool, const py::array& kernel) {
+            index size = 0;
+            Arguments("kernel_form_size").for_dtype(kernel, "kernel", [&](auto zero) {
+                size = kernel_form_size<decltype(zero)>(s, form_of(s, pool));
+            });
+            return size;
+        },
+        py::arg("shape"), py::arg("pool").none(true), py::arg("kernel"));
+    m.def(
+        "prepare_kernel",
+        [](const Conv2DShape& s, const Pool2DShape* pool, const py::array& kernel, const py::array& form) {
+            const Arguments arg("prepare_kernel");
+            arg.for_dtype(kernel, "kernel", [&](auto zero) {
+                using T = decltype(zero);
+                const KernelForm wanted = form_of(s, pool);
+                const T* pw = arg.in<T>(kernel, "kernel", {s.kh, s.kw, s.c / s.groups, s.o});
+                T* pf = arg.out<T>(form, "form", {kernel_form_size<T>(s, wanted)});
+                without_gil([&] { prepare_kernel(s, wanted, pw, pf); });
+            });
+        },
+        py::arg("shape"), py::arg("pool").none(true), py::arg("kernel"), py::arg("form"));
+}
+
+void bind_gradients(py::module_& m, const Implementations& implementations) {
     m.def(
         "conv2d_input_gradient",
         [implementations](const Conv2DShape& s, const py::array& dy, const py::array& kernel, const py::array& dx) {
@@ -129,7 +193,8 @@ void bind_conv2d_pool(py::module_& m) {
     m.def(
         "conv2d_pool_forward",
         [](const Conv2DShape& s, const Pool2DShape& pool, const py::array& x, const py::array& kernel,
-           const py::object& bias, const std::string& activation, const py::array& y, const py::object& positions) {
+           const py::object& bias, const std::string& activation, const py::array& y, const py::object& positions,
+           const py::object& form) {
             const Arguments arg("conv2d_pool_forward");
             const Activation act = linear_or_relu("conv2d_pool_forward", activation);
             check_conv2d_pool(s, pool);
@@ -140,11 +205,13 @@ void bind_conv2d_pool(py::module_& m) {
                 const T* pb = arg.optional_in<T>(bias, "bias", {s.o});
                 T* py = arg.out<T>(y, "y", {s.n, pool.p, pool.q, s.o});
                 auto* pp = arg.optional_out<std::uint8_t>(positions, "positions", {s.n, pool.p, pool.q, s.o});
-                without_gil([&] { conv2d_pool_forward(s, pool, px, pw, pb, act, py, pp); });
+                const T* pf = nullptr;
+                if (!form.is_none()) pf = arg.optional_in<T>(form, "form", {kernel_form_size<T>(s, kernel_form(s, pool))});
+                without_gil([&] { conv2d_pool_forward_prepared(s, pool, px, pw, pf, pb, act, py, pp); });
             });
         },
         py::arg("shape"), py::arg("pool"), py::arg("x"), py::arg("kernel"), py::arg("bias").none(true),
-        py::arg("activation"), py::arg("y"), py::arg("positions").none(true));
+        py::arg("activation"), py::arg("y"), py::arg("positions").none(true), py::arg("form") = py::none());
     m.def(
         "conv2d_pool_input_gradient",
         [](const Conv2DShape& s, const Pool2DShape& pool, const py::array& dy, const py::array& y,
@@ -202,10 +269,16 @@ void bind_conv2d(py::module_& m) {
             "kernel", [](const Conv2DShape& s) { return py::make_tuple(s.kh, s.kw, s.c / s.groups, s.o); })
         .def_property_readonly("output", [](const Conv2DShape& s) { return py::make_tuple(s.n, s.p, s.q, s.o); })
         .def_property_readonly("flops", &Conv2DShape::flops);
-    bind_directions(m, {VIVACE_DIRECTIONS(vivace, float), VIVACE_DIRECTIONS(vivace, double)});
-    py::module_ textbook = m.attr("im2col"), naive = m.attr("reference");
-    bind_directions(textbook, {VIVACE_DIRECTIONS(im2col, float), VIVACE_DIRECTIONS(im2col, double)});
-    bind_directions(naive, {VIVACE_DIRECTIONS(reference, float), VIVACE_DIRECTIONS(reference, double)});
+    bind_forward(m);
+    bind_kernel_form(m);
+    bind_gradients(m, {VIVACE_DIRECTIONS(vivace, float), VIVACE_DIRECTIONS(vivace, double)});
+    const Implementations textbook{VIVACE_DIRECTIONS(im2col, float), VIVACE_DIRECTIONS(im2col, double)};
+    const Implementations naive{VIVACE_DIRECTIONS(reference, float), VIVACE_DIRECTIONS(reference, double)};
+    for (auto [module, implementations] : {std::pair("im2col", textbook), std::pair("reference", naive)}) {
+        py::module_ inner = m.attr(module);
+        bind_forward(inner, implementations);
+        bind_gradients(inner, implementations);
+    }
     bind_conv2d_pool(m);
     bind_methods(m);
 }

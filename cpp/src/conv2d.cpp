@@ -50,14 +50,42 @@ void finish(const Conv2DShape& s, Activation activation, T* y) {
 
 }  // namespace
 
+KernelForm kernel_form(const Conv2DShape& s) {
+    const Conv2DMethod method = conv2d_method(s, Direction::forward);
+    return method == Conv2DMethod::direct     ? KernelForm::panels
+           : method == Conv2DMethod::winograd ? KernelForm::transformed
+                                              : KernelForm::original;
+}
+
+template <class T>
+index kernel_form_size(const Conv2DShape& s, KernelForm form) {
+    if (form == KernelForm::panels) return s.groups * packed_size<T>(s.kh * s.kw * (s.c / s.groups), s.o / s.groups);
+    return form == KernelForm::transformed ? winograd::transformed_size<T>(s) : 0;
+}
+
+template <class T>
+void prepare_kernel(const Conv2DShape& s, KernelForm form, const T* w, T* prepared) {
+    if (form == KernelForm::transformed) return winograd::transform_kernel(s, w, prepared);
+    if (form == KernelForm::original) return;
+    const index og = s.o / s.groups, k = s.kh * s.kw * (s.c / s.groups);
+    for (index g = 0; g < s.groups; ++g)
+        pack_panels(w + g * og, s.o, false, index{0}, k, k, og, prepared + g * packed_size<T>(k, og));
+}
+
 template <class T>
 void conv2d_forward(const Conv2DShape& s, const T* x, const T* w, const T* bias, Activation activation, T* y) {
+    conv2d_forward_prepared(s, x, w, static_cast<const T*>(nullptr), bias, activation, y);
+}
+
+template <class T>
+void conv2d_forward_prepared(const Conv2DShape& s, const T* x, const T* w, const T* form, const T* bias,
+                             Activation activation, T* y) {
     const Conv2DMethod method = conv2d_method(s, Direction::forward);
     if (method == Conv2DMethod::pointwise)
         return dense_forward(s.n * s.p * s.q, s.c, s.o, x, w, bias, activation, y);
     if (method == Conv2DMethod::depthwise) return depthwise2d_forward(s, x, w, bias, activation, y);
     if (method == Conv2DMethod::winograd) {
-        winograd::conv2d_forward(s, x, w, bias, activation == Activation::relu, y);
+        winograd::conv2d_forward(s, x, w, form, bias, activation == Activation::relu, y);
         return finish(s, activation, y);
     }
     const Padded<T> in = padded_input(s, x);
@@ -65,16 +93,17 @@ void conv2d_forward(const Conv2DShape& s, const T* x, const T* w, const T* bias,
     const index cg = s.c / s.groups, og = s.o / s.groups, k = s.kh * s.kw * cg;
     Offsets offsets(runs.count());
     for (index t = 0; t < runs.count(); ++t) offsets[t] = runs.offset(s, t, in.row_stride());
-    Scratch<T> packed(packed_size<T>(k, og));
+    Scratch<T> packed(form ? 0 : packed_size<T>(k, og));
     for (index g = 0; g < s.groups; ++g) {
-        pack_panels(w + g * og, s.o, false, index{0}, k, k, og, packed.get());
+        if (!form) pack_panels(w + g * og, s.o, false, index{0}, k, k, og, packed.get());
+        const T* panels = form ? form + g * packed_size<T>(k, og) : packed.get();
         Tile<T> tile{};
         tile.offsets = offsets;
         tile.taps = runs.count();
         tile.k = runs.length;
         tile.bias = bias ? bias + g * og : nullptr;
         tile.relu = activation == Activation::relu;
-        multiply_gathered(s.n * s.p * s.q, packed_panels(packed.get(), k, og), tile,
+        multiply_gathered(s.n * s.p * s.q, packed_panels(panels, k, og), tile,
                           [&](index first, index rows, const T** a, T** c) {
                               PixelWalk pixel(first, s.p, s.q);
                               for (index r = 0; r < rows; ++r, pixel.next()) {
@@ -288,6 +317,10 @@ void conv2d_weight_gradient(const Conv2DShape& s, const T* x, const T* dy, T* dw
 
 #define INSTANTIATE(T)                                                                                          \
     template void conv2d_forward(const Conv2DShape&, const T*, const T*, const T*, Activation, T*);             \
+    template void conv2d_forward_prepared(const Conv2DShape&, const T*, const T*, const T*, const T*, Activation, \
+                                          T*);                                                                  \
+    template index kernel_form_size<T>(const Conv2DShape&, KernelForm);                                         \
+    template void prepare_kernel(const Conv2DShape&, KernelForm, const T*, T*);                                 \
     template void conv2d_input_gradient(const Conv2DShape&, const T*, const T*, T*);                            \
     template void conv2d_weight_gradient(const Conv2DShape&, const T*, const T*, T*, T*);
 INSTANTIATE(float)

@@ -131,19 +131,34 @@ Conv2DPoolMethod conv2d_pool_method(const Conv2DShape& s, const Pool2DShape& poo
     return structured ? Conv2DPoolMethod::structured : Conv2DPoolMethod::dense;
 }
 
+KernelForm kernel_form(const Conv2DShape& s, const Pool2DShape& pool) {
+    switch (conv2d_pool_method<float>(s, pool, Direction::forward)) {
+        case Conv2DPoolMethod::winograd: return KernelForm::transformed;
+        case Conv2DPoolMethod::direct: return KernelForm::panels;
+        case Conv2DPoolMethod::separate: return kernel_form(s);
+        default: return KernelForm::original;
+    }
+}
+
 template <class T>
 void conv2d_pool_forward(const Conv2DShape& s, const Pool2DShape& pool, const T* x, const T* w, const T* bias,
                          Activation activation, T* y, std::uint8_t* positions) {
+    conv2d_pool_forward_prepared(s, pool, x, w, static_cast<const T*>(nullptr), bias, activation, y, positions);
+}
+
+template <class T>
+void conv2d_pool_forward_prepared(const Conv2DShape& s, const Pool2DShape& pool, const T* x, const T* w, const T* form,
+                                  const T* bias, Activation activation, T* y, std::uint8_t* positions) {
     const Conv2DPoolMethod method = conv2d_pool_method<T>(s, pool, Direction::forward);
     if (method == Conv2DPoolMethod::separate) {
         Scratch<T> full(s.output_size());
-        conv2d_forward(s, x, w, bias, activation, full.get());
+        conv2d_forward_prepared(s, x, w, form, bias, activation, full.get());
         max_pool2d_forward(pool, full.get(), y, positions);
         return;
     }
     const bool relu = activation == Activation::relu;
     if (method == Conv2DPoolMethod::winograd)
-        return winograd::conv2d_pool_forward(s, pool, x, w, bias, relu, y, positions);
+        return winograd::conv2d_pool_forward(s, pool, x, w, form, bias, relu, y, positions);
     const Padded<T> in = padded_input(s, x);
     const Windows windows{s, pool, in.row_stride(), in.image_stride()};
     if (method == Conv2DPoolMethod::one_channel)
@@ -152,8 +167,8 @@ void conv2d_pool_forward(const Conv2DShape& s, const Pool2DShape& pool, const T*
     const index k = s.kh * s.kw * s.c;
     Scratch<index> offsets(runs.count());
     for (index t = 0; t < runs.count(); ++t) offsets[t] = runs.offset(s, t, in.row_stride());
-    Scratch<T> packed(packed_size<T>(k, s.o));
-    const Panels<T> panels = packed_panels(packed.get(), k, s.o);
+    Scratch<T> packed(form ? 0 : packed_size<T>(k, s.o));
+    const Panels<T> panels = packed_panels(form ? form : packed.get(), k, s.o);
 
     const index size = pool.kh * pool.kw;  // pixels in a window
     const index all = s.n * windows.count(), per_tile = tile_rows / size;
@@ -162,10 +177,10 @@ void conv2d_pool_forward(const Conv2DShape& s, const Pool2DShape& pool, const T*
     // another, its way from that core's cache would take as long as the products.
     const bool few = tiles <= 64 && panels.count() > 1;
     const index tasks = few ? 1 : std::min(tiles, std::max<index>(16, tiles / 8)), panel_tasks = few ? panels.count() : 1;
-    if (!few) pack_panels(w, s.o, false, index{0}, k, k, s.o, packed.get());
+    if (!few && !form) pack_panels(w, s.o, false, index{0}, k, k, s.o, packed.get());
     parallel_for(tasks * panel_tasks, static_cast<double>(s.flops()), [&](index task, int) {
         const Part mine(tiles, tasks, task % tasks), my_panels(panels.count(), panel_tasks, task / tasks);
-        if (few) {
+        if (few && !form) {
             const index first = my_panels.first * panel_columns<T>, columns = std::min(panel_columns<T>, s.o - first);
             pack_panels(w + first, s.o, false, index{0}, k, k, columns, packed + first * k);
         }
@@ -528,6 +543,8 @@ void conv2d_pool_weight_gradient(const Conv2DShape& s, const Pool2DShape& pool, 
     template Conv2DPoolMethod conv2d_pool_method<T>(const Conv2DShape&, const Pool2DShape&, Direction);              \
     template void conv2d_pool_forward(const Conv2DShape&, const Pool2DShape&, const T*, const T*, const T*,         \
                                       Activation, T*, std::uint8_t*);                                               \
+    template void conv2d_pool_forward_prepared(const Conv2DShape&, const Pool2DShape&, const T*, const T*, const T*, \
+                                               const T*, Activation, T*, std::uint8_t*);                            \
     template void conv2d_pool_input_gradient(const Conv2DShape&, const Pool2DShape&, const T*, const T*,            \
                                              const std::uint8_t*, Activation, const T*, T*);                        \
     template void conv2d_pool_weight_gradient(const Conv2DShape&, const Pool2DShape&, const T*, const T*, const T*, \

@@ -95,7 +95,11 @@ struct Kernels {
     // A register more than an element's channels: elements a power of two apart would share the same few lines of L1.
     index element_stride() const { return channels * panel_columns<T> + lanes<T>; }
     index panel_offset(index j) const { return elements * element_stride() * j; }
-    // Transforms panel j of w, (3, 3, channels, filters).
+    // Transforms all of w, (3, 3, channels, filters).
+    void transform(const T* w, T* u) const {
+        parallel_for(panel_count(), static_cast<double>(4 * size()), [&](index j, int) { transform(w, j, u); });
+    }
+    // Panel j alone.
     void transform(const T* w, index j, T* u) const {
         const index width = panel_width(j), first = j * panel_columns<T>;
         const index columns = std::min(panel_columns<T>, filters - first), tap = channels * filters;
@@ -141,9 +145,9 @@ void multiply_block(const T* inputs, index tiles, index next, const Kernels<T>& 
     }
 }
 
-// All products, block by block: sink(first tile, tiles, first filter, filters, products) takes those of a block and a panel.
+// `form`: the kernels transformed already, or null. All products, block by block: sink(first tile, tiles, first filter, filters, products) takes those of a block and a panel.
 template <class T, class Sink>
-void multiply(const Tiles<T>& tiles, const Kernels<T>& kernels, const T* w, Sink&& sink) {
+void multiply(const Tiles<T>& tiles, const Kernels<T>& kernels, const T* w, const T* form, Sink&& sink) {
     const index channels = kernels.channels;
     // Each thread transforms small kernels for itself: written by another core, their way from there would take longer.
     const bool own = kernels.size() * static_cast<index>(sizeof(T)) <= 256 * 1024;
@@ -151,16 +155,15 @@ void multiply(const Tiles<T>& tiles, const Kernels<T>& kernels, const T* w, Sink
     const index heights = own ? std::clamp<index>(tiles.count() / (32 * tile_rows), 1, 4) : 4;
     const index block = heights * tile_rows;
     const index blocks = (tiles.count() + block - 1) / block, panels = kernels.panel_count();
-    const index panel_tasks = blocks >= 16 ? 1 : std::min(panels, (15 + blocks) / blocks);
+    const index wanted = 4 * get_num_threads();
+    const index panel_tasks = blocks >= wanted ? 1 : std::min(panels, (wanted - 1 + blocks) / blocks);
     const index per_thread = elements * block * (channels + panel_columns<T>);
     Scratch<T> scratch(get_num_threads() * per_thread);
-    const index copies = own ? get_num_threads() : 1;
+    const index copies = form ? 0 : own ? get_num_threads() : 1;
     Scratch<T> transformed(copies * kernels.size());
     Scratch<bool> ready(copies * panels);
     std::fill_n(ready.get(), copies * panels, !own);
-    if (!own)
-        parallel_for(panels, static_cast<double>(4 * kernels.size()),
-                     [&](index j, int) { kernels.transform(w, j, transformed); });
+    if (!own && !form) kernels.transform(w, transformed.get());
     // The transforms take up to half as long as the products.
     const double flops = 3.0 * static_cast<double>(elements * tiles.count() * channels * kernels.filters);
     parallel_for(blocks * panel_tasks, flops, [&](index task, int thread) {
@@ -169,6 +172,7 @@ void multiply(const Tiles<T>& tiles, const Kernels<T>& kernels, const T* w, Sink
         T* const products = inputs + elements * block * channels;
         T* const my_kernels = transformed + (own ? thread * kernels.size() : 0);
         bool* const my_ready = ready + (own ? thread * panels : 0);
+        const T* const ready_kernels = form ? form : my_kernels;
         for (index t = 0; t < mine.size(); ++t) {
             const T* start = tiles.start(mine.first + t);
             for_each_vector<T>(channels, [&](index c, auto width) {
@@ -180,11 +184,13 @@ void multiply(const Tiles<T>& tiles, const Kernels<T>& kernels, const T* w, Sink
             });
         }
         for (index j = my_panels.first; j < my_panels.last; ++j) {
-            if (!my_ready[j]) kernels.transform(w, j, my_kernels);
-            my_ready[j] = true;
+            if (!form && !my_ready[j]) {
+                kernels.transform(w, j, my_kernels);
+                my_ready[j] = true;
+            }
             const index width = kernels.panel_width(j);
             const Products<T> out{products, block * width, width};
-            multiply_block(inputs, mine.size(), block * channels, kernels, my_kernels + kernels.panel_offset(j), out);
+            multiply_block(inputs, mine.size(), block * channels, kernels, ready_kernels + kernels.panel_offset(j), out);
             const index first = j * panel_columns<T>;
             sink(mine.first, mine.size(), first, std::min(panel_columns<T>, kernels.filters - first), out);
         }
@@ -193,11 +199,11 @@ void multiply(const Tiles<T>& tiles, const Kernels<T>& kernels, const T* w, Sink
 
 // y (n, p, q, filters) = the 3x3 kernels over `in`, which must reach past ragged tiles.
 template <class T>
-void convolve(const Padded<T>& in, index n, index p, index q, const Kernels<T>& kernels, const T* w, const T* bias,
-              bool relu, T* y) {
+void convolve(const Padded<T>& in, index n, index p, index q, const Kernels<T>& kernels, const T* w, const T* form,
+              const T* bias, bool relu, T* y) {
     const Tiles<T> tiles{in, n, (p + 1) / 2, (q + 1) / 2};
     const index filters = kernels.filters;
-    multiply(tiles, kernels, w, [&](index first_tile, index count, index first, index columns, const Products<T>& products) {
+    multiply(tiles, kernels, w, form, [&](index first_tile, index count, index first, index columns, const Products<T>& products) {
         for (index t = 0; t < count; ++t) {
             const index tile = first_tile + t, column = tile % tiles.columns * 2, row = tile / tiles.columns % tiles.rows * 2;
             T* const out = y + ((tile / tiles.columns / tiles.rows * p + row) * q + column) * filters + first;
@@ -218,9 +224,19 @@ void convolve(const Padded<T>& in, index n, index p, index q, const Kernels<T>& 
 }  // namespace
 
 template <class T>
-void conv2d_forward(const Conv2DShape& s, const T* x, const T* w, const T* bias, bool relu, T* y) {
+index transformed_size(const Conv2DShape& s) {
+    return Kernels<T>{s.c, s.o}.size();
+}
+
+template <class T>
+void transform_kernel(const Conv2DShape& s, const T* w, T* form) {
+    Kernels<T>{s.c, s.o}.transform(w, form);
+}
+
+template <class T>
+void conv2d_forward(const Conv2DShape& s, const T* x, const T* w, const T* form, const T* bias, bool relu, T* y) {
     const Padded<T> in(x, s.n, s.h, s.w, s.c, s.pad_top, s.pad_bottom + s.p % 2, s.pad_left, s.pad_right + s.q % 2);
-    convolve(in, s.n, s.p, s.q, Kernels<T>{s.c, s.o}, w, bias, relu, y);
+    convolve(in, s.n, s.p, s.q, Kernels<T>{s.c, s.o}, w, form, bias, relu, y);
 }
 
 template <class T>
@@ -237,15 +253,16 @@ void conv2d_input_gradient(const Conv2DShape& s, const T* dy, const T* w, T* dx)
         for (index o = 0; o < s.o; ++o)
             for (index c = first; c < last; ++c) to[o * s.c + c] = from[c * s.o + o];
     });
-    convolve(in, s.n, s.h, s.w, Kernels<T>{s.o, s.c}, mirrored.get(), static_cast<const T*>(nullptr), false, dx);
+    convolve(in, s.n, s.h, s.w, Kernels<T>{s.o, s.c}, mirrored.get(), static_cast<const T*>(nullptr),
+             static_cast<const T*>(nullptr), false, dx);
 }
 
 template <class T>
-void conv2d_pool_forward(const Conv2DShape& s, const Pool2DShape& pool, const T* x, const T* w, const T* bias, bool relu,
-                         T* y, std::uint8_t* positions) {
+void conv2d_pool_forward(const Conv2DShape& s, const Pool2DShape& pool, const T* x, const T* w, const T* form, const T* bias,
+                         bool relu, T* y, std::uint8_t* positions) {
     const Padded<T> in = padded_input(s, x);
     const Tiles<T> tiles{in, s.n, pool.p, pool.q};
-    multiply(tiles, Kernels<T>{s.c, s.o}, w,
+    multiply(tiles, Kernels<T>{s.c, s.o}, w, form,
              [&](index first_tile, index count, index first, index columns, const Products<T>& products) {
                  for (index t = 0; t < count; ++t) {
                      const index out = (first_tile + t) * s.o + first;
@@ -374,11 +391,13 @@ void conv2d_weight_gradient(const Conv2DShape& s, const T* x, const T* dy, T* dw
 }
 
 #define INSTANTIATE(T)                                                                                           \
-    template void conv2d_forward(const Conv2DShape&, const T*, const T*, const T*, bool, T*);                    \
+    template index transformed_size<T>(const Conv2DShape&);                                                      \
+    template void transform_kernel(const Conv2DShape&, const T*, T*);                                            \
+    template void conv2d_forward(const Conv2DShape&, const T*, const T*, const T*, const T*, bool, T*);          \
     template void conv2d_input_gradient(const Conv2DShape&, const T*, const T*, T*);                             \
     template void conv2d_weight_gradient(const Conv2DShape&, const T*, const T*, T*, T*);                        \
-    template void conv2d_pool_forward(const Conv2DShape&, const Pool2DShape&, const T*, const T*, const T*, bool, \
-                                      T*, std::uint8_t*);
+    template void conv2d_pool_forward(const Conv2DShape&, const Pool2DShape&, const T*, const T*, const T*,      \
+                                      const T*, bool, T*, std::uint8_t*);
 INSTANTIATE(float)
 INSTANTIATE(double)
 

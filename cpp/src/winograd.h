@@ -17,16 +17,22 @@
 
 namespace vivace::winograd {
 
+// The transformed kernels, for convolutions forwards: made in every call where `form` is null.
+template <class T>
+index transformed_size(const Conv2DShape& s);
+template <class T>
+void transform_kernel(const Conv2DShape& s, const T* w, T* form);
+
 // For shapes that conv2d_method() says are `winograd`. As in conv2d.h and conv2d_pool.h, where the windows
 // are 2x2: each tile is one. relu or nothing.
 template <class T>
-void conv2d_forward(const Conv2DShape& s, const T* x, const T* w, const T* bias, bool relu, T* y);
+void conv2d_forward(const Conv2DShape& s, const T* x, const T* w, const T* form, const T* bias, bool relu, T* y);
 template <class T>
 void conv2d_input_gradient(const Conv2DShape& s, const T* dy, const T* w, T* dx);
 template <class T>
 void conv2d_weight_gradient(const Conv2DShape& s, const T* x, const T* dy, T* dw, T* db);
 template <class T>
-void conv2d_pool_forward(const Conv2DShape& s, const Pool2DShape& pool, const T* x, const T* w, const T* bias, bool relu,
-                         T* y, std::uint8_t* positions);
+void conv2d_pool_forward(const Conv2DShape& s, const Pool2DShape& pool, const T* x, const T* w, const T* form, const T* bias,
+                         bool relu, T* y, std::uint8_t* positions);
 
 }  // namespace vivace::winograd

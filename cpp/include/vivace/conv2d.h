@@ -47,6 +47,24 @@ Conv2DMethod conv2d_method(const Conv2DShape& s, Direction direction);
 template <class T>
 void conv2d_forward(const Conv2DShape& s, const T* x, const T* w, const T* bias, Activation activation, T* y);
 
+// The same with the kernel also in the form that the method reads, made once where the kernel stays as it is (inference):
+// `form` is what prepare_kernel made of w for this shape, or null.
+template <class T>
+void conv2d_forward_prepared(const Conv2DShape& s, const T* x, const T* w, const T* form, const T* bias,
+                             Activation activation, T* y);
+
+enum class KernelForm {
+    original,     // pointwise, depthwise: nothing to prepare
+    panels,       // direct: packed for the microkernel
+    transformed,  // winograd
+};
+KernelForm kernel_form(const Conv2DShape& s);
+// Elements of the form; 0 for the original.
+template <class T>
+index kernel_form_size(const Conv2DShape& s, KernelForm form);
+template <class T>
+void prepare_kernel(const Conv2DShape& s, KernelForm form, const T* w, T* prepared);
+
 // dx = gradient of the input, given dy (n,p,q,o). Overwrites dx.
 template <class T>
 void conv2d_input_gradient(const Conv2DShape& s, const T* dy, const T* w, T* dx);

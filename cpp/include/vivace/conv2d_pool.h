@@ -39,6 +39,12 @@ template <class T>
 void conv2d_pool_forward(const Conv2DShape& s, const Pool2DShape& pool, const T* x, const T* w, const T* bias,
                          Activation activation, T* y, std::uint8_t* positions);
 
+// The same with the kernel in the form of kernel_form(s, pool), or null (see conv2d.h).
+template <class T>
+void conv2d_pool_forward_prepared(const Conv2DShape& s, const Pool2DShape& pool, const T* x, const T* w, const T* form,
+                                  const T* bias, Activation activation, T* y, std::uint8_t* positions);
+KernelForm kernel_form(const Conv2DShape& s, const Pool2DShape& pool);
+
 // The gradients given dy (n, pool.p, pool.q, o) and what the forward pass returned. For relu, dy counts where y > 0.
 
 // Overwrites dx. Structured where the channels fill whole registers.

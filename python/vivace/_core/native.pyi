@@ -60,8 +60,21 @@ Direction = Literal["forward", "input_gradient", "weight_gradient"]
 def conv2d_method(shape: Conv2DShape, direction: Direction) -> str: ...
 def conv2d_pool_method(shape: Conv2DShape, pool: Pool2DShape, direction: Direction) -> str: ...
 def conv2d_forward(
-    shape: Conv2DShape, x: Array, kernel: Array, bias: Array | None, y: Array, activation: Activation = "linear"
+    shape: Conv2DShape,
+    x: Array,
+    kernel: Array,
+    bias: Array | None,
+    y: Array,
+    activation: Activation = "linear",
+    form: Array | None = None,
 ) -> None: ...
+
+# The kernel in the form that the forward direction's method reads: what `form` takes, where it is not the original.
+def kernel_form(
+    shape: Conv2DShape, pool: Pool2DShape | None = None
+) -> Literal["original", "panels", "transformed"]: ...
+def kernel_form_size(shape: Conv2DShape, pool: Pool2DShape | None, kernel: Array) -> int: ...
+def prepare_kernel(shape: Conv2DShape, pool: Pool2DShape | None, kernel: Array, form: Array) -> None: ...
 def conv2d_input_gradient(shape: Conv2DShape, dy: Array, kernel: Array, dx: Array) -> None: ...
 def conv2d_weight_gradient(shape: Conv2DShape, x: Array, dy: Array, dkernel: Array, dbias: Array | None) -> None: ...
 
@@ -85,6 +98,7 @@ def conv2d_pool_forward(
     activation: Activation,
     y: Array,
     positions: NDArray[np.uint8] | None,
+    form: Array | None = None,
 ) -> None: ...
 def conv2d_pool_input_gradient(
     shape: Conv2DShape,
