@@ -17,13 +17,42 @@ import numpy as np
 
 GATES = {"simple": 1, "lstm": 4, "gru": 3}
 
+# Convolutions (images, height, width, channels, filters, kernel height and width, stride, padding, groups), of the
+# reference CNN at batch 32 and of ResNet-50, depthwise and 1-D; products (rows, columns, inner size, of a, b transposed).
+CONVOLUTIONS = {
+    "conv 1": (32, 28, 28, 1, 32, 3, 3, 1, 0, 1),
+    "conv 2": (32, 13, 13, 32, 64, 3, 3, 1, 0, 1),
+    "56x56 64-64 k3": (8, 56, 56, 64, 64, 3, 3, 1, 1, 1),
+    "28x28 128-128 k3": (8, 28, 28, 128, 128, 3, 3, 1, 1, 1),
+    "14x14 256-256 k3": (8, 14, 14, 256, 256, 3, 3, 1, 1, 1),
+    "7x7 512-512 k3": (8, 7, 7, 512, 512, 3, 3, 1, 1, 1),
+    "56x56 64-256 k1": (8, 56, 56, 64, 256, 1, 1, 1, 0, 1),
+    "7x7 2048-512 k1": (8, 7, 7, 2048, 512, 1, 1, 1, 0, 1),
+    "stem 224x224 3-64 k7 s2": (8, 224, 224, 3, 64, 7, 7, 2, 3, 1),
+    "depthwise 112x112 32 k3": (8, 112, 112, 32, 32, 3, 3, 1, 1, 32),
+    "1-D 1000 64-64 k3": (32, 1, 1000, 64, 64, 1, 3, 1, 1, 1),
+}
+DIRECTIONS = ("forward", "input gradient", "weight gradient")
+PRODUCTS = {
+    "512": (512, 512, 512, 0, 0),
+    "1024": (1024, 1024, 1024, 0, 0),
+    "2048": (2048, 2048, 2048, 0, 0),
+    "dense forward 32x1600x128": (32, 128, 1600, 0, 0),
+    "dense input gradient": (32, 1600, 128, 0, 1),
+    "dense weight gradient": (1600, 128, 32, 1, 0),
+}
+
 
 class Task(NamedTuple):
     variant: str  # the peer and its setting, as the table names it
-    name: str  # train-cnn, infer-cnn, train-rnn or infer-rnn
+    name: str  # train-cnn, infer-cnn, train-rnn, infer-rnn, convolution or product
     batch: int
     threads: int
-    detail: str  # CNN: folder with MNIST, or nothing; RNN: "cell steps inputs units"
+    detail: str  # CNN: folder with MNIST, or nothing; RNN: "cell steps inputs units"; kernels: "name, direction"
+
+    def convolution(self) -> tuple[tuple[int, ...], str]:
+        name, direction = self.detail.split(", ")
+        return CONVOLUTIONS[name], direction
 
     def recurrent(self) -> tuple[str, int, int, int]:
         cell, *sizes = self.detail.split()
@@ -57,6 +86,12 @@ def repeat(call: Callable[[], Any]) -> Callable[[int], None]:
 
 def flops(task: Task) -> int:
     """Multiplications and additions for one sample, counted densely: forward, weight gradients, input gradients."""
+    if task.name == "product":
+        return 2 * int(np.prod(PRODUCTS[task.detail][:3]))
+    if task.name == "convolution":
+        (n, h, w, c, o, kh, kw, stride, pad, groups), _ = task.convolution()
+        pixels = ((h + 2 * pad * (kh > 1) - kh) // stride + 1) * ((w + 2 * pad - kw) // stride + 1)
+        return 2 * n * pixels * o * kh * kw * (c // groups)
     if task.name.endswith("cnn"):
         first = 2 * 26 * 26 * 32 * 9
         forward = first + 2 * (11 * 11 * 64 * 288 + 1600 * 128 + 128 * 10)

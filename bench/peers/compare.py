@@ -1,6 +1,6 @@
 """Runs the same work in vivace and its peers, in turns, and prints speeds and ratios.
 
-    python bench/peers/compare.py [train-cnn] [train-rnn] [infer-cnn] [infer-rnn]
+    python bench/peers/compare.py [train-cnn] [train-rnn] [infer-cnn] [infer-rnn] [kernels]
         [--python torch=PATH] [--python keras=PATH] ... [--data MNIST_FOLDER] [--png FILE]
 
 vivace must be installed for the running Python; every peer for it or for the Python that --python names for it, as
@@ -18,9 +18,10 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from common import Task, flops
+from common import CONVOLUTIONS, DIRECTIONS, PRODUCTS, Task, flops
 
 FOLDER = Path(__file__).parent
 TRAINING_PEERS = ["torch", "keras tensorflow", "keras jax", "jax"]
@@ -32,7 +33,8 @@ RECURRENT = [f"{cell} 100 64 {units}" for units in (128, 512) for cell in ("simp
 class Worker:
     def __init__(self, python: str, task: Task, preload: str = "") -> None:
         self.name = task.variant + (" + tcmalloc" if preload else "")
-        script = FOLDER / f"worker_{task.variant.split()[0]}.py"  # "torch channels_last" runs worker_torch.py
+        peer = "kernels" if task.name in ("convolution", "product") else task.variant.split()[0]
+        script = FOLDER / f"worker_{peer}.py"  # "torch channels_last" runs worker_torch.py
         command = [python, str(script), *map(str, task)]
         environment = {**os.environ, **({"LD_PRELOAD": preload} if preload else {})}
         self.process = subprocess.Popen(
@@ -81,7 +83,7 @@ def measure(workers: list[Worker], batch: int, rounds: int, seconds: float) -> N
         steps[worker.name] = max(5, int(seconds / (worker.run(10) / 10)))
     for _ in range(rounds):
         for worker in workers:
-            time.sleep(0.02)  # the previous worker's threads go to sleep
+            time.sleep(0.1)  # the previous worker's threads go to sleep; OpenBLAS's take 30 ms
             worker.rates.append(steps[worker.name] * batch / worker.run(steps[worker.name]))
 
 
@@ -99,6 +101,30 @@ def report(title: str, task: Task, workers: list[Worker]) -> None:
     if len(workers) > 1:
         best = max(workers[1:], key=lambda w: w.rate)
         print(f"vivace / best peer ({best.name}): {own / best.rate:.2f}", flush=True)
+
+
+def compare_kernels(options: argparse.Namespace, start: Callable[[str, Task], Worker]) -> None:
+    """A line for each convolution, direction and product; then the ratios' geometric mean and the lowest."""
+    for name, peers, works in (
+        ("convolution", ["torch", "torch channels_last"], [f"{c}, {d}" for c in CONVOLUTIONS for d in DIRECTIONS]),
+        ("product", ["torch", "numpy"], list(PRODUCTS)),
+    ):
+        print(f"\n{name:42}{'vivace':>8}  {'best peer':>9}  GFLOP/s   vivace is")
+        ratios = []
+        for work in works:
+            task = Task("", name, 1, options.threads, work)
+            workers = [worker for worker in (start(variant, task) for variant in ["vivace", *peers]) if not worker.missing]
+            measure(workers, 1, options.rounds, options.seconds)
+            own, best = workers[0].rate, max(workers[1:], key=lambda w: w.rate, default=None)
+            line = f"{work:42}{own * flops(task) / 1e9:>8.0f}"
+            if best is not None:
+                ratios.append(own / best.rate)
+                line += f"  {best.rate * flops(task) / 1e9:>9.0f}            {ratios[-1]:>5.2f} x  {best.name}"
+            print(line, flush=True)
+            for worker in workers:
+                worker.close()
+        if ratios:
+            print(f"geometric mean {statistics.geometric_mean(ratios):.2f}, lowest {min(ratios):.2f}")
 
 
 def draw(results: list[tuple[str, list[Worker]]], path: str) -> None:
@@ -152,7 +178,7 @@ def tasks(names: list[str], options: argparse.Namespace) -> list[tuple[str, Task
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = ["train-cnn", "train-rnn", "infer-cnn", "infer-rnn"]
+    names = ["train-cnn", "train-rnn", "infer-cnn", "infer-rnn", "kernels"]
     parser.add_argument("tasks", nargs="*", choices=[*names, []], help="all of them when none is named")
     parser.add_argument("--python", action="append", default=[], metavar="PEER=PATH", help="Python that has a peer")
     parser.add_argument(
@@ -175,7 +201,10 @@ def main() -> int:
     print(f"{datetime.date.today()}, {cpu_name()}, {options.threads} threads, Python {platform.python_version()}")
     versions: set[str] = set()
     results = []
-    for title, task, peers in tasks(options.tasks or names, options):
+    chosen = options.tasks or names
+    if "kernels" in chosen:
+        compare_kernels(options, start)
+    for title, task, peers in tasks([name for name in chosen if name != "kernels"], options):
         workers = [start(variant, task) for variant in ["vivace", *peers]]
         if options.tcmalloc and task.name == "train-cnn":
             workers += [start(v, task, options.tcmalloc) for v in ("torch", "torch channels_last")]
@@ -194,7 +223,7 @@ def main() -> int:
         results.append((title, present))
         for worker in present:
             worker.close()
-    if options.png:
+    if options.png and results:
         draw(results, options.png)
     return 0
 

@@ -76,8 +76,9 @@ void one_channel_forward(const Windows& windows, const T* x, const T* w, const T
                          std::uint8_t* positions) {
     const index filters = windows.s.o, row = windows.row_stride, columns = windows.pool.q;
     const index rows = windows.s.n * windows.pool.p, tasks = std::min<index>(rows, 64);
-    const double flops = static_cast<double>(windows.s.flops());
-    parallel_for(tasks, flops, [&](index task, int) {
+    // A single image of 28x28 takes 6.2 microseconds on one thread, 4.3 on two: it is worth it earlier than FLOPs tell.
+    const double cost = 6 * static_cast<double>(windows.s.flops());
+    parallel_for(tasks, cost, [&](index task, int) {
         const Part mine(rows, tasks, task);
         for_each_vector<T>(filters, [&](index o, auto width) {
             vec<T> weights[9];

@@ -97,8 +97,10 @@ int threads_for(index tasks, double cost) {
     // A team that still spins starts in half a microsecond, one that sleeps in tens: below some ten microseconds of work
     // a second thread gains little and may lose much.
     constexpr double worth_a_thread = 1e6;
+    // What takes many time slices by itself need not fear to wait for one.
+    constexpr double long_work = 1e9;
     const double wanted = cost / worth_a_thread;
-    if (tasks <= 1 || wanted < 2 || alone()) return 1;
+    if (tasks <= 1 || wanted < 2 || (cost < long_work && alone())) return 1;
     const int limit = get_num_threads();
     const int useful = wanted < limit ? static_cast<int>(wanted) : limit;
     return static_cast<int>(std::min<index>(useful, tasks));
