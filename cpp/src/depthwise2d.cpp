@@ -76,23 +76,52 @@ struct Row {
     // All channels of a few pixels, then the next pixels: memory is walked in its own order, however many channels.
     void run(const T* in, T* out) const {
         index q = 0;
+        if (kw == 3 && column_step == channels && stride == channels)
+            for (; q + 8 <= columns; q += 8)
+                for_each_vector<T>(channels, [&](index c, auto n) { neighbours<8>(in, out, c, q, n); });
         for (; q + 8 <= columns; q += 8)
             for_each_vector<T>(channels, [&](index c, auto n) { pixels<8>(in, out, c, q, n); });
         for (; q < columns; ++q) for_each_vector<T>(channels, [&](index c, auto n) { pixels<1>(in, out, c, q, n); });
     }
 
 private:
+    // Three columns of a kernel, one pixel apart: each pixel is loaded once for the three sums it is part of.
+    template <int count, class N>
+    VIVACE_INLINE void neighbours(const T* in, T* out, index c, index q, N n) const {
+        vec<T> sums[count];
+        const vec<T> start = bias ? load_n(bias + c, n) : vec<T>{};
+#pragma GCC unroll 8
+        for (int r = 0; r < count; ++r) sums[r] = start;
+        for (index i = 0; i < kh; ++i) {
+            const T* f = filters + i * 3 * channels + c;
+            const vec<T> w[3] = {load_n(f, n), load_n(f + channels, n), load_n(f + 2 * channels, n)};
+            const T* x = in + i * row_step + q * channels + c;
+#pragma GCC unroll 10
+            for (int t = 0; t < count + 2; ++t, x += channels) {
+                const vec<T> pixel = load_n(x, n);
+#pragma GCC unroll 3
+                for (int j = 0; j < 3; ++j)
+                    if (t - j >= 0 && t - j < count) sums[t - j] += pixel * w[j];
+            }
+        }
+        T* y = out + q * channels + c;
+#pragma GCC unroll 8
+        for (int r = 0; r < count; ++r, y += channels) store_n(y, relu ? maximum(vec<T>{}, sums[r]) : sums[r], n);
+    }
     template <index count, class N>
     VIVACE_INLINE void pixels(const T* in, T* out, index c, index q, N n) const {
         vec<T> sums[count];
         const vec<T> start = bias ? load_n(bias + c, n) : vec<T>{};
+#pragma GCC unroll 8
         for (index r = 0; r < count; ++r) sums[r] = start;
         for (index i = 0; i < kh; ++i)
             for (index j = 0; j < kw; ++j) {
                 const vec<T> w = load_n(filters + (i * kw + j) * channels + c, n);
                 const T* x = in + i * row_step + j * column_step + q * stride + c;
+#pragma GCC unroll 8
                 for (index r = 0; r < count; ++r) sums[r] += load_n(x + r * stride, n) * w;
             }
+#pragma GCC unroll 8
         for (index r = 0; r < count; ++r)
             store_n(out + (q + r) * channels + c, relu ? maximum(vec<T>{}, sums[r]) : sums[r], n);
     }
