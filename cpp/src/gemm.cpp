@@ -11,18 +11,12 @@ constexpr index no_offset[1] = {0};
 // A product of one row waits for memory: each of its FLOPs takes as long as some eight of a tile's.
 constexpr double single_row_cost = 8;
 
-// A is never packed: its rows are read where they lie, which costs less than packing it, at any size tried. Packing B is
-// worth it from so many rows on.
-constexpr index worth_packing = 96;
-
 // Up to so many rows b is packed piece by piece.
 constexpr index few_rows = 256;
 
-// A long sum over the rows of both operands (a weight gradient) is quicker in place, chunk by chunk: their rows are
-// contiguous already, and packing would cost as much as the few products that use each element.
-bool is_long_sum(index m, index n, index k, bool transpose_a, bool transpose_b) {
-    return transpose_a && !transpose_b && k >= 4 * std::max(m, n);
-}
+// Rows of a panel that are packed at a time: they stay in L1.
+template <class T>
+constexpr index piece = 16 * 1024 / (panel_columns<T> * static_cast<index>(sizeof(T)));
 
 template <class T>
 struct Operands {
@@ -53,17 +47,22 @@ Tile<T> tile_for(const Operands<T>& op, index k, index a_step) {
     return tile;
 }
 
+// A sum so long beside the result (a weight gradient) that parts of it are worth a result each.
+template <class T>
+bool is_long_sum(const Operands<T>& op) {
+    return op.k >= 8 * piece<T> && op.k >= 4 * std::max(op.m, op.n) && !op.bias && !op.relu;
+}
+
 // Few rows (a dense layer at small batches): each panel of b is packed a piece at a time, which all rows use while it
 // stands in L1. One or two tiles would not make up for it.
 template <class T>
 void multiply_few_rows(const Operands<T>& op) {
-    constexpr index piece = 16 * 1024 / (panel_columns<T> * static_cast<index>(sizeof(T)));
     const index tiles = (op.m + tile_rows - 1) / tile_rows, panels = (op.n + panel_columns<T> - 1) / panel_columns<T>;
     parallel_for(panels, op.flops(), [&](index j, int) {
-        alignas(64) T packed[piece * panel_columns<T>];
+        alignas(64) T packed[piece<T> * panel_columns<T>];
         const index first = j * panel_columns<T>, columns = std::min(panel_columns<T>, op.n - first);
-        for (index k0 = 0; k0 < op.k; k0 += piece) {
-            const index k = std::min(piece, op.k - k0);
+        for (index k0 = 0; k0 < op.k; k0 += piece<T>) {
+            const index k = std::min(piece<T>, op.k - k0);
             const T* source = op.b + (op.transpose_b ? first * op.ldb + k0 : k0 * op.ldb + first);
             // The next piece of this panel, or the next panel.
             pack_panel(source, op.ldb, op.transpose_b, k, columns, packed);
@@ -100,48 +99,93 @@ void multiply_a_by_rows(const Operands<T>& op) {
                       });
 }
 
-// b in place when its rows are whole registers and too few tiles would share the packing; packed otherwise.
-template <class T, class F>
-void with_panels(const Operands<T>& op, F&& f) {
-    const bool few_uses = op.m <= 4 * tile_rows || (op.k <= worth_packing && op.m <= 512) ||
-                          is_long_sum(op.m, op.n, op.k, op.transpose_a, op.transpose_b);
-    if (!op.transpose_b && op.n % lanes<T> == 0 && few_uses) {
-        f(panels_in_place(op.b, op.ldb, op.n));
-        return;
+// Columns of A (weight gradients): one part of the tiles, the panels and the inner dimension. B's panels are packed a piece
+// at a time, and so are the tiles of A: their rows lie far apart, often a power of two, which the caches bear badly.
+template <class T>
+struct ByColumns {
+    static constexpr index most_panels = 16;  // whose pieces fit L2
+    static constexpr index width = (tile_rows + lanes<T> - 1) / lanes<T> * lanes<T>;  // of a packed row of A
+    static constexpr index short_k = 64;  // rows so few that A is read in place
+
+    const Operands<T>& op;
+    Scratch<T> packed;  // a thread's own panels, then its tile
+
+    static index per_thread() { return piece<T> * (most_panels * panel_columns<T> + width); }
+    explicit ByColumns(const Operands<T>& operands) : op(operands), packed(get_num_threads() * per_thread()) {}
+
+    void run(Part tiles, index all_tiles, Part panels, Part inner, T* c, bool accumulate, int thread) const {
+        T *const b = packed + thread * per_thread(), *const a = b + piece<T> * most_panels * panel_columns<T>;
+        for (index k0 = inner.first; k0 < inner.last; k0 += piece<T>) {
+            const index k = std::min(piece<T>, inner.last - k0);
+            const bool first = k0 == 0, last = k0 + k == op.k;
+            Tile<T> tile = tile_for(op, k, op.lda);
+            tile.accumulate = accumulate || k0 > inner.first;
+            tile.relu = op.relu && last;
+            for (index j = panels.first; j < panels.last; ++j) {
+                const index column = j * panel_columns<T>;
+                const T* source = op.b + (op.transpose_b ? column * op.ldb + k0 : k0 * op.ldb + column);
+                pack_panel(source, op.ldb, op.transpose_b, k, std::min(panel_columns<T>, op.n - column),
+                           b + (j - panels.first) * piece<T> * panel_columns<T>);
+            }
+            for (index i = tiles.first; i < tiles.last; ++i) {
+                const Part rows(op.m, all_tiles, i);
+                tile.rows = rows.size();
+                tile.a[0] = op.a + k0 * op.lda + rows.first;
+                if (k > short_k) {
+                    for (index r = 0; r < k; ++r)
+                        for_each_vector<T>(tile.rows, [&](index m, auto n) {
+                            store(a + r * width + m, load_n(tile.a[0] + r * op.lda + m, n));
+                        });
+                    tile.a[0] = a;
+                    tile.a_step = width;
+                } else {
+                    tile.a_step = op.lda;
+                }
+                for (index j = panels.first; j < panels.last; ++j) {
+                    tile.columns = std::min(panel_columns<T>, op.n - j * panel_columns<T>);
+                    tile.b = b + (j - panels.first) * piece<T> * panel_columns<T>;
+                    tile.ldb = panel_width<T>(tile.columns);
+                    tile.bias = op.bias && first ? op.bias + j * panel_columns<T> : nullptr;
+                    for (index r = 0; r < tile.rows; ++r) tile.c[r] = c + (rows.first + r) * op.ldc + j * panel_columns<T>;
+                    multiply_by_columns(tile);
+                }
+            }
+        }
     }
-    Scratch<T> packed(packed_size<T>(op.k, op.n));
-    pack_panels(op.b, op.ldb, op.transpose_b, index{0}, op.k, op.k, op.n, packed.get());
-    f(packed_panels(packed.get(), op.k, op.n));
-}
+};
 
 template <class T>
 void multiply_a_by_columns(const Operands<T>& op) {
-    const index tiles = (op.m + tile_rows - 1) / tile_rows;
-    with_panels(op, [&](const Panels<T>& b) {
-        // A chunk of both operands' rows stays in L2 while all tiles use it.
-        const index chunk = std::max<index>(64, 64 * 1024 / (op.m + op.n));
-        const index panel_tasks = std::min(b.count(), (16 + tiles - 1) / tiles);
-        for (index k0 = 0; k0 < op.k; k0 += chunk) {
-            const index k = std::min(chunk, op.k - k0);
-            const bool last = k0 + k == op.k;
-            const double flops = op.flops() * static_cast<double>(k) / static_cast<double>(op.k);
-            parallel_for(tiles * panel_tasks, flops, [&](index task, int) {
-                const Part rows(op.m, tiles, task / panel_tasks), panels(b.count(), panel_tasks, task % panel_tasks);
-                Tile<T> tile = tile_for(op, k, op.lda);
-                tile.accumulate = op.accumulate || k0 > 0;
-                tile.relu = op.relu && last;
-                tile.rows = rows.size();
-                tile.a[0] = op.a + k0 * op.lda + rows.first;
-                for (index j = panels.first; j < panels.last; ++j) {
-                    b.select(j, tile);
-                    tile.b += k0 * tile.ldb;
-                    tile.bias = op.bias && last ? op.bias + j * panel_columns<T> : nullptr;
-                    for (index r = 0; r < tile.rows; ++r)
-                        tile.c[r] = op.c + (rows.first + r) * op.ldc + j * panel_columns<T>;
-                    multiply_by_columns(tile);
-                }
+    const ByColumns<T> product(op);
+    const index tiles = (op.m + tile_rows - 1) / tile_rows, panels = (op.n + panel_columns<T> - 1) / panel_columns<T>;
+    const index panel_groups = (panels + product.most_panels - 1) / product.most_panels;
+    if (is_long_sum(op)) {
+        // Parts of the sum share nothing: each is added up in a place of its own. They depend on the shape alone, so the
+        // bits are the same for every number of threads.
+        const index parts = std::min<index>(16, op.k / (4 * piece<T>));
+        Scratch<T> sums(parts * op.m * op.n);
+        Operands<T> part_op = op;
+        part_op.ldc = op.n;
+        const ByColumns<T> part_product(part_op);
+        parallel_for(parts, op.flops(), [&](index part, int thread) {
+            for (index group = 0; group < panel_groups; ++group)
+                part_product.run(Part(tiles, 1, 0), tiles, Part(panels, panel_groups, group), Part(op.k, parts, part),
+                                 sums + part * op.m * op.n, false, thread);
+        });
+        parallel_for(op.m, static_cast<double>(parts * op.m * op.n), [&](index row, int) {
+            for_each_vector<T>(op.n, [&](index j, auto n) {
+                T* c = op.c + row * op.ldc + j;
+                vec<T> sum = op.accumulate ? load_n(c, n) : vec<T>{};
+                for (index part = 0; part < parts; ++part) sum += load_n(sums + (part * op.m + row) * op.n + j, n);
+                store_n(c, sum, n);
             });
-        }
+        });
+        return;
+    }
+    const index row_groups = std::min(tiles, std::max<index>(1, 16 / panel_groups));
+    parallel_for(row_groups * panel_groups, op.flops(), [&](index task, int thread) {
+        product.run(Part(tiles, row_groups, task % row_groups), tiles, Part(panels, panel_groups, task / row_groups),
+                    Part(op.k, 1, 0), op.c, op.accumulate, thread);
     });
 }
 

@@ -105,12 +105,6 @@ Panels<T> packed_panels(const T* packed, index total, index n) {
     return {packed, n, total * panel_columns<T>, 0};
 }
 
-// B read where it lies: rows `ld` apart; n must be a whole number of registers.
-template <class T>
-Panels<T> panels_in_place(const T* b, index ld, index n) {
-    return {b, n, panel_columns<T>, ld};
-}
-
 // [first, last) of part i when `size` is split into `parts` nearly equal parts.
 struct Part {
     index first, last;
