@@ -247,10 +247,13 @@ void sum_blocks(T* sum, index sum_stride, const T* base, const Entry<T>* entries
         const T* p = base + entries[e].block;
         const vec<T> coefficient = broadcast(entries[e].coefficient);
 #pragma GCC unroll 4
-        for (int r = 0; r < rows; ++r)
+        for (int r = 0; r < rows; ++r, p += stride) {
+            forget_address(p);
 #pragma GCC unroll 8
-            for (int v = 0; v < vectors; ++v) acc[r][v] += coefficient * load(p + r * stride + v * lanes<T>);
+            for (int v = 0; v < vectors; ++v) acc[r][v] += coefficient * load(p + v * lanes<T>);
+        }
     }
+    forget_address(sum);
 #pragma GCC unroll 4
     for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 8
@@ -329,6 +332,7 @@ void list_filters(index windows, index size, index filters, index all, const T* 
             for (; winners; winners &= winners - 1) {
                 const int o = __builtin_ctzll(winners);
                 entries[count++] = {static_cast<int_of<T>>(o * k), g[o]};
+                keep_order();  // GCC would split the loop in two, one for each member
             }
             *ends++ = count;
         }

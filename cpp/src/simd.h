@@ -77,6 +77,12 @@ VIVACE_INLINE __m256i first_lanes(index n) {
 }
 #endif
 
+// The compiler computes addresses from p anew from here on, rather than keep a dozen of them in memory. No instruction.
+template <class P>
+VIVACE_INLINE void forget_address(P& p) {
+    asm volatile("" : "+r"(p));
+}
+
 // The first n elements, 0 < n <= lanes; memory past them is not touched, lanes past them are 0.
 template <class T>
 VIVACE_INLINE vec<T> load_partial(const T* p, index n) {
