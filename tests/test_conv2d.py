@@ -71,6 +71,25 @@ def test_all_directions_equal_the_reference_exactly(
             np.testing.assert_array_equal(actual, expected)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_prepared_kernel_gives_the_same_bits(
+    core: ModuleType, case: Case, dtype: str, rng: np.random.Generator
+) -> None:
+    shape = core.Conv2DShape(*case)
+    x, kernel = rng.standard_normal(shape.input).astype(dtype), rng.standard_normal(shape.kernel).astype(dtype)
+    form = np.empty(core.kernel_form_size(shape, None, kernel), dtype)
+    if core.kernel_form(shape) == "original":
+        assert form.size == 0
+        return
+    core.prepare_kernel(shape, None, kernel, form)
+    expected, got = np.empty(shape.output, dtype), np.empty(shape.output, dtype)
+    core.conv2d_forward(shape, x, kernel, None, expected)
+    core.conv2d_forward(shape, x, np.zeros_like(kernel), None, got, form=form)  # the form alone is read
+    np.testing.assert_array_equal(got, expected)
+    with pytest.raises(ValueError, match=r"conv2d_forward: form must have shape"):
+        core.conv2d_forward(shape, x, kernel, None, got, form=form[1:].copy())
+
+
 def test_gradients_are_those_of_the_forward_pass(case: Case, rng: np.random.Generator) -> None:
     from vivace._core import native
 

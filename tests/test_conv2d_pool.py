@@ -50,6 +50,13 @@ def test_equals_the_separate_ops_exactly(
     counts = (expected > 0) if activation == "relu" else np.ones(expected.shape, bool)
     np.testing.assert_array_equal(positions[counts], where[counts])  # a dead window's winner does not matter
 
+    form = np.empty(core.kernel_form_size(s, pool, kernel), dtype)
+    if core.kernel_form(s, pool) != "original":
+        core.prepare_kernel(s, pool, kernel, form)
+        prepared = np.full(pool.output, 7, dtype)
+        core.conv2d_pool_forward(s, pool, x, np.zeros_like(kernel), bias, activation, prepared, None, form)
+        np.testing.assert_array_equal(prepared, y)
+
     dfull = np.empty(s.output, dtype)
     core.max_pool2d_backward(pool, dy * counts, where, dfull)
     dx, dkernel, dbias = np.full(s.input, 7, dtype), np.ones(s.kernel, dtype), np.ones(s.output[3], dtype)

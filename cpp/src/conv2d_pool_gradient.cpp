@@ -1,0 +1,373 @@
+// The gradients of a convolution behind which pixels won their pooling windows: sums of blocks (see docs/decisions/0005).
+#include "padded.h"
+#include "positions.h"
+#include "tile.h"
+#include "vivace/conv2d_pool.h"
+#include "vivace/elementwise.h"
+#include "windows.h"
+
+namespace vivace {
+namespace {
+
+// The kernel of both structured gradients. A block is `rows` x `vectors` registers of memory; sum the entries' blocks,
+// each times its coefficient, onto the block at `sum`:
+//
+//   weight gradient   sum: one filter's weights     entries: the receptive fields of the winners of its channel
+//   input gradient    sum: one receptive field      entries: the filters whose winner that pixel is
+//
+// The sum stays in registers; an FMA with a load each is all there is.
+template <class T>
+struct Entry {
+    int_of<T> block;  // elements from the blocks' common base
+    T coefficient;
+};
+
+inline constexpr index l1_bytes = 36 * 1024;
+inline constexpr int block_registers = vector_registers == 32 ? 24 : 12;
+inline constexpr int block_vectors = vector_registers == 32 ? 8 : 4;  // per row
+inline constexpr int block_rows = 3;
+
+template <class T, int rows, int vectors>
+void sum_blocks(T* sum, index sum_stride, const T* base, const Entry<T>* entries, index count, index stride) {
+    vec<T> acc[rows][vectors];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; ++v) acc[r][v] = load(sum + r * sum_stride + v * lanes<T>);
+    for (index e = 0; e < count; ++e) {
+        const T* p = base + entries[e].block;
+        const vec<T> coefficient = broadcast(entries[e].coefficient);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; ++r, p += stride) {
+            forget_address(p);
+#pragma GCC unroll 8
+            for (int v = 0; v < vectors; ++v) acc[r][v] += coefficient * load(p + v * lanes<T>);
+        }
+    }
+    forget_address(sum);
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; ++v) store(sum + r * sum_stride + v * lanes<T>, acc[r][v]);
+}
+
+template <class T>
+using SumBlocks = void (*)(T*, index, const T*, const Entry<T>*, index, index);
+
+template <class T, int rows, int... vectors>
+constexpr SumBlocks<T> kernel_for(index width, std::integer_sequence<int, vectors...>) {
+    constexpr SumBlocks<T> kernels[] = {sum_blocks<T, rows, vectors + 1>...};
+    return kernels[width - 1];
+}
+
+template <class T>
+SumBlocks<T> sum_blocks_kernel(index rows, index vectors) {
+    using Widths = std::make_integer_sequence<int, block_vectors>;
+    if (rows == 1) return kernel_for<T, 1>(vectors, Widths());
+    if (rows == 2) return kernel_for<T, 2>(vectors, Widths());
+    return kernel_for<T, 3>(vectors, Widths());
+}
+static_assert(block_rows == 3 && block_rows * block_vectors <= block_registers);
+
+// A kernel's rows (runs of kw * c elements) cut into blocks.
+struct Blocks {
+    index rows, length, row_parts, column_parts;  // of the whole; how it is cut
+    template <class T>
+    static Blocks of(const Conv2DShape& s) {
+        const index length = s.kw * s.c, vectors = length / lanes<T>;
+        return {s.kh, length, (s.kh + block_rows - 1) / block_rows, (vectors + block_vectors - 1) / block_vectors};
+    }
+    // Calls f(row, column, kernel) for each: where it starts, and what sums it.
+    template <class T, class F>
+    void for_each(F&& f) const {
+        for (index i = 0; i < row_parts; ++i)
+            for (index j = 0; j < column_parts; ++j) {
+                const Part r(rows, row_parts, i), v(length / lanes<T>, column_parts, j);
+                f(r.first, v.first * lanes<T>, sum_blocks_kernel<T>(r.size(), v.size()));
+            }
+    }
+    // Bytes of the largest.
+    template <class T>
+    index bytes() const {
+        const index vectors = length / lanes<T>;
+        return vector_bytes * ((rows + row_parts - 1) / row_parts) * ((vectors + column_parts - 1) / column_parts);
+    }
+};
+
+// The gradients of `size` winners, 0 where ReLU was.
+template <class T>
+void alive_gradients(const T* dy, const T* y, bool relu, index size, T* g) {
+    for_each_vector<T>(size, [&](index i, auto width) {
+        const vec<T> d = load_n(dy + i, width);
+        store_n(g + i, relu ? (load_n(y + i, width) > vec<T>{} ? d : vec<T>{}) : d, width);
+    });
+}
+
+constexpr index max_group = 64;  // filters listed at a time: a bit each
+
+// For each pixel of some windows in turn, lists the filters whose winner it is; list i ends at ends[i]. There are
+// `filters` of them, of `all` in memory, with k weights each.
+template <class T>
+void list_filters(index windows, index size, index filters, index all, const T* dy, const T* y,
+                  const std::uint8_t* positions, bool relu, index k, Entry<T>* entries, index* ends) {
+    T g[max_group];
+    index count = 0;
+    for (index window = 0; window < windows; ++window, dy += all, y += all, positions += all) {
+        alive_gradients(dy, y, relu, filters, g);
+        for (index position = 0; position < size; ++position) {
+            std::uint64_t winners = 0;
+            for_each_vector<T>(filters, [&](index o, auto width) {
+                const auto here = load_positions<T>(positions + o, width) == static_cast<int_of<T>>(position);
+                winners |= std::uint64_t{bits<T>(here & (load_n(g + o, width) != vec<T>{}))} << o;
+            });
+            for (; winners; winners &= winners - 1) {
+                const int o = __builtin_ctzll(winners);
+                entries[count++] = {static_cast<int_of<T>>(o * k), g[o]};
+                keep_order();  // GCC would split the loop in two, one for each member
+            }
+            *ends++ = count;
+        }
+    }
+}
+
+// Where the receptive fields of one image's windows start, pixel by pixel.
+template <class T>
+void list_places(const Windows& windows, int_of<T>* places) {
+    const index size = windows.pool.kh * windows.pool.kw;
+    for (index window = 0; window < windows.count(); ++window)
+        for (index position = 0; position < size; ++position)
+            *places++ = static_cast<int_of<T>>(windows.start(window) + windows.pixel(position));
+}
+
+// The winners' gradients where they stand in the convolution's output, for the dense path.
+template <class T>
+void scatter(const Pool2DShape& pool, const T* dy, const T* y, const std::uint8_t* positions, Activation activation,
+             T* full) {
+    Scratch<T> masked(pool.output_size());
+    activation_backward(activation, pool.output_size(), y, dy, masked.get());
+    max_pool2d_backward(pool, activation == Activation::linear ? dy : masked.get(), positions, full);
+}
+
+}  // namespace
+
+template <class T>
+void conv2d_pool_input_gradient(const Conv2DShape& s, const Pool2DShape& pool, const T* dy, const T* y,
+                                const std::uint8_t* positions, Activation activation, const T* w, T* dx) {
+    if (conv2d_pool_method<T>(s, pool, Direction::input_gradient) == Conv2DPoolMethod::dense) {
+        Scratch<T> full(s.output_size());
+        scatter(pool, dy, y, positions, activation, full.get());
+        conv2d_input_gradient(s, full.get(), w, dx);
+        return;
+    }
+    const Blocks blocks = Blocks::of<T>(s);
+    const index k = s.kh * blocks.length, size = pool.kh * pool.kw;
+    const index height = s.h + s.pad_top + s.pad_bottom, width = s.w + s.pad_left + s.pad_right;
+    const bool padded = height != s.h || width != s.w;
+    const Windows windows{s, pool, width * s.c, height * width * s.c};
+    // Each filter's weights in one run, and as many filters at a time as leave room in L1 for the image's rows.
+    Scratch<T> filters(s.o * k), images(padded ? s.n * windows.image_stride : 0);
+    parallel_for((s.o + 15) / 16, static_cast<double>(4 * s.o * k), [&](index group, int) {
+        const index last = std::min(s.o, group * 16 + 16);
+        for (index i = 0; i < k; ++i)
+            for (index o = group * 16; o < last; ++o) filters[o * k + i] = w[i * s.o + o];
+    });
+    const bool relu = activation == Activation::relu;
+    // As many filters at a time as leave their blocks room in L1; as many windows as make that worth it.
+    const index group = std::clamp<index>(l1_bytes / (blocks.bytes<T>()), 4, max_group), chunk = std::min<index>(windows.count(), 64);
+    Scratch<int_of<T>> places(windows.count() * size);
+    list_places<T>(windows, places);
+    Scratch<Entry<T>> entries(get_num_threads() * chunk * max_group);
+    Scratch<index> ends(get_num_threads() * chunk * size);
+    const index row_step = s.dilation_h * windows.row_stride;
+    const double cost = 2.0 * static_cast<double>(pool.output_size() * k);
+    parallel_for(s.n, cost, [&](index n, int thread) {
+        T* image = padded ? images + n * windows.image_stride : dx + n * s.h * s.w * s.c;
+        std::fill_n(image, windows.image_stride, T{});
+        Entry<T>* const mine = entries + thread * chunk * max_group;
+        index* const my_ends = ends + thread * chunk * size;
+        for (index first = 0; first < s.o; first += group)
+            for (index window = 0; window < windows.count(); window += chunk) {
+                const index here = std::min(chunk, windows.count() - window);
+                const index start = (n * windows.count() + window) * s.o + first;
+                list_filters(here, size, std::min(s.o - first, group), s.o, dy + start, y + start, positions + start, relu, k,
+                             mine, my_ends);
+                blocks.for_each<T>([&](index row, index column, SumBlocks<T> kernel) {
+                    const T* weights = filters + first * k + row * blocks.length + column;
+                    T* field = image + row * row_step + column;
+                    for (index i = 0, begin = 0; i < here * size; begin = my_ends[i++])
+                        if (my_ends[i] > begin)
+                            kernel(field + places[window * size + i], row_step, weights, mine + begin, my_ends[i] - begin,
+                                   blocks.length);
+                });
+            }
+        if (!padded) return;
+        for (index h = 0; h < s.h; ++h)
+            std::copy_n(image + ((h + s.pad_top) * width + s.pad_left) * s.c, s.w * s.c, dx + (n * s.h + h) * s.w * s.c);
+    });
+}
+
+namespace {
+
+// With one channel a kernel element meets one of 2x2 neighbouring pixels, by the window's winner. For a register of filters
+// at a time, a permutation by the winners' positions fetches each filter's own.
+
+// Sums one row of windows onto dw (9, filters) and db (filters).
+void one_channel_sums(const Windows& windows, const float* field, const float* dy, const float* y,
+                      const std::uint8_t* positions, bool relu, float* dw, float* db, float* patches) {
+    const index filters = windows.s.o, columns = windows.pool.q, row = windows.row_stride;
+    for (index q = 0; q < columns; ++q)
+        for (index tap = 0; tap < 9; ++tap) {
+            const float* pixel = field + 2 * q + tap / 3 * row + tap % 3;
+            float* patch = patches + (q * 9 + tap) * 4;
+            std::memcpy(patch, pixel, 2 * sizeof(float));
+            std::memcpy(patch + 2, pixel + row, 2 * sizeof(float));
+        }
+    for_each_vector<float>(filters, [&](index o, auto width) {
+        vec<float> sum[9], bias = load_n(db + o, width);
+        for (index tap = 0; tap < 9; ++tap) sum[tap] = load_n(dw + tap * filters + o, width);
+        for (index q = 0; q < columns; ++q) {
+            const index i = q * filters + o;
+            vec<float> g = load_n(dy + i, width);
+            if (relu) g = load_n(y + i, width) > vec<float>{} ? g : vec<float>{};
+            const vec<std::int32_t> winners = load_positions<float>(positions + i, width);
+            bias += g;
+#pragma GCC unroll 9
+            for (int tap = 0; tap < 9; ++tap)
+                sum[tap] += g * choose_of_four(broadcast_four(patches + (q * 9 + tap) * 4), winners);
+        }
+        store_n(db + o, bias, width);
+        for (index tap = 0; tap < 9; ++tap) store_n(dw + tap * filters + o, sum[tap], width);
+    });
+}
+
+void one_channel_weight_gradient(const Conv2DShape& s, const Pool2DShape& pool, const float* x, const float* dy,
+                                 const float* y, const std::uint8_t* positions, bool relu, float* dw, float* db) {
+    const Padded<float> in = padded_input(s, x);
+    const Windows windows{s, pool, in.row_stride(), in.image_stride()};
+    // The sum over rows of windows is cut into parts that depend on the shape alone: the same bits for every thread count.
+    const index rows = s.n * pool.p, parts = std::min<index>(rows, 16), part_size = 10 * s.o + 36 * pool.q;
+    Scratch<float> sums(parts * part_size);
+    parallel_for(parts, 40.0 * static_cast<double>(pool.output_size()), [&](index part, int) {
+        float *const mine = sums + part * part_size, *const patches = mine + 10 * s.o;
+        std::fill_n(mine, 10 * s.o, 0.0f);
+        const Part my_rows(rows, parts, part);
+        for (index row = my_rows.first; row < my_rows.last; ++row) {
+            const float* field = in.data + row / pool.p * windows.image_stride + row % pool.p * 2 * windows.row_stride;
+            const index i = row * pool.q * s.o;
+            one_channel_sums(windows, field, dy + i, y + i, positions + i, relu, mine, mine + 9 * s.o, patches);
+        }
+    });
+    for (index part = 0; part < parts; ++part) {
+        for (index i = 0; i < 9 * s.o; ++i) dw[i] += sums[part * part_size + i];
+        for (index o = 0; db && o < s.o; ++o) db[o] += sums[part * part_size + 9 * s.o + o];
+    }
+}
+
+// The winners of one image for one filter, of `all` in memory: their receptive fields. Returns how many have a gradient g.
+template <class T>
+index list_winners(index windows, index size, index all, const std::uint8_t* positions, const T* g, index ldg,
+                   const int_of<T>* places, Entry<T>* entries) {
+    index count = 0;
+    for (index window = 0; window < windows; ++window, positions += all, g += ldg, places += size) {
+        entries[count] = {places[*positions], *g};
+        count += *g != T{0};  // appended without a branch
+    }
+    return count;
+}
+
+// dw (k, filters) and db += the sums of all parts: each (filters, k) and then (filters). k fills whole registers.
+template <class T>
+void add_parts(const T* sums, index parts, index part_size, index filters, index k, T* dw, T* db) {
+    const auto sum_at = [&](index i, auto width) {
+        vec<T> sum = load_n(sums + i, width);
+        for (index part = 1; part < parts; ++part) sum += load_n(sums + part * part_size + i, width);
+        return sum;
+    };
+    constexpr auto whole = std::integral_constant<index, lanes<T>>();
+    parallel_for(k / lanes<T>, 4.0 * static_cast<double>(parts * part_size), [&](index block, int) {
+        for_each_vector<T>(filters, [&](index o, auto width) {
+            vec<T> rows[lanes<T>] = {};
+            for (index r = 0; r < width; ++r) rows[r] = sum_at((o + r) * k + block * lanes<T>, whole);
+            transpose<T>(rows);
+            for (index r = 0; r < lanes<T>; ++r) {
+                T* to = dw + (block * lanes<T> + r) * filters + o;
+                store_n(to, load_n(to, width) + rows[r], width);
+            }
+        });
+    });
+    if (db)
+        for_each_vector<T>(filters, [&](index o, auto width) {
+            store_n(db + o, load_n(db + o, width) + sum_at(filters * k + o, width), width);
+        });
+}
+
+template <class T>
+void structured_weight_gradient(const Conv2DShape& s, const Pool2DShape& pool, const T* x, const T* dy, const T* y,
+                                const std::uint8_t* positions, bool relu, T* dw, T* db) {
+    constexpr index group_size = 32;  // filters that share one pass over the images
+    const Padded<T> in = padded_input(s, x);
+    const Windows windows{s, pool, in.row_stride(), in.image_stride()};
+    const Blocks blocks = Blocks::of<T>(s);
+    const index k = s.kh * blocks.length, groups = (s.o + group_size - 1) / group_size, all = windows.count();
+    const index size = pool.kh * pool.kw, row_step = s.dilation_h * in.row_stride();
+    // A few images at a time stay in L2 while the groups of filters pass over them. How many parts there are depends on the
+    // shape alone, and their sums are added in order: the same bits for every number of threads.
+    const index parts = std::min<index>(s.n, 4), part_size = s.o * (k + 1);
+    Scratch<int_of<T>> places(all * size);
+    list_places<T>(windows, places);
+    Scratch<Entry<T>> lists(get_num_threads() * (group_size * all + 1));
+    Scratch<T> gradients(get_num_threads() * group_size * all), sums(parts * part_size);
+    parallel_for(parts * groups, 2.0 * static_cast<double>(pool.output_size() * k), [&](index task, int thread) {
+        const Part mine{s.o, groups, task % groups}, images{s.n, parts, task / groups};
+        Entry<T>* entries = lists + thread * (group_size * all + 1);
+        T *const g = gradients + thread * group_size * all, *const part = sums + task / groups * part_size;
+        T *const weights = part + mine.first * k, *const bias = part + s.o * k + mine.first;
+        std::fill_n(weights, mine.size() * k, T{});
+        std::fill_n(bias, mine.size(), T{});
+        index counts[group_size];
+        for (index n = images.first; n < images.last; ++n) {
+            const index out = n * all * s.o + mine.first;
+            for (index window = 0; window < all; ++window) {
+                T* const row = g + window * group_size;
+                alive_gradients(dy + out + window * s.o, y + out + window * s.o, relu, mine.size(), row);
+                for (index o = 0; o < mine.size(); ++o) bias[o] += row[o];
+            }
+            for (index o = 0; o < mine.size(); ++o)
+                counts[o] = list_winners<T>(all, size, s.o, positions + out + o, g + o, group_size, places, entries + o * all);
+            const T* image = in.data + n * in.image_stride();
+            blocks.for_each<T>([&](index row, index column, SumBlocks<T> kernel) {
+                for (index o = 0; o < mine.size(); ++o)
+                    kernel(weights + o * k + row * blocks.length + column, blocks.length, image + row * row_step + column,
+                           entries + o * all, counts[o], row_step);
+            });
+        }
+    });
+    add_parts(sums.get(), parts, part_size, s.o, k, dw, db);
+}
+
+}  // namespace
+
+template <class T>
+void conv2d_pool_weight_gradient(const Conv2DShape& s, const Pool2DShape& pool, const T* x, const T* dy, const T* y,
+                                 const std::uint8_t* positions, Activation activation, T* dw, T* db) {
+    const Conv2DPoolMethod method = conv2d_pool_method<T>(s, pool, Direction::weight_gradient);
+    const bool relu = activation == Activation::relu;
+    if constexpr (std::is_same_v<T, float>)
+        if (method == Conv2DPoolMethod::one_channel)
+            return one_channel_weight_gradient(s, pool, x, dy, y, positions, relu, dw, db);
+    if (method == Conv2DPoolMethod::structured)
+        return structured_weight_gradient(s, pool, x, dy, y, positions, relu, dw, db);
+    Scratch<T> full(s.output_size());
+    scatter(pool, dy, y, positions, activation, full.get());
+    conv2d_weight_gradient(s, x, full.get(), dw, db);
+}
+
+#define INSTANTIATE(T)                                                                                              \
+    template void conv2d_pool_input_gradient(const Conv2DShape&, const Pool2DShape&, const T*, const T*,            \
+                                             const std::uint8_t*, Activation, const T*, T*);                        \
+    template void conv2d_pool_weight_gradient(const Conv2DShape&, const Pool2DShape&, const T*, const T*, const T*, \
+                                              const std::uint8_t*, Activation, T*, T*);
+INSTANTIATE(float)
+INSTANTIATE(double)
+
+}  // namespace vivace
