@@ -30,6 +30,7 @@ ROOMS = [
     ["activations", "step", "utils"],
     ["initializers", "parameters", "random", "config"],
     ["regularizers", "constraints"],
+    ["_config"],
     ["_core", "_naming", "_typing"],
 ]
 LEVEL = {name: i for i, room in enumerate(ROOMS) for name in room}

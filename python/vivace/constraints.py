@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from ._config import Configurable, from_dict
 from ._naming import lookup
 from ._typing import Array
 
 EPSILON = 1e-7
 
 
-class Constraint:
+class Constraint(Configurable):
     """Base of all constraints: called with a weight, returns what it becomes."""
+
+    family = "constraints"
 
     def __call__(self, w: Array) -> Array:
         raise TypeError(f"{type(self).__name__} must define __call__(w)")
@@ -85,10 +89,12 @@ _BY_NAME: dict[str, type[Constraint]] = {
 }
 
 
-def get(identifier: str | Callable[[Array], Array] | None) -> Callable[[Array], Array] | None:
-    """The constraint of that name with its defaults, a function of the weight itself, or None."""
+def get(identifier: str | Mapping[str, Any] | Callable[[Array], Array] | None) -> Callable[[Array], Array] | None:
+    """The constraint of that name with its defaults, or that a dict describes; a function itself, or None."""
     if identifier is None or callable(identifier):
         return identifier
+    if isinstance(identifier, Mapping):
+        return from_dict("constraints", Constraint, identifier)
     if not isinstance(identifier, str):
         raise TypeError(f"constraint must be a name or a function of the weight, received {identifier!r}")
     return lookup("constraint", identifier, _BY_NAME)()

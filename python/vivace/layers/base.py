@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import config, initializers
+from .. import config, initializers, regularizers
+from .._config import Configurable
 from .._naming import unique_name
 from .._typing import Array, BatchShape, Initializer, Shape
 from ..parameters import Parameter
@@ -16,7 +17,7 @@ from ..step import Step
 from .symbolic import Node, SymbolicTensor, as_inputs, is_symbolic
 
 
-class Layer:
+class Layer(Configurable):
     """Base of all layers.
 
     A subclass implements `build` (make parameters), `compute_output_shape`, and the pair
@@ -34,26 +35,30 @@ class Layer:
     Called on symbolic tensors, a layer adds itself to a graph (see `vivace.models.Model`); called on arrays, it runs.
 
     Args:
-        name: unique within a model; made up from the class when omitted ("conv2d", "conv2d_1", ...).
+        activity_regularizer: a penalty of `vivace.regularizers` on the layer's output, where it stands in a model.
         trainable: False freezes the layer's parameters (takes effect at the next `compile`).
         dtype: "float32" or "float64"; default `vivace.config.floatx()`.
+        name: unique within a model; made up from the class when omitted ("conv2d", "conv2d_1", ...).
         input_shape: shape of one sample, without the batch; on a model's first layer, it builds the model at once.
     """
 
+    family = "layers"
     input_dtype: Any = None  # of the input, where it is not the layer's dtype
     several_inputs = False  # whether it takes more than one
 
     def __init__(
         self,
         *,
-        name: str | None = None,
+        activity_regularizer: str | L1L2 | None = None,
         trainable: bool = True,
-        dtype: str | None = None,
+        dtype: Any = None,
+        name: str | None = None,
         input_shape: Sequence[int | None] | None = None,
     ) -> None:
         self.name = name or unique_name(type(self).__name__)
         self.trainable = trainable
         self.dtype = config.check_dtype(self.name, dtype or config.floatx())
+        self.activity_regularizer = regularizers.get(activity_regularizer)
         self.built = False
         self.input_shape: BatchShape | None = None
         self.output_shape: BatchShape | None = None
@@ -260,6 +265,13 @@ def positive(owner: str, argument: str, value: int) -> int:
     if not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{owner}: {argument} must be an integer >= 1, received {value!r}")
     return int(value)
+
+
+def only_off(owner: str, **arguments: Any) -> None:
+    """Raise ValueError if one of Keras's arguments that vivace does not support is not None or False."""
+    for argument, value in arguments.items():
+        if not (value is None or value is False):
+            raise ValueError(f"{owner}: {argument} is not supported, received {value!r}")
 
 
 def check_rank(owner: str, input_shape: BatchShape, rank: int, axes: str, hint: str = "") -> None:

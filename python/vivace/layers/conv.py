@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .. import regularizers
+from .. import constraints, initializers, regularizers
 from .._core import native
 from .._typing import Array, BatchShape, Initializer, Shape
+from ..constraints import Constraint
 from ..parameters import Parameter
 from ..regularizers import L1L2
 from ..step import Step
@@ -22,7 +23,9 @@ _SHARED = """
         activation: a name or a function of `vivace.activations`; None, the default, is "linear".
         use_bias: add a bias (True).
         kernel_initializer, bias_initializer: names or callables; "glorot_uniform" and "zeros".
-        kernel_regularizer, bias_regularizer: penalties of `vivace.regularizers`, none by default."""
+        kernel_regularizer, bias_regularizer, activity_regularizer: penalties of `vivace.regularizers` on the weights
+            and on the output, none by default.
+        kernel_constraint, bias_constraint: of `vivace.constraints`, none by default."""
 
 
 class Windowed(Activated):
@@ -45,6 +48,7 @@ class Windowed(Activated):
         use_bias: bool,
         bias_initializer: str | Initializer,
         bias_regularizer: str | L1L2 | None,
+        bias_constraint: str | Constraint | None,
         **kwargs: Any,
     ) -> None:
         super().__init__(activation, **kwargs)
@@ -52,10 +56,11 @@ class Windowed(Activated):
         self.strides = sizes(self.name, "strides", strides, self.rank)
         self.dilation_rate = sizes(self.name, "dilation_rate", dilation_rate, self.rank)
         self.padding = check_padding(self.name, padding, self.paddings)
-        self.channels_first = check_data_format(self.name, data_format)
+        self.data_format, self.channels_first = check_data_format(self.name, data_format)
         self.use_bias = use_bias
-        self.bias_initializer = bias_initializer
+        self.bias_initializer = initializers.get(bias_initializer)
         self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.bias_constraint = constraints.get(bias_constraint)
         self.bias: Parameter | None = None
         self._shapes: dict[Shape, native.Conv2DShape] = {}
 
@@ -70,7 +75,9 @@ class Windowed(Activated):
 
     def add_bias(self, size: int) -> None:
         if self.use_bias:
-            self.bias = self.add_weight("bias", (size,), self.bias_initializer, regularizer=self.bias_regularizer)
+            self.bias = self.add_weight(
+                "bias", (size,), self.bias_initializer, True, self.bias_regularizer, self.bias_constraint
+            )
 
     def channels(self, input_shape: BatchShape) -> int:
         return last_shape(self.channels_first, input_shape)[-1] or 0
@@ -141,22 +148,28 @@ class _Convolution(Windowed):
         bias_initializer: str | Initializer = "zeros",
         kernel_regularizer: str | L1L2 | None = None,
         bias_regularizer: str | L1L2 | None = None,
+        activity_regularizer: str | L1L2 | None = None,
+        kernel_constraint: str | Constraint | None = None,
+        bias_constraint: str | Constraint | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
             kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, bias_initializer,
-            bias_regularizer, **kwargs,
+            bias_regularizer, bias_constraint, activity_regularizer=activity_regularizer, **kwargs,
         )  # fmt: skip
         self.filters = positive(self.name, "filters", filters)
         self.groups = positive(self.name, "groups", groups)
         if self.filters % self.groups:
             raise ValueError(f"{self.name}: groups must divide filters ({filters}), received {groups!r}")
-        self.kernel_initializer = kernel_initializer
+        self.kernel_initializer = initializers.get(kernel_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
 
     def build(self, input_shape: BatchShape) -> None:
         kernel = (*self.kernel_size, self.channels(input_shape) // self.groups, self.filters)
-        self.kernel = self.add_weight("kernel", kernel, self.kernel_initializer, regularizer=self.kernel_regularizer)
+        self.kernel = self.add_weight(
+            "kernel", kernel, self.kernel_initializer, True, self.kernel_regularizer, self.kernel_constraint
+        )
         self.add_bias(self.filters)
 
     def output_shape_of(self, shape: BatchShape) -> BatchShape:

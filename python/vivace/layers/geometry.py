@@ -27,11 +27,11 @@ def check_padding(owner: str, padding: str, known: Sequence[str] = ("valid", "sa
     return padding.lower()
 
 
-def check_data_format(owner: str, data_format: str | None) -> bool:
-    """Whether the channels come first; None means that they come last."""
+def check_data_format(owner: str, data_format: str | None) -> tuple[str, bool]:
+    """The format, and whether the channels come first in it; None means that they come last."""
     if data_format not in (None, "channels_last", "channels_first"):
         raise ValueError(f"{owner}: data_format must be 'channels_last' or 'channels_first', received {data_format!r}")
-    return data_format == "channels_first"
+    return data_format or "channels_last", data_format == "channels_first"
 
 
 def last_shape(channels_first: bool, shape: BatchShape) -> BatchShape:

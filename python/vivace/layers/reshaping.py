@@ -98,7 +98,7 @@ class _Spatial(Layer):
 
     def __init__(self, data_format: str | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.channels_first = check_data_format(self.name, data_format)
+        self.data_format, self.channels_first = check_data_format(self.name, data_format)
 
     def check(self, input_shape: BatchShape) -> BatchShape:
         """The shape with the channels last."""

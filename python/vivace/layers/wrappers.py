@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,23 +25,45 @@ class Bidirectional(Layer):
     Args:
         layer: a recurrent layer that is not built yet.
         merge_mode: "concat" (the default; 2 * units outputs), "sum", "mul", "ave", or None: a list of both outputs.
+        weights: those to start from, of both layers; None: the initializers'.
+        backward_layer: the layer that runs backwards; None: a copy of `layer`.
     """
 
     several_inputs = True
 
-    def __init__(self, layer: Recurrent, merge_mode: str | None = "concat", **kwargs: Any) -> None:
-        if not isinstance(layer, Recurrent) or layer.built:
-            raise ValueError(f"Bidirectional: layer must be a recurrent layer not built yet, received {layer!r}")
+    def __init__(
+        self,
+        layer: Recurrent,
+        merge_mode: str | None = "concat",
+        weights: Sequence[Any] | None = None,
+        backward_layer: Recurrent | None = None,
+        **kwargs: Any,
+    ) -> None:
+        for argument, given in (("layer", layer), ("backward_layer", backward_layer)):
+            if (not isinstance(given, Recurrent) or given.built) and (argument == "layer" or given is not None):
+                raise ValueError(
+                    f"Bidirectional: {argument} must be a recurrent layer not built yet, received {given!r}"
+                )
         if merge_mode not in ("concat", "sum", "mul", "ave", None):
             raise ValueError(
                 f"Bidirectional: merge_mode must be concat, sum, mul, ave or None, received {merge_mode!r}"
             )
-        super().__init__(dtype=layer.dtype, input_shape=layer.declared_input_shape, **kwargs)
-        self.merge_mode = merge_mode
-        self.forward_layer, self.backward_layer = layer, copy.deepcopy(layer)
-        self.backward_layer.stream = Stream(None)
-        self.backward_layer.go_backwards = not layer.go_backwards
-        self.forward_layer.name, self.backward_layer.name = f"forward_{layer.name}", f"backward_{layer.name}"
+        kwargs.setdefault("dtype", layer.dtype)
+        kwargs.setdefault("input_shape", layer.declared_input_shape)
+        super().__init__(**kwargs)
+        self.layer, self.merge_mode = layer, merge_mode
+        self.forward_layer = layer
+        name = layer.name.removeprefix("forward_")
+        layer.name = f"forward_{name}"
+        if backward_layer is None:
+            backward_layer = copy.deepcopy(layer)
+            backward_layer.stream = Stream(None)
+            backward_layer.go_backwards = not layer.go_backwards
+            backward_layer.name = f"backward_{name}"
+        elif backward_layer.go_backwards == layer.go_backwards:
+            raise ValueError(f"{self.name}: layer and backward_layer must differ in go_backwards")
+        self.backward_layer = backward_layer
+        self._first = weights
 
     def call_inputs(self, x: Any, initial_state: Any = None) -> Any:
         """initial_state: those of the forward layer, then those of the backward layer; zeros by default."""
@@ -56,6 +79,9 @@ class Bidirectional(Layer):
     def build(self, input_shape: Any) -> None:
         for layer, shape in zip(self._layers, self._halves(input_shape), strict=True):
             layer.build_once(shape)
+        if self._first is not None:
+            self.built = True
+            self.set_weights(self._first)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         ours, theirs = (
@@ -156,7 +182,7 @@ class TimeDistributed(Layer):
     def __init__(self, layer: Layer, **kwargs: Any) -> None:
         if not isinstance(layer, Layer):
             raise TypeError(f"TimeDistributed: expected a layer, received {layer!r}")
-        super().__init__(dtype=layer.dtype, **kwargs)
+        super().__init__(**{"dtype": layer.dtype, **kwargs})
         self.layer = layer
 
     def sublayers(self) -> dict[str, Layer]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .._config import from_dict, serialize
 from .._naming import lookup
 from . import functions
 from .base import EPSILON, Loss
@@ -106,17 +107,12 @@ def get(identifier: str | Loss | Callable[..., Any] | Mapping[str, Any]) -> Loss
         return identifier
     if isinstance(identifier, str):
         return lookup("loss", identifier, _KNOWN)()
-    if isinstance(identifier, Mapping) and "class_name" in identifier:
-        return lookup("loss", identifier["class_name"], _KNOWN).from_config(dict(identifier.get("config", {})))
+    if isinstance(identifier, Mapping):
+        return from_dict("losses", Loss, identifier)
     name = getattr(identifier, "__name__", "")
     if name in _BY_NAME and getattr(functions, name) is identifier:
         return _BY_NAME[name]()
     raise TypeError(f"loss must be a name, or a loss or a function of vivace.losses, received {identifier!r}")
-
-
-def serialize(loss: Loss) -> dict[str, Any]:
-    """The loss as a dict that `get` takes back."""
-    return {"class_name": type(loss).__name__, "config": loss.get_config()}
 
 
 __all__ = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .._config import from_dict, serialize
 from .._naming import lookup
 from . import schedules
 from .adam import Adam, Adamax, AdamW, Nadam
@@ -33,18 +34,13 @@ def get(identifier: str | Mapping[str, Any] | Optimizer) -> Optimizer:
     if isinstance(identifier, Optimizer):
         return identifier
     if isinstance(identifier, Mapping) and "class_name" in identifier:
-        return lookup("optimizer", identifier["class_name"], _BY_NAME).from_config(dict(identifier.get("config", {})))
+        return from_dict("optimizers", Optimizer, identifier)
     if not isinstance(identifier, str):
         raise TypeError(
             "optimizer must be a name, a vivace.optimizers.Optimizer, or a dict with class_name and config; "
             f"received {identifier!r}"
         )
     return lookup("optimizer", identifier, _BY_NAME)()
-
-
-def serialize(optimizer: Optimizer) -> dict[str, Any]:
-    """The optimizer, without its state, as a dict that `get` takes back."""
-    return {"class_name": type(optimizer).__name__, "config": optimizer.get_config()}
 
 
 __all__ = [
