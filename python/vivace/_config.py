@@ -13,6 +13,7 @@ import importlib
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from types import FunctionType
 from typing import Any, ClassVar, TypeVar
 
@@ -163,6 +164,7 @@ def deserialize(identifier: Mapping[str, Any], family: str | None = None) -> Any
 def _find(name: str, family: str | None) -> Any:
     if name in CUSTOM.get():
         return CUSTOM.get()[name]
+    hint = ""
     if family in FAMILIES:
         public = vars(importlib.import_module(f".{family}", __package__))
         known = {
@@ -173,8 +175,12 @@ def _find(name: str, family: str | None) -> Any:
         known = {key.lower(): one for key, one in known.items()} | known  # Keras writes some in lower case
         if name in known:
             return known[name]
+        close = get_close_matches(name, [key for key in known if not key.islower()], n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
     where = f"vivace.{family}" if family else "vivace"
-    raise ValueError(f"{where} has no class {name!r}; if it is yours, give it in custom_objects={{{name!r}: ...}}")
+    raise ValueError(
+        f"{where} has no class {name!r}{hint}; if it is yours, give it in custom_objects={{{name!r}: ...}}"
+    )
 
 
 def _family_of(identifier: Mapping[str, Any]) -> str | None:
