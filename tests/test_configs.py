@@ -55,6 +55,7 @@ LAYERS: dict[str, tuple[dict[str, Any], Any]] = {
        for rank, shape in ((1, STEPS), (2, IMAGE), (3, VOLUME))},
     "GroupNormalization": ({"groups": 3, "beta_constraint": "non_neg"}, STEPS),
     "GroupQueryAttention": ({"head_dim": 2, "num_query_heads": 4, "num_key_value_heads": 2, **KERNEL}, [STEPS, STEPS]),
+    "GetItem": ({"key": (slice(None), slice(1, None, 2), 0)}, STEPS),
     "InputLayer": ({"shape": (5, 3), "dtype": "int32"}, STEPS),
     "LSTM": ({"units": 3, "unit_forget_bias": False, "recurrent_activation": "relu", **RECURRENT}, STEPS),
     "Lambda": ({"function": np.square, "arguments": {}}, STEPS),

@@ -93,7 +93,9 @@ def test_fused_and_general_path_agree(cell: Any, go_backwards: bool, masked: boo
 def test_gradients_of_the_general_path(cell: Any, activations: tuple[str, str], rng: np.random.Generator) -> None:
     first, second = activations
     gates = {} if cell is SimpleRNN else {"recurrent_activation": second}
-    layer = cell(4, second if first == "tanh" and not gates else first, return_sequences=True, **gates, **F64)
+    layer = cell(
+        4, activation=second if first == "tanh" and not gates else first, return_sequences=True, **gates, **F64
+    )
     assert not layer.fused
     check_gradients(layer, rng.standard_normal((3, 5, 2)), rng)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from .._typing import Array, BatchShape, Initializer, Shape
 from ..parameters import Parameter
 from ..regularizers import L1L2
 from ..step import Step
-from .symbolic import Node, SymbolicTensor, as_inputs, is_symbolic
+from .symbolic import Node, SymbolicTensor, as_inputs, is_symbolic, told, way_to
 
 
 class Layer(Configurable):
@@ -45,6 +46,7 @@ class Layer(Configurable):
     family = "layers"
     input_dtype: Any = None  # of the input, where it is not the layer's dtype
     several_inputs = False  # whether it takes more than one
+    _dropped_a_mask = False
 
     def __init__(
         self,
@@ -140,7 +142,13 @@ class Layer(Configurable):
             if not isinstance(tensor, SymbolicTensor):
                 raise TypeError(f"{self.name}: expected symbolic tensors only, received also {type(tensor).__name__}")
         self._check_count(len(tensors))
-        shape = self.build_once([tensor.shape for tensor in tensors] if several else inputs.shape)  # type: ignore[arg-type]
+        try:
+            shape = self.build_once([tensor.shape for tensor in tensors] if several else inputs.shape)  # type: ignore[arg-type]
+        except ValueError as error:
+            ways = [way_to(tensor) for tensor in tensors]
+            raise ValueError(
+                f"layer {len(ways[0])} behind {ways[0][0]}: {error}\n  shapes so far: {'; '.join(map(told, ways))}"
+            ) from None
         node = Node(self, tensors, several, training, shape)
         self._nodes.append(node)
         return node.result
@@ -164,6 +172,18 @@ class Layer(Configurable):
     def output(self) -> Any:
         """The symbolic output (a list, if several) of the layer's first call."""
         return self._first_node("output").result
+
+    def drop_mask(self, step: Step) -> None:
+        """The output's steps are not the input's, so its mask ends here; says so once."""
+        if step.mask is not None:
+            step.mask = None
+            if not self._dropped_a_mask:
+                self._dropped_a_mask = True
+                warnings.warn(
+                    f"{self.name} ({type(self).__name__}) gets a mask but cannot pass it on: the layers behind it, the "
+                    "loss and the metrics count padded steps too",
+                    stacklevel=2,
+                )
 
     def add_weight(
         self,

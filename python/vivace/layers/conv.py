@@ -14,7 +14,18 @@ from ..regularizers import L1L2
 from ..step import Step
 from .base import check_rank, positive, same_padding
 from .core import Activated
-from .geometry import AXES, check_data_format, check_padding, first_shape, last_shape, sizes, to_first, to_last, two
+from .geometry import (
+    AXES,
+    check_data_format,
+    check_padding,
+    first_shape,
+    format_hint,
+    last_shape,
+    sizes,
+    to_first,
+    to_last,
+    two,
+)
 
 _SHARED = """
         strides, dilation_rate: 1; an integer or one for each axis.
@@ -85,14 +96,20 @@ class Windowed(Activated):
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         kind = f"{self.name} ({type(self).__name__})"
         axes = f"channels, {AXES[self.rank]}" if self.channels_first else f"{AXES[self.rank]}, channels"
-        hint = "; add the channel axis with x[..., None]" if len(input_shape) == self.rank + 1 else ""
+        hint = ""
+        if len(input_shape) == self.rank + 1:
+            hint = "; add the channel axis with x[..., None] (or, to a single sample, the batch axis with x[None])"
         check_rank(kind, input_shape, self.rank + 2, f"(batch, {axes})", hint)
         shape = last_shape(self.channels_first, input_shape)
         if self.built and shape[-1] != self.channels(self.input_shape or ()):
             raise ValueError(
                 f"{kind} was built for {self.channels(self.input_shape or ())} channels, received shape {input_shape}"
+                f"{format_hint(self.channels_first, input_shape)}"
             )
-        return first_shape(self.channels_first, self.output_shape_of(shape))
+        try:
+            return first_shape(self.channels_first, self.output_shape_of(shape))
+        except ValueError as error:
+            raise ValueError(f"{error}{format_hint(self.channels_first, input_shape)}") from None
 
     def kept_shape(self, key: Shape, make: Callable[[], native.Conv2DShape]) -> native.Conv2DShape:
         """The geometry for inputs of the shape `key`; validated once for each."""
@@ -123,7 +140,7 @@ class Windowed(Activated):
         return native.Conv2DShape(image, window, strides, (*pads[0], *pads[1]), dilation, groups)  # type: ignore[arg-type]
 
     def forward_linear(self, x: Array, step: Step, activation: Any = "linear") -> tuple[Array, Any]:
-        step.mask = None  # the output's steps are not the input's
+        self.drop_mask(step)
         y, saved = self.convolve(to_last(self.channels_first, x, step), step, activation)
         return to_first(self.channels_first, y, step), saved
 

@@ -240,7 +240,7 @@ class Flatten(Layer):
         return (input_shape[0], math.prod(size or 0 for size in input_shape[1:]))
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        step.mask = None
+        self.drop_mask(step)
         x = to_last(self.channels_first and x.ndim > 2, x, step)
         return x.reshape(x.shape[0], -1), x.shape
 

@@ -34,6 +34,16 @@ def check_data_format(owner: str, data_format: str | None) -> tuple[str, bool]:
     return data_format or "channels_last", data_format == "channels_first"
 
 
+def format_hint(channels_first: bool, shape: BatchShape) -> str:
+    """A suggestion where an input looks as if its channels stood at the other end."""
+    first, last = shape[1], shape[-1]
+    if not channels_first and first in (1, 3, 4) and last not in (1, 3, 4):
+        return "; if the channels come first, say data_format='channels_first' or transpose the input"
+    if channels_first and last in (1, 3, 4) and first not in (1, 3, 4):
+        return "; if the channels come last, leave out data_format='channels_first'"
+    return ""
+
+
 def last_shape(channels_first: bool, shape: BatchShape) -> BatchShape:
     """(batch, channels, ...) as (batch, ..., channels), if they come first."""
     return (shape[0], *shape[2:], shape[1]) if channels_first and len(shape) > 2 else shape

@@ -128,7 +128,7 @@ class _WindowPooling(_Pooling):
         )
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        step.mask = None  # the output's steps are not the input's
+        self.drop_mask(step)
         x = to_last(self.channels_first, x, step)
         area = math.prod(self.pool_size[max(0, self.rank - 2) :])
         across = None
@@ -198,7 +198,12 @@ class _GlobalPooling(_Pooling):
         return first_shape(self.channels_first, (batch, *(1 for _ in axes if self.keepdims), channels))
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        mask, step.mask = step.mask, None
+        mask = step.mask
+        if mask is not None:
+            if self.rank == 1 and not self.maximum:
+                step.mask = None  # used up
+            else:
+                self.drop_mask(step)
         x = to_last(self.channels_first, x, step)
         window = math.prod(x.shape[1:-1])
         saved: Any

@@ -1,31 +1,77 @@
-"""Model: what a chain and a graph of layers have in common."""
+"""Model: what all models have in common, and models that a user writes as a class with a `call`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+import json
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from .. import data, optimizers
+from .._config import custom_object_scope, serialize, to_data
+from .._naming import snake_case
+from .._typing import Array
 from ..layers.base import Layer
+from ..layers.core import Input, InputLayer
+from ..layers.symbolic import SymbolicTensor
 from ..parameters import Parameter
+from ..step import Step
 from ..training import Trainer
+from .summary import summary_text
+
+if TYPE_CHECKING:
+    from .functional import Functional
 
 
 class Model(Trainer):
-    """A model of a graph of layers: `Model(inputs, outputs, name=None)` makes a `Functional`, which says more."""
+    """A graph of layers: `Model(inputs, outputs, name=None)` makes a `Functional`, which says more. Or a class of one's
+    own:
 
-    layers: list[Layer]
+        class Classifier(Model):
+            def __init__(self, units):
+                super().__init__()
+                self.hidden, self.dropout, self.out = Dense(units, "relu"), Dropout(0.5), Dense(10, "softmax")
+
+            def call(self, x, training=None):
+                return self.out(self.dropout(self.hidden(x)))
+
+    `call` is run once on symbolic tensors, when the shapes of the inputs are known, and once more for training if it
+    has an argument `training`. It may call layers and models, merge tensors with + - *, scale them by numbers and slice
+    them; what else it does is not seen. Its inputs have the structure that the model is given: an array, or a list,
+    tuple or dict of them; it returns a tensor, or a list, tuple or dict.
+
+    The layers are the attributes of the model that are layers, also in lists and dicts, in the order in which they were
+    set; that is the order of the weights.
+    """
+
+    family = "models"
+    several_inputs = True
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         from .functional import Functional
 
-        return object.__new__(Functional if cls is Model else cls)
+        return super().__new__(Functional if cls is Model else cls, *args, **kwargs)
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.layers = []
+    def __init__(self, inputs: Any = None, outputs: Any = None, name: str | None = None, **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
+        self._layers: list[Layer] | None = None  # None: those among the attributes
+        self._traced: dict[bool, Functional] = {}  # what `call` does, by whether it trains
+        self._structure: Any = None  # that of the inputs of `call`: None, or list, tuple or the names of a dict
+        self._compile_later: tuple[Any, Any] | None = None
+        if inputs is not None:
+            self._hold(inputs, outputs)
 
-    # Weights
+    # Layers and weights
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The model's layers."""
+        if self._layers is None:
+            return list({id(layer): layer for layer in _tracked(vars(self))}.values())
+        return self._layers
 
     @property
     def weights(self) -> list[Parameter]:
@@ -34,6 +80,10 @@ class Model(Trainer):
     @property
     def trainable_weights(self) -> list[Parameter]:
         return _once(p for layer in self.layers for p in layer.trainable_weights) if self.trainable else []
+
+    def sublayers(self) -> dict[str, Layer]:
+        inner = [layer for layer in self.layers if not isinstance(layer, InputLayer)]
+        return {f"{i}_{snake_case(type(layer).__name__)}": layer for i, layer in enumerate(inner)}
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """The layer of that name, or at that position."""
@@ -60,6 +110,207 @@ class Model(Trainer):
         self.check_built("load_weights")
         load_weights(self, filepath)
 
+    # Configuration
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
+        """The model that `get_config` described, with new weights.
+
+        custom_objects: classes and functions of one's own, by the names that the configuration has.
+        """
+        with custom_object_scope(custom_objects):
+            return cls._made_again(config)
+
+    @classmethod
+    def _made_again(cls, config: Mapping[str, Any]) -> Any:
+        return super().from_config(config)
+
+    def to_json(self, **kwargs: Any) -> str:
+        """The architecture, without weights, for `vivace.models.model_from_json`. kwargs: as of `json.dumps`.
+
+        Raises:
+            TypeError: something in it is not plain data, such as a Lambda layer's function.
+        """
+        return json.dumps(to_data(serialize(self), "to_json"), **kwargs)
+
+    # A class with a `call`
+
+    def call(self, inputs: Any) -> Any:
+        raise TypeError(
+            f"{type(self).__name__} must define call(self, inputs, training=None), composed of layers; or be made of a "
+            "graph, Model(inputs, outputs)"
+        )
+
+    def call_inputs(self, x: Any, *more: Any) -> Any:
+        if isinstance(x, Mapping) and not more:
+            self._structured(list(x))
+            return list(x.values()) if len(x) > 1 else next(iter(x.values()))
+        found = super().call_inputs(x, *more)
+        if isinstance(x, (list, tuple)) and isinstance(found, list):
+            self._structured(type(x))
+        return found
+
+    def _structured(self, structure: Any) -> None:
+        if self._structure is None and not self.built:
+            self._structure = structure
+
+    def build_once(self, input_shape: Any) -> Any:
+        if not self.built:
+            self.build(input_shape)
+            if not self._traced:  # that was the user's own, which makes layers
+                self._trace(input_shape)
+        return self._of_mode(False).compute_output_shape(input_shape)
+
+    def build(self, input_shape: Any) -> None:
+        """Create the weights for inputs of this shape (batch axis first); of several inputs a list of shapes."""
+        self._trace(input_shape)
+
+    def _trace(self, input_shape: Any) -> None:
+        several = isinstance(input_shape, list)
+        dtype = next((layer.dtype for layer in _leaves(self.layers)), self.dtype)
+        names = self._structure if isinstance(self._structure, list) else []
+        tensors = [
+            Input(
+                tuple(shape[1:]), dtype=dtype, name=names[i] if names else f"{self.name}_input" + (f"_{i}" if i else "")
+            )
+            for i, shape in enumerate(input_shape if several else [input_shape])
+        ]
+        given: Any = list(tensors) if several else tensors[0]
+        if names:
+            given = dict(zip(names, tensors, strict=True))
+        elif self._structure is tuple and several:
+            given = tuple(tensors)
+        self._hold(tensors, self._called(given, False))
+        if self._takes("training"):
+            self._hold(tensors, self._called(given, True), modes=(True,))
+        if self._compile_later is not None:
+            args, kwargs = self._compile_later
+            self._compile_later = None
+            super().compile(*args, **kwargs)
+
+    def _takes(self, argument: str) -> bool:
+        return argument in inspect.signature(self.call).parameters
+
+    def _called(self, given: Any, training: bool) -> Any:
+        """What `call` makes of symbolic tensors."""
+        try:
+            outputs = self.call(given, **({"training": training} if self._takes("training") else {}))
+        except ValueError as error:  # a shape that does not fit, most likely
+            raise ValueError(f"{self.name} ({type(self).__name__}.call): {error}") from None
+        parts = list(outputs.values()) if isinstance(outputs, Mapping) else outputs
+        parts = list(parts) if isinstance(parts, (list, tuple)) else [parts]
+        for part in parts:
+            if not isinstance(part, SymbolicTensor):
+                raise TypeError(
+                    f"{type(self).__name__}.call must return what its layers return, tensors or a list or dict of "
+                    f"them; received {part!r}"
+                )
+        return outputs if isinstance(outputs, Mapping) else parts
+
+    def _hold(self, inputs: Any, outputs: Any, modes: tuple[bool, ...] = (False, True)) -> None:
+        """Run as the graph between these tensors."""
+        from .functional import Functional
+
+        graph = Functional(inputs, outputs, name=self.name)
+        if type(self).call is Model.call:
+            self._layers = graph.layers
+        known = {id(p) for p in self.weights}
+        for layer in graph.layers:
+            if any(id(p) not in known for p in layer.weights):
+                raise ValueError(
+                    f"{type(self).__name__}.call uses {layer.name}, which is not an attribute of the model, so that "
+                    "its weights would be lost; make layers in __init__ or build and keep them as attributes"
+                )
+        self._traced.update(dict.fromkeys(modes, graph))
+        self._plan = None
+        self.dtype, self.input_dtype = graph.dtype, graph.input_dtype
+        self.input_shape, self.output_shape = graph.input_shape, graph.output_shape
+        self.built = True
+
+    def _of_mode(self, training: bool) -> Functional:
+        if not self._traced:
+            raise ValueError(f"{self.name}: not built yet; fit it, call it, or call build(input_shape)")
+        if self._plan is None:  # what trains has changed
+            for graph in self._traced.values():
+                graph._plan = None
+            self._plan = True
+        return self._traced[training]
+
+    @property
+    def output_names(self) -> list[str]:  # type: ignore[override]
+        return self._of_mode(False).output_names if self._traced else []
+
+    def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
+        graph = self._of_mode(step.training)
+        y, saved = graph.forward(x, step)
+        return y, (graph, saved)
+
+    def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        graph, inner = saved
+        return graph.backward(dy, inner, step, input_gradient)
+
+    @property
+    def final_activation(self) -> str | None:  # type: ignore[override]
+        """The activation that ends the graph, if it is the same in training."""
+        found = {self._of_mode(training).final_activation for training in (False, True)}
+        return found.pop() if len(found) == 1 else None
+
+    def forward_linear(self, x: Any, step: Step) -> tuple[Any, Any]:
+        graph = self._of_mode(step.training)
+        y, saved = graph.forward_linear(x, step)
+        return y, (graph, saved)
+
+    def backward_linear(self, dz: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        graph, inner = saved
+        return graph.backward_linear(dz, inner, step, input_gradient)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """As of every model (see `Trainer.compile`); what depends on the outputs waits until they are known."""
+        if self._traced or type(self).call is Model.call:
+            super().compile(*args, **kwargs)
+            return
+        chosen = args[0] if args else kwargs.get("optimizer", "adam")
+        self.optimizer = optimizers.get(chosen)
+        self._compile_later = (self.optimizer, *args[1:]), {k: v for k, v in kwargs.items() if k != "optimizer"}
+        self.compiled = True
+
+    def _prepare_x(self, what: str, x: Any) -> Any:
+        if not self.built:
+            inputs = self.call_inputs(x)
+            several = isinstance(inputs, list)
+            shapes: Any = [(None, *np.shape(one)[1:]) for one in (inputs if several else [inputs])]
+            self.build_once(shapes if several else shapes[0])
+        try:
+            return self._of_mode(False)._prepare_x(what, x)
+        except ValueError:
+            if not self._widened(x):
+                raise
+            return self._of_mode(False)._prepare_x(what, x)
+
+    def _widened(self, x: Any) -> bool:
+        """Whether `call` takes these inputs too, if sizes in which they differ from the first ones are left open."""
+        graph = self._of_mode(False)
+        shapes = [tensor.shape for tensor in graph.inputs]
+        try:
+            found = [np.shape(one) for one in data.in_order(self.name, "input", x, graph.input_names)]
+        except ValueError:  # of another number, or ragged
+            return False
+        if self.call.__func__ is Model.call or list(map(len, shapes)) != list(map(len, found)):  # type: ignore[attr-defined]
+            return False
+        wider: Any = [
+            (None, *(a if a == b else None for a, b in zip(shape[1:], one[1:], strict=True)))
+            for shape, one in zip(shapes, found, strict=True)
+        ]
+        if wider == shapes:
+            return False
+        try:
+            self._trace(wider if isinstance(self.input_shape, list) else wider[0])
+        except ValueError:  # a layer needs to know
+            return False
+        return True
+
+    # Telling about itself
+
     def flops(self) -> int:
         return sum(layer.flops() for layer in self.layers)
 
@@ -67,31 +318,50 @@ class Model(Trainer):
         """Where the layer's inputs come from; None in a chain, where it is plain."""
         return None
 
-    def summary(self, print_fn: Callable[[str], Any] | None = None) -> None:
-        """Print the layers with their output shapes, numbers of weights and MFLOP per sample."""
+    def summary(
+        self,
+        line_length: int | None = None,
+        positions: Any = None,
+        print_fn: Callable[[str], Any] | None = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+        layer_range: tuple[str, str] | None = None,
+    ) -> None:
+        """Print the layers with their output shapes, parameters, MFLOP and memory.
+
+        Args:
+            line_length: characters in a line, at least; as many as are needed.
+            positions: accepted for Keras's sake; columns are as wide as they must be.
+            print_fn: takes the text; `print`.
+            expand_nested: show the layers inside nested models too.
+            show_trainable: tell of each layer whether it trains; done anyway where something is frozen.
+            layer_range: names of the first and the last layer to show.
+
+        Raises:
+            ValueError: the model is not built; no such layer.
+        """
         self.check_built("summary")
-        rows = [("Layer (type)", "Output shape", "Weights", "MFLOP", "Connected to")]
-        for layer in self.layers:
-            flops = f"{layer.flops() / 1e6:,.2f}" if layer.flops() else ""
-            name = f"{layer.name} ({type(layer).__name__})"
-            weights = f"{layer.count_params():,}"
-            rows.append((name, str(layer.output_shape), weights, flops, self.sources_of(layer) or ""))
-        if not any(row[4] for row in rows[1:]):
-            rows[0] = (*rows[0][:4], "")
-        widths = [max(len(row[i]) for row in rows) for i in range(5)]
+        text = summary_text(self, line_length or 0, expand_nested, show_trainable, layer_range)
+        (print_fn or print)(text)
 
-        def line(row: tuple[str, ...]) -> str:
-            left = (cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True))
-            right = (cell.rjust(width) for cell, width in zip(row[2:4], widths[2:4], strict=True))
-            return "  ".join((*left, *right, row[4])).rstrip()
 
-        total, trainable = self.count_params(), sum(p.size for p in self.trainable_weights)
-        size = sum(p.value.nbytes for p in self.weights) / 2**20
-        rule = "-" * (sum(widths) + 6 + 2 * bool(widths[4]))
-        text = [f'Model "{self.name}"', rule, line(rows[0]), rule, *map(line, rows[1:]), rule]
-        text.append(f"Weights: {total:,} ({size:.2f} MiB), trainable: {trainable:,}, frozen: {total - trainable:,}")
-        text.append(f"Forward pass: {self.flops() / 1e6:,.2f} MFLOP per sample")
-        (print_fn or print)("\n".join(text))
+def _leaves(layers: Iterable[Layer]) -> Iterable[Layer]:
+    """The layers, and those in models among them, in order."""
+    for layer in layers:
+        yield from _leaves(layer.layers) if isinstance(layer, Model) else (layer,)
+
+
+def _tracked(attributes: Any) -> Iterable[Layer]:
+    """The layers among some values, also in lists and dicts."""
+    values = attributes.items() if isinstance(attributes, Mapping) else ((None, value) for value in attributes)
+    for name, value in values:
+        if isinstance(value, Layer):
+            yield value
+        elif isinstance(value, (list, tuple, dict)) and not (isinstance(name, str) and name in _OWN):
+            yield from _tracked(value)
+
+
+_OWN = ("_layers", "_traced", "_given", "_compile_later", "_nodes", "_regularized")  # not a user's attributes
 
 
 def _once(parameters: Any) -> list[Parameter]:
