@@ -12,8 +12,8 @@ from ..layers.base import Layer
 from ..layers.core import InputLayer
 from ..layers.symbolic import Node, SymbolicTensor, as_inputs
 from ..step import Step
-from .graph import Graph, Plan
-from .model import Model
+from .graph import Graph, Plan, fuse_calls
+from .model import Model, flattened
 
 
 class Functional(Model):
@@ -109,6 +109,10 @@ class Functional(Model):
     def call_inputs(self, x: Any, *more: Any) -> Any:
         return data.in_order(self.name, "input", x, self.input_names) if data.by_name(x) else as_inputs(x, more)
 
+    def units(self) -> list[Any]:
+        """What runs, in order: layers, and what neighbouring layers were fused to; each once."""
+        return flattened(call.unit for call in fuse_calls(self._graph))
+
     @property
     def plan(self) -> Plan:
         plan: Plan | None = self._plan
@@ -136,6 +140,15 @@ class Functional(Model):
     def backward_linear(self, dz: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
         plan = self.plan
         return plan.backward(dz, saved, step, input_gradient, plan.linear_backwards)
+
+    def connections(self) -> list[tuple[Layer, Layer]]:
+        makers: dict[int, Layer] = {slot: call.unit for call in self._graph.calls for slot in call.targets}
+        known = {layer.name: layer for layer in self.layers}
+        for slot, name in zip(self._graph.inputs, self.input_names, strict=True):
+            if name in known:
+                makers.setdefault(slot, known[name])
+        pairs = [(makers.get(slot), call.unit) for call in self._graph.calls for slot in call.sources]
+        return list(dict.fromkeys((source, target) for source, target in pairs if source is not None))
 
     def sources_of(self, layer: Layer) -> str | None:
         makers = {slot: call.unit.name for call in self._graph.calls for slot in call.targets}

@@ -311,6 +311,14 @@ class Model(Trainer):
 
     # Telling about itself
 
+    def units(self) -> list[Any]:
+        """What runs, in order: layers, and what neighbouring layers were fused to; each once."""
+        return self._of_mode(False).units()
+
+    def connections(self) -> list[tuple[Layer, Layer]]:
+        """Which layer's output goes to which layer."""
+        return self._of_mode(False).connections()
+
     def flops(self) -> int:
         return sum(layer.flops() for layer in self.layers)
 
@@ -343,6 +351,12 @@ class Model(Trainer):
         self.check_built("summary")
         text = summary_text(self, line_length or 0, expand_nested, show_trainable, layer_range)
         (print_fn or print)(text)
+
+
+def flattened(units: Iterable[Any]) -> list[Any]:
+    """The units, and those of models among them, each once."""
+    found = (one for unit in units for one in (unit.units() if isinstance(unit, Model) else [unit]))
+    return list({id(unit): unit for unit in found}.values())
 
 
 def _leaves(layers: Iterable[Layer]) -> Iterable[Layer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..layers.core import Activated, InputLayer
 from ..layers.symbolic import SymbolicTensor, as_inputs
 from ..step import Step
 from ..training import Trainer
-from .model import Model
+from .model import Model, flattened
 
 
 class Sequential(Model):
@@ -142,6 +143,13 @@ class Sequential(Model):
         return shape
 
     # The pair
+
+    def connections(self) -> list[tuple[Layer, Layer]]:
+        return list(itertools.pairwise(self.layers))
+
+    def units(self) -> list[Any]:
+        """What runs, in order: layers, and what neighbouring layers were fused to."""
+        return flattened(self._units)
 
     @property
     def _units(self) -> list[Unit]:

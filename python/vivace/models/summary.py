@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .._typing import BatchShape
+from ..fusion import ConvPool
 from ..layers.base import Layer
 from ..layers.core import InputLayer
 
@@ -26,14 +27,14 @@ class Row(NamedTuple):
     sources: str
 
 
-_HEADS = Row("Layer (type)", "Output shape", "Params", "MFLOP", "Memory", "Trains", "Connected to")
+_HEADS = Row("Layer (type)", "Output shape", "Params", "MFLOP", "Activations", "Trains", "Connected to")
 _RIGHT = ("parameters", "mflop", "memory")
 
 
 def summary_text(
     model: Model, line_length: int, expand_nested: bool, show_trainable: bool, layer_range: tuple[str, str] | None
 ) -> str:
-    frozen = sum(p.size for p in model.weights) != sum(p.size for p in model.trainable_weights)
+    frozen = _trains(model) != "yes"
     rows = list(_rows(model, expand_nested, layer_range))
     columns = [
         name
@@ -62,13 +63,16 @@ def summary_text(
             rule,
             *map(line, rows),
             rule,
-            f"Params: {total:,} ({_size(weights)}), trainable: {trainable:,}, frozen: {total - trainable:,}",
+            f"Params: {total:,} ({_size(weights)}), trainable: {trainable:,}, not trainable: {total - trainable:,}",
             f"Per sample: {model.flops() / 1e6:,.2f} MFLOP forward; {_size(kept)} of activations kept in training",
         ]
     )
 
 
-def _rows(model: Model, expand_nested: bool, layer_range: tuple[str, str] | None, depth: int = 0) -> Iterator[Row]:
+def _rows(
+    model: Model, expand_nested: bool, layer_range: tuple[str, str] | None, depth: int = 0, frozen: bool = False
+) -> Iterator[Row]:
+    """A row for each layer; frozen: a model around this one is."""
     from .model import Model
 
     layers = model.layers
@@ -80,21 +84,27 @@ def _rows(model: Model, expand_nested: bool, layer_range: tuple[str, str] | None
             )
         first, last = sorted(map(names.index, layer_range))
         layers = layers[first : last + 1]
+    pooled = pooled_convolutions(model)
     for layer in layers:
         nested = layer if isinstance(layer, Model) else None
-        trains = sum(p.size for p in layer.trainable_weights)
         size = sum(p.size for p in layer.weights)
         yield Row(
             "  " * depth + f"{layer.name} ({type(layer).__name__})",
             _shapes(layer.output_shape),
             f"{size:,}",
-            f"{layer.flops() / 1e6:,.2f}" if layer.built and layer.flops() else "",
-            _size(kept_bytes(layer)),
-            "" if not size else "yes" if trains == size else "no" if not trains else "partly",
+            _mflop(layer.flops() / 1e6) if layer.built else "",
+            "" if id(layer) in pooled else _size(kept_bytes(layer)),
+            ("no" if frozen else _trains(layer)) if size else "",
             model.sources_of(layer) or "",
         )
         if nested is not None and expand_nested:
-            yield from _rows(nested, True, None, depth + 1)
+            yield from _rows(nested, True, None, depth + 1, frozen or not layer.trainable)
+
+
+def _trains(layer: Layer) -> str:
+    """Whether what can be trained is trained."""
+    able, trained = sum(p.size for p in layer.weights if p.trainable), sum(p.size for p in layer.trainable_weights)
+    return "yes" if trained == able else "partly" if trained else "no"
 
 
 def kept_bytes(layer: Layer) -> int:
@@ -102,7 +112,8 @@ def kept_bytes(layer: Layer) -> int:
     from .model import Model
 
     if isinstance(layer, Model):
-        return sum(kept_bytes(inner) for inner in layer.layers)
+        pooled = pooled_convolutions(layer)
+        return sum(kept_bytes(inner) for inner in layer.layers if id(inner) not in pooled)
     if isinstance(layer, InputLayer) or type(layer).__name__ in ("Flatten", "Reshape", "Identity"):
         return 0
     shapes = layer.output_shape if isinstance(layer.output_shape, list) else [layer.output_shape or ()]
@@ -110,8 +121,17 @@ def kept_bytes(layer: Layer) -> int:
     return elements * np.dtype(layer.dtype).itemsize
 
 
+def pooled_convolutions(model: Model) -> set[int]:
+    """Convolutions that run as one with the pooling behind them: their outputs are never stored."""
+    return {id(unit.conv) for unit in model.units() if isinstance(unit, ConvPool)}
+
+
 def _shapes(shape: BatchShape | list[BatchShape] | None) -> str:
     return ", ".join(map(str, shape)) if isinstance(shape, list) else str(shape)
+
+
+def _mflop(count: float) -> str:
+    return "" if not count else "< 0.01" if count < 0.005 else f"{count:,.2f}"
 
 
 def _size(count: float) -> str:
