@@ -185,8 +185,10 @@ def _find(name: str, family: str | None) -> Any:
 
 def _family_of(identifier: Mapping[str, Any]) -> str | None:
     """The family that a dict's "module" names, in vivace's words or in Keras's."""
-    parts = [part for part in str(identifier.get("module") or "").split(".") if part not in ("keras", "src", "vivace")]
-    words = ".".join(parts)
+    module = str(identifier.get("module") or "")
+    words = ".".join(part for part in module.split(".") if part not in ("keras", "src", "vivace"))
+    if module and not words:  # Keras has its models in the package itself
+        return "models"
     return next((family for family in FAMILIES if words == family or words.startswith(f"{family}.")), None)
 
 

@@ -44,6 +44,7 @@ class Recurrent(Layer):
         dropout: in training, this fraction of the inputs is dropped, the same ones at every step of a sequence.
         recurrent_dropout: the same for the state, where it meets the recurrent weights.
         seed: of the dropout; by default the next seed of the global stream.
+        zero_output_for_mask: with return_sequences, a masked step's output is 0; otherwise that of the step before.
         unroll, use_cudnn: accepted for Keras's sake; a native call has no loop to unroll.
     """
 
@@ -76,6 +77,7 @@ class Recurrent(Layer):
         go_backwards: bool = False,
         stateful: bool = False,
         unroll: bool = False,
+        zero_output_for_mask: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
@@ -102,6 +104,7 @@ class Recurrent(Layer):
         self.recurrent_dropout = float(recurrent_dropout)
         self.return_state = return_state
         self.unroll = unroll
+        self.zero_output_for_mask = zero_output_for_mask
         self.seed = seed
         self.stream = Stream(seed)
         self._state: tuple[Array, Array | None] | None = None
@@ -221,12 +224,18 @@ class Recurrent(Layer):
             y, step.mask = y[:, -1], None
         else:
             step.mask = np.ascontiguousarray(mask[:, ::-1]) if mask is not None and self.go_backwards else mask
+        keep = None
+        if self.zero_output_for_mask and self.return_sequences and step.mask is not None:
+            keep = (step.mask != 0)[..., None]
+            y = np.multiply(y, keep, out=step.empty(y.shape, y.dtype))
         y = _contiguous(y, step)
-        return [y, *final] if self.return_state else y, (x, mask, initial, kept, kept_state, tape, bool(given))
+        return [y, *final] if self.return_state else y, (x, mask, initial, kept, kept_state, tape, bool(given), keep)
 
     def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
-        x, mask, initial, kept, kept_state, tape, states_given = saved
+        x, mask, initial, kept, kept_state, tape, states_given, keep = saved
         dy, *d_final = dy if self.return_state else [dy]
+        if keep is not None:
+            dy *= keep
         d_final = d_final or [None] * self.states_count()
         dh = _copy_or_zeros(d_final[0], (len(x), self.units), step, x.dtype)
         dc = _copy_or_zeros(d_final[1], dh.shape, step, x.dtype) if self.cell == "lstm" else None

@@ -19,8 +19,9 @@ from .symbolic import as_inputs
 class Bidirectional(Layer):
     """Runs a recurrent layer forwards and a copy of it backwards through time, and merges the two outputs.
 
-    With return_sequences, both outputs stand in the input's order. The input may be a list [x, *initial states], those
-    of the forward layer first; with return_state the final states follow the output in the same order.
+    With return_sequences, both outputs stand in the input's order, and those of masked steps are 0. The input may be a
+    list [x, *initial states], those of the forward layer first; with return_state the final states follow the output in
+    the same order.
 
     Args:
         layer: a recurrent layer that is not built yet.
@@ -63,6 +64,8 @@ class Bidirectional(Layer):
         elif backward_layer.go_backwards == layer.go_backwards:
             raise ValueError(f"{self.name}: layer and backward_layer must differ in go_backwards")
         self.backward_layer = backward_layer
+        for half in (layer, backward_layer):
+            half.zero_output_for_mask = half.return_sequences
         self._first = weights
 
     def call_inputs(self, x: Any, initial_state: Any = None) -> Any:

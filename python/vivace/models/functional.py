@@ -195,7 +195,7 @@ class Functional(Model):
         for call in graph.calls:
             own = nodes[call.unit.name]
             for i, slot in enumerate(call.targets):
-                made[slot] = [call.unit.name, len(own), i]
+                made[slot] = [call.unit.name, _first_call(call.unit) + len(own), i]
             given = [_described(made[slot], graph.shapes[slot], self.dtype) for slot in call.sources]
             kwargs = {} if call.training is None else {"training": call.training}
             own.append({"args": [given] if call.several else given, "kwargs": kwargs})
@@ -268,7 +268,7 @@ def rebuilt(layers: Mapping[str, tuple[Layer, Mapping[str, Any]]]) -> dict[tuple
         if isinstance(layer, InputLayer):
             tensors[name, 0, 0] = layer.output
     left = {name: list(entry.get("inbound_nodes", ())) for name, (_, entry) in layers.items()}
-    counts = dict.fromkeys(left, 0)
+    counts = {name: _first_call(layer) for name, (layer, _) in layers.items()}
     progress = True
     while progress:  # a layer's calls are made in their order, each when its inputs are there
         progress = False
@@ -287,6 +287,11 @@ def rebuilt(layers: Mapping[str, tuple[Layer, Mapping[str, Any]]]) -> dict[tuple
     if missing:
         raise ValueError(f"the configuration's calls of {', '.join(missing)} depend on tensors that no layer makes")
     return tensors
+
+
+def _first_call(layer: Layer) -> int:
+    """The number of a layer's first call. Keras counts the making of a Functional as one."""
+    return 1 if isinstance(layer, Functional) else 0
 
 
 def _is_tensor(value: Any) -> bool:

@@ -98,7 +98,9 @@ def model_to_dot(
 def _cluster(model: Any) -> Any:
     import pydot
 
-    return pydot.Cluster(str(id(model)), label=f'"{model.name}"', style="dashed", fontname="Helvetica", margin=16, labeljust="l")
+    return pydot.Cluster(
+        str(id(model)), label=f'"{model.name}"', style="dashed", fontname="Helvetica", margin=16, labeljust="l"
+    )
 
 
 def _draw(model: Any, dot: Any, expand_nested: bool, shown: tuple[bool, ...], frozen: bool = False) -> None:
