@@ -220,6 +220,8 @@ def test_everything_else_is_made_again(name: str) -> None:
     family = name.rsplit(".", 1)[0]
     if family not in ("metrics", "layers"):
         assert type(MODULES[family][0].get(described)) is ALL[name]
+    module = layers if family == "layers" else MODULES[family][0]
+    assert type(module.deserialize(module.serialize(one))) is ALL[name]
 
 
 def test_what_changed_later_is_told() -> None:

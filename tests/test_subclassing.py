@@ -303,6 +303,57 @@ def test_sequences_of_other_lengths_are_taken(rng: np.random.Generator) -> None:
         model(rng.normal(size=(2, 9, 4)))
 
 
+class TransformerBlock(L.Layer):
+    """A layer composed of layers, as programs for Keras write it."""
+
+    def __init__(self, heads: int, size: int, rate: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.attention = L.MultiHeadAttention(heads, size, **D)
+        self.ffn = Sequential([Dense(2 * size, "relu", **D), Dense(heads * size, **D)])
+        self.norm1, self.norm2 = L.LayerNormalization(**D), L.LayerNormalization(**D)
+        self.dropout = Dropout(rate, **D)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        attended = self.dropout(self.attention(inputs, inputs), training=training)
+        h = self.norm1(inputs + attended)
+        return self.norm2(h + self.dropout(self.ffn(h), training=training))
+
+
+class Gate(L.Layer):
+    """Takes two inputs, one argument each."""
+
+    def build(self, input_shape: Any) -> None:
+        self.dense = Dense(input_shape[0][-1], "sigmoid", **D)
+
+    def call(self, x: Any, context: Any) -> Any:
+        return x * self.dense(context)
+
+
+def test_a_layer_may_be_composed_of_layers(rng: np.random.Generator) -> None:
+    x = Input((4, 6))
+    block = TransformerBlock(2, 3, rate=0.0, name="block")
+    y = block(x)
+    model = Model(x, Gate(name="gate")(y, x)[:, 0])
+    data = rng.normal(size=(2, 4, 6))
+    assert isinstance(block, TransformerBlock)
+    assert model.get_layer("block") is block
+    assert len(block.weights) == 8 + 4 + 4
+    check_gradients(model, data, rng)
+    copied = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(copied(data), model(data))
+    assert isinstance(copied.get_layer("block"), TransformerBlock)
+    custom = {"TransformerBlock": TransformerBlock, "Gate": Gate}
+    from vivace.models import model_from_json
+
+    again = model_from_json(model.to_json(), custom)
+    again.set_weights(model.get_weights())
+    np.testing.assert_array_equal(again(data), model(data))
+    chain = Sequential([TransformerBlock(2, 3, dtype="float64"), Flatten(**D), Dense(1, **D)])
+    chain.compile("adam", "mse")
+    chain.fit(data, np.ones(2), epochs=2, verbose=0)
+    np.testing.assert_array_equal(chain(data), chain.predict(data))
+
+
 def failing(call: Any) -> Model:
     class Failing(Model):
         def __init__(self) -> None:

@@ -219,6 +219,12 @@ def function_named(name: str) -> Any:
     return CUSTOM.get()[name]
 
 
+def deserialize_in(family: str, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The object of a family that `serialize` described. custom_objects: classes and functions of one's own, by name."""
+    with custom_object_scope(custom_objects):
+        return deserialize(config, family)
+
+
 def from_dict(family: str, base: type, identifier: Mapping[str, Any]) -> Any:
     """The object of a family that a dict describes; what a family's `get` does with a dict."""
     found = deserialize(identifier, family)

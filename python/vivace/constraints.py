@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ._config import Configurable, from_dict
+from ._config import Configurable, deserialize_in, from_dict
 from ._naming import lookup
 from ._typing import Array
 
@@ -81,6 +82,7 @@ class MaxNorm(MinMaxNorm):
         super().__init__(0.0, max_value, 1.0, axis)
 
 
+deserialize = partial(deserialize_in, "constraints")
 _BY_NAME: dict[str, type[Constraint]] = {
     "max_norm": MaxNorm,
     "min_max_norm": MinMaxNorm,

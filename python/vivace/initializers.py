@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from . import random
-from ._config import Configurable, from_dict
+from ._config import Configurable, deserialize_in, from_dict
 from ._naming import lookup
 from ._typing import Array, Shape
 from ._typing import Initializer as Function
@@ -220,6 +221,7 @@ class Identity(Initializer):
         return self.gain * np.eye(*shape, dtype=dtype)
 
 
+deserialize = partial(deserialize_in, "initializers")
 _BY_NAME: dict[str, Any] = {
     "zeros": Zeros,
     "ones": Ones,

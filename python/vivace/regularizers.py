@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ._config import Configurable, from_dict
+from ._config import Configurable, deserialize_in, from_dict
 from ._naming import lookup
 from ._typing import Array
 
@@ -88,6 +89,7 @@ class OrthogonalRegularizer(L1L2):
         gradient += pull if self.mode == "rows" else pull.T
 
 
+deserialize = partial(deserialize_in, "regularizers")
 _BY_NAME: dict[str, Any] = {"l1": L1, "l2": L2, "l1_l2": lambda: L1L2(0.01, 0.01), "l1l2": lambda: L1L2(0.01, 0.01)}
 _BY_NAME["orthogonal_regularizer"] = OrthogonalRegularizer
 

@@ -1,5 +1,8 @@
 """Layers, with Keras's names, arguments, defaults and weight shapes."""
 
+from functools import partial
+
+from .._config import deserialize_in, serialize
 from .activation import ELU, LeakyReLU, PReLU, ReLU, Softmax
 from .attention import GroupQueryAttention, MultiHeadAttention
 from .base import Layer
@@ -116,6 +119,7 @@ from .sequence_attention import AdditiveAttention, Attention
 from .text import TextVectorization
 from .wrappers import Bidirectional, TimeDistributed
 
+deserialize = partial(deserialize_in, "layers")
 __all__ = [
     "ELU",
     "GRU",
@@ -237,9 +241,11 @@ __all__ = [
     "add",
     "average",
     "concatenate",
+    "deserialize",
     "dot",
     "maximum",
     "minimum",
     "multiply",
+    "serialize",
     "subtract",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -32,6 +33,8 @@ class Layer(Configurable):
     Arrays have the batch as their first axis and the layer's dtype; buffers come from `step.empty`. A layer of several
     inputs (`several_inputs`) gets lists of shapes and arrays and returns a list of gradients, of which no two share
     memory; one of several outputs returns lists of shapes and arrays, and gets a list of gradients.
+
+    Or it implements `call(x)`, composed of other layers, as of `vivace.models.Model`.
 
     Called on symbolic tensors, a layer adds itself to a graph (see `vivace.models.Model`); called on arrays, it runs.
 
@@ -67,6 +70,13 @@ class Layer(Configurable):
         self.declared_input_shape = None if input_shape is None else tuple(input_shape)
         self.parameters: list[Parameter] = []
         self._nodes: list[Node] = []  # its calls on symbolic tensors
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """A user's class with a `call` instead of a `forward` is composed of other layers, and that is a model."""
+        super().__init_subclass__(**kwargs)
+        if Layer in cls.__bases__ and "call" in vars(cls) and "forward" not in vars(cls):
+            model = importlib.import_module("..models", __package__).Model
+            cls.__bases__ = tuple(model if base is Layer else base for base in cls.__bases__)
 
     def build(self, input_shape: BatchShape) -> None:
         """Create the parameters for inputs of this shape (batch first, None for its size)."""

@@ -11,9 +11,10 @@ probabilities would have rounded to 0, and cheaper.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-from .._config import from_dict, serialize
+from .._config import deserialize_in, from_dict, serialize
 from .._naming import lookup
 from . import functions
 from .base import EPSILON, Loss
@@ -65,6 +66,7 @@ from .regression import (
 )
 from .temporal import CTC
 
+deserialize = partial(deserialize_in, "losses")
 _BY_NAME: dict[str, type[Loss]] = {
     "binary_crossentropy": BinaryCrossentropy,
     "binary_focal_crossentropy": BinaryFocalCrossentropy,
@@ -147,6 +149,7 @@ __all__ = [
     "categorical_hinge",
     "cosine_similarity",
     "ctc",
+    "deserialize",
     "dice",
     "get",
     "hinge",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-from .._config import from_dict, serialize
+from .._config import deserialize_in, from_dict, serialize
 from .._naming import lookup
 from .._typing import BatchShape
 from .accuracy import (
@@ -53,6 +54,7 @@ from .regression import (
     SquaredHinge,
 )
 
+deserialize = partial(deserialize_in, "metrics")
 _BY_NAME: dict[str, Callable[..., Metric]] = {
     "binary_accuracy": BinaryAccuracy,
     "sparse_categorical_accuracy": SparseCategoricalAccuracy,
@@ -176,6 +178,7 @@ __all__ = [
     "TopKCategoricalAccuracy",
     "TrueNegatives",
     "TruePositives",
+    "deserialize",
     "get",
     "serialize",
 ]

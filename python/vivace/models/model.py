@@ -41,7 +41,7 @@ class Model(Trainer):
     `call` is run once on symbolic tensors, when the shapes of the inputs are known, and once more for training if it
     has an argument `training`. It may call layers and models, merge tensors with + - *, scale them by numbers and slice
     them; what else it does is not seen. Its inputs have the structure that the model is given: an array, or a list,
-    tuple or dict of them; it returns a tensor, or a list, tuple or dict.
+    tuple or dict of them, or one argument for each; it returns a tensor, or a list, tuple or dict.
 
     The layers are the attributes of the model that are layers, also in lists and dicts, in the order in which they were
     set; that is the order of the weights.
@@ -193,8 +193,15 @@ class Model(Trainer):
 
     def _called(self, given: Any, training: bool) -> Any:
         """What `call` makes of symbolic tensors."""
+        parameters = inspect.signature(self.call).parameters.values()
+        needed = [p for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+        apart = (
+            len(needed) > 1 and isinstance(given, list) and len(given) >= len(needed)
+        )  # call(a, b), not call([a, b])
         try:
-            outputs = self.call(given, **({"training": training} if self._takes("training") else {}))
+            outputs = self.call(
+                *(given if apart else [given]), **({"training": training} if self._takes("training") else {})
+            )
         except ValueError as error:  # a shape that does not fit, most likely
             raise ValueError(f"{self.name} ({type(self).__name__}.call): {error}") from None
         parts = list(outputs.values()) if isinstance(outputs, Mapping) else outputs

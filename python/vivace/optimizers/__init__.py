@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from .._config import from_dict, serialize
+from .._config import deserialize_in, from_dict, serialize
 from .._naming import lookup
 from . import schedules
 from .adam import Adam, Adamax, AdamW, Nadam
@@ -13,6 +14,7 @@ from .adaptive import Adadelta, Adagrad, RMSprop
 from .base import Optimizer
 from .sgd import SGD, Lion
 
+deserialize = partial(deserialize_in, "optimizers")
 _BY_NAME: dict[str, type[Optimizer]] = {
     "sgd": SGD,
     "rmsprop": RMSprop,
@@ -54,6 +56,7 @@ __all__ = [
     "Nadam",
     "Optimizer",
     "RMSprop",
+    "deserialize",
     "get",
     "schedules",
     "serialize",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from .._config import Configurable, from_dict, serialize
+from .._config import Configurable, deserialize_in, from_dict, serialize
 
 
 class LearningRateSchedule(Configurable):
@@ -179,6 +180,9 @@ class CosineDecayRestarts(LearningRateSchedule):
         return self.initial_learning_rate * _cosine(left / length, self.alpha, self.m_mul**restarts)
 
 
+deserialize = partial(deserialize_in, "optimizers.schedules")
+
+
 def get(identifier: Mapping[str, Any] | Callable[[int], float]) -> Callable[[int], float]:
     """The schedule that a dict of "class_name" and "config" describes, or the schedule itself."""
     if callable(identifier):
@@ -195,6 +199,7 @@ __all__ = [
     "LearningRateSchedule",
     "PiecewiseConstantDecay",
     "PolynomialDecay",
+    "deserialize",
     "get",
     "serialize",
 ]
