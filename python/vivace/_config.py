@@ -220,7 +220,7 @@ def function_named(name: str) -> Any:
 
 
 def deserialize_in(family: str, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The object of a family that `serialize` described. custom_objects: classes and functions of one's own, by name."""
+    """The object of a family that `serialize` described. custom_objects: classes and functions of one's own."""
     with custom_object_scope(custom_objects):
         return deserialize(config, family)
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from . import random
 from ._config import Configurable, deserialize_in, from_dict
+from ._config import serialize as serialize
 from ._naming import lookup
 from ._typing import Array, Shape
 from ._typing import Initializer as Function

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ._config import Configurable, deserialize_in, from_dict
+from ._config import serialize as serialize
 from ._naming import lookup
 from ._typing import Array
 
