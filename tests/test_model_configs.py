@@ -73,6 +73,19 @@ def test_an_input_in_the_middle_of_a_graph(rng: np.random.Generator) -> None:
     again_equals(model, model_from_json(model.to_json()), rng)
 
 
+def test_outputs_in_a_dict_are_called_by_its_keys(rng: np.random.Generator) -> None:
+    x = Input((4,))
+    model = Model(x, {"price": Dense(1)(x), "kind": Dense(3, "softmax")(x)}, name="m")
+    for one in (model, clone_model(model), model_from_json(model.to_json()), Model.from_config(model.get_config())):
+        assert one.output_names == ["price", "kind"]
+        one.compile("sgd", {"kind": "sparse_categorical_crossentropy", "price": "mse"})
+        targets = {"kind": np.zeros(5, int), "price": np.ones(5)}
+        history = one.fit(rng.normal(size=(5, 4)), targets, verbose=0).history
+        assert {"price_loss", "kind_loss"} <= set(history)
+    chain = Sequential([Input((4,)), Dense(2)])
+    assert isinstance(Model.from_config(chain.get_config()), Sequential)
+
+
 def test_integer_inputs_stay_integers() -> None:
     words = Input((4,), dtype="int32")
     for model in (Model(words, L.Embedding(5, 2)(words)), Sequential([Input((4,), dtype="int32"), L.Embedding(5, 2)])):

@@ -192,6 +192,25 @@ def test_an_activity_regularizer_is_a_layer_behind(rng: np.random.Generator) -> 
         assert all((a == b).all() for a, b in zip(weights, results[0][2], strict=True))
 
 
+def test_a_wrapped_layer_has_its_activity_regularizer_too(rng: np.random.Generator) -> None:
+    x, y = rng.normal(size=(6, 4, 3)), rng.normal(size=(6, 4, 2))
+    penalty = {"activity_regularizer": regularizers.L2(0.1)}
+    results = []
+    for inner in (L.TimeDistributed(Dense(2, **penalty)), Dense(2, **penalty)):
+        set_random_seed(1)
+        model = Sequential([Input((4, 3)), L.Bidirectional(L.GRU(3, return_sequences=True, **penalty)), inner])
+        model.compile("sgd", "mse")
+        before = model.evaluate(x, y, verbose=0)
+        model.fit(x, y, verbose=0)
+        results.append([before, *model.get_weights()])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    states = model.layers[0](x.astype("float32"))
+    plain = np.square(model.predict(x) - y).mean()
+    penalties = 0.1 * (np.square(states).sum() + np.square(model.predict(x)).sum())
+    assert model.evaluate(x, y, verbose=0) == pytest.approx(plain + penalties, rel=1e-4)
+
+
 @pytest.mark.parametrize(
     "layer",
     [Flatten(), L.Reshape((2, 6)), L.Conv1D(2, 2), L.MaxPooling1D(2), L.GlobalMaxPooling1D(), L.UpSampling1D(2)],

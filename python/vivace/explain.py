@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ._core import native
-from .fusion import ConvPool, Penalized
+from .fusion import ConvPool
 from .layers.conv import Conv1D, Conv2D
 from .layers.core import Dense
+from .layers.regularization import Penalized
 
 _DIRECTIONS: tuple[native.Direction, ...] = ("forward", "input_gradient", "weight_gradient")
 _FILES = {

@@ -12,6 +12,7 @@ from ._typing import Array, Shape
 from .layers.base import Layer
 from .layers.conv import Conv2D
 from .layers.pooling import MaxPooling2D
+from .layers.regularization import unit_of
 from .step import Step
 
 
@@ -79,35 +80,6 @@ class ConvPool:
         dx = step.empty(x.shape, x.dtype)
         native.conv2d_pool_input_gradient(conv, pool, dy, y, positions, self.activation, layer.kernel.value, dx)
         return dx
-
-
-class Penalized:
-    """A layer with a penalty on what it puts out: the loss gets the penalty, the gradient its derivative."""
-
-    def __init__(self, layer: Layer) -> None:
-        self.layer = layer
-
-    def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
-        y: Any
-        y, saved = self.layer.forward(x, step)
-        assert self.layer.activity_regularizer is not None
-        for one in y if isinstance(y, list) else [y]:
-            step.penalty += self.layer.activity_regularizer(one)
-        return y, (y, saved)
-
-    def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
-        y: Any
-        y, inner = saved
-        assert self.layer.activity_regularizer is not None
-        several = isinstance(y, list)
-        for one, d in zip(y if several else [y], dy if several else [dy], strict=True):
-            self.layer.activity_regularizer.add_gradient(one, d)
-        return self.layer.backward(dy, inner, step, input_gradient)
-
-
-def unit_of(layer: Layer) -> Unit:
-    """What runs a layer that is not fused."""
-    return layer if layer.activity_regularizer is None else Penalized(layer)
 
 
 def fuse(layers: Sequence[Layer]) -> list[Unit]:

@@ -222,6 +222,35 @@ class ActivityRegularization(Layer):
         return dy
 
 
+class Penalized:
+    """A layer with a penalty on what it puts out: the loss gets the penalty, the gradient its derivative."""
+
+    def __init__(self, layer: Layer) -> None:
+        self.layer = layer
+
+    def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
+        y: Any
+        y, saved = self.layer.forward(x, step)
+        assert self.layer.activity_regularizer is not None
+        for one in y if isinstance(y, list) else [y]:
+            step.penalty += self.layer.activity_regularizer(one)
+        return y, (y, saved)
+
+    def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        y: Any
+        y, inner = saved
+        assert self.layer.activity_regularizer is not None
+        several = isinstance(y, list)
+        for one, d in zip(y if several else [y], dy if several else [dy], strict=True):
+            self.layer.activity_regularizer.add_gradient(one, d)
+        return self.layer.backward(dy, inner, step, input_gradient)
+
+
+def unit_of(layer: Layer) -> Any:
+    """What runs a layer that is not fused."""
+    return layer if layer.activity_regularizer is None else Penalized(layer)
+
+
 class Identity(Layer):
     """Passes its input on."""
 

@@ -13,6 +13,7 @@ from ..parameters import Parameter
 from ..step import Step, Stream
 from .base import Layer
 from .recurrent import Recurrent
+from .regularization import unit_of
 from .symbolic import as_inputs
 
 
@@ -137,10 +138,10 @@ class Bidirectional(Layer):
         mask = step.mask[0] if isinstance(step.mask, list) else step.mask
         ours, theirs = self._halves(x)
         step.mask = mask
-        y, saved_a = self.forward_layer.forward(ours, step)
+        y, saved_a = unit_of(self.forward_layer).forward(ours, step)
         a, *states_a = _as_list(y)
         step.mask = mask
-        y, saved_b = self.backward_layer.forward(theirs, step)
+        y, saved_b = unit_of(self.backward_layer).forward(theirs, step)
         b, *states_b = _as_list(y)
         step.mask = mask if self.forward_layer.return_sequences else None
         b = self._in_order(b)
@@ -163,8 +164,10 @@ class Bidirectional(Layer):
         else:
             scale = 0.5 if self.merge_mode == "ave" else 1.0
             da[...], db[...] = dy * scale, self._in_order(dy * scale)
-        ours = self.forward_layer.backward(_one_or_list([da, *d_states[:half]]), saved_a, step, input_gradient)
-        theirs = self.backward_layer.backward(_one_or_list([db, *d_states[half:]]), saved_b, step, input_gradient)
+        ours = unit_of(self.forward_layer).backward(_one_or_list([da, *d_states[:half]]), saved_a, step, input_gradient)
+        theirs = unit_of(self.backward_layer).backward(
+            _one_or_list([db, *d_states[half:]]), saved_b, step, input_gradient
+        )
         (dx, *d_initial), (other, *d_others) = _as_list(ours), _as_list(theirs)
         if dx is not None and other is not None:
             dx += other
@@ -208,11 +211,11 @@ class TimeDistributed(Layer):
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         mask, step.mask = step.mask, None  # of (batch, steps), which the layer does not see
-        y, saved = self.layer.forward(x.reshape(-1, *x.shape[2:]), step)
+        y, saved = unit_of(self.layer).forward(x.reshape(-1, *x.shape[2:]), step)
         step.mask = mask
         return y.reshape(*x.shape[:2], *y.shape[1:]), (saved, x.shape)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         inner, shape = saved
-        dx = self.layer.backward(dy.reshape(-1, *dy.shape[2:]), inner, step, input_gradient)
+        dx = unit_of(self.layer).backward(dy.reshape(-1, *dy.shape[2:]), inner, step, input_gradient)
         return None if dx is None else dx.reshape(shape)

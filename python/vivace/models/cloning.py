@@ -95,9 +95,10 @@ def _cloned_graph(
         kwargs = {} if call.training is None else {"training": call.training}
         made = call_function(layers[id(call.unit)], *([inputs] if call.several else inputs), **kwargs)
         tensors |= dict(zip(call.targets, _list(made), strict=True))
-    return Functional(
-        [tensors[slot] for slot in graph.inputs], [tensors[slot] for slot in graph.outputs], name=model.name
-    )
+    outputs: Any = [tensors[slot] for slot in graph.outputs]
+    if model._by_name:
+        outputs = dict(zip(model.output_names, outputs, strict=True))
+    return Functional([tensors[slot] for slot in graph.inputs], outputs, name=model.name)
 
 
 def _call(layer: Layer, *args: Any, **kwargs: Any) -> Any:

@@ -23,7 +23,7 @@ class Functional(Model):
         model = Model(x, Dense(10, "softmax")(Flatten()(x)))
 
     Arrays of several inputs or outputs are handed over as a list in their order, or as a dict by name: that of the
-    Input, or of the layer that makes the output.
+    Input, or of the layer that makes the output (or, where outputs were given as a dict, its keys).
 
     Args:
         inputs: a symbolic tensor, or a list or dict of several; any tensor of a graph will do.
@@ -43,7 +43,8 @@ class Functional(Model):
         self._graph = Graph(self.name, self.inputs, self.outputs)
         self._layers = self._graph.layers
         self.input_names = _different([tensor.name for tensor in self.inputs])
-        self._output_names = _different([tensor.name for tensor in self.outputs])
+        self._by_name = isinstance(outputs, Mapping)
+        self._output_names = list(outputs) if self._by_name else _different([tensor.name for tensor in self.outputs])
         self._check_layers()
         self.input_shape = _one_or_list([tensor.shape for tensor in self.inputs])
         self.output_shape = _one_or_list([tensor.shape for tensor in self.outputs])
@@ -199,6 +200,7 @@ class Functional(Model):
             given = [_described(made[slot], graph.shapes[slot], self.dtype) for slot in call.sources]
             kwargs = {} if call.training is None else {"training": call.training}
             own.append({"args": [given] if call.several else given, "kwargs": kwargs})
+        addressed = [made[slot] for slot in graph.outputs]
         entries += [
             {"name": layer.name, **serialize(layer), "inbound_nodes": nodes[layer.name]} for layer in self.layers
         ]
@@ -207,7 +209,7 @@ class Functional(Model):
             "trainable": self.trainable,
             "layers": entries,
             "input_layers": [made[slot] for slot in graph.inputs],
-            "output_layers": [made[slot] for slot in graph.outputs],
+            "output_layers": dict(zip(self.output_names, addressed, strict=True)) if self._by_name else addressed,
         }
 
     @classmethod
@@ -217,6 +219,8 @@ class Functional(Model):
             [tensors[tuple(address)] for address in addresses(config[which])]
             for which in ("input_layers", "output_layers")
         )
+        if isinstance(config["output_layers"], Mapping):
+            outputs = dict(zip(config["output_layers"], outputs, strict=True))  # type: ignore[assignment]
         return cls(inputs, outputs, name=config.get("name"), trainable=config.get("trainable", True))
 
     # Copies: tensors and nodes are recorded anew, since what is behind them nests as deep as the graph

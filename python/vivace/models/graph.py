@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._typing import Array, BatchShape
-from ..fusion import ConvPool, Unit, unit_of
+from ..fusion import ConvPool, Unit
 from ..layers.base import Layer
 from ..layers.conv import Conv2D
 from ..layers.core import Activated, InputLayer
 from ..layers.pooling import MaxPooling2D
+from ..layers.regularization import unit_of
 from ..layers.symbolic import Node, SymbolicTensor
 from ..step import Step
 

@@ -123,6 +123,11 @@ class Model(Trainer):
 
     @classmethod
     def _made_again(cls, config: Mapping[str, Any]) -> Any:
+        if cls is Model and "layers" in config:
+            from .functional import Functional
+            from .sequential import Sequential
+
+            return (Functional if "input_layers" in config else Sequential).from_config(config)
         return super().from_config(config)
 
     def to_json(self, **kwargs: Any) -> str:
