@@ -13,7 +13,6 @@ import importlib
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from difflib import get_close_matches
 from types import FunctionType
 from typing import Any, ClassVar, TypeVar
 
@@ -175,6 +174,8 @@ def _find(name: str, family: str | None) -> Any:
         known = {key.lower(): one for key, one in known.items()} | known  # Keras writes some in lower case
         if name in known:
             return known[name]
+        from difflib import get_close_matches
+
         close = get_close_matches(name, [key for key in known if not key.islower()], n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
     where = f"vivace.{family}" if family else "vivace"
