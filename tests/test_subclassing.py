@@ -249,6 +249,13 @@ def test_freezing_takes_effect_at_compile(rng: np.random.Generator) -> None:
     assert all(same[:6])
     assert not any(same[6:8])
     assert sum(p.size for p in outer.trainable_weights) == 96 + 14
+    block = model.blocks["second"]
+    block.inner[0].trainable = False
+    outer.compile("sgd", "mse")
+    outer.fit(x, y, verbose=0)
+    computed = {run.__self__.name: active for run, _, _, active, _ in block._of_mode(True).plan.backwards}
+    assert not computed[block.inner[0].name]  # its gradient is not even computed
+    assert computed[block.inner[1].name]
 
 
 class Inherited(Model):

@@ -93,11 +93,17 @@ class Bidirectional(Layer):
             for la, shape in zip(self._layers, self._halves(input_shape), strict=True)
         )
         shape, *states = ours
+        other = theirs[0]
         outputs = [shape]
         if self.merge_mode is None:
-            outputs = [shape, shape]
+            outputs = [shape, other]
         elif self.merge_mode == "concat":
-            outputs = [(*shape[:-1], 2 * (shape[-1] or 0))]
+            outputs = [(*shape[:-1], (shape[-1] or 0) + (other[-1] or 0))]
+        elif shape != other:
+            raise ValueError(
+                f"{self.name} (Bidirectional): merge_mode {self.merge_mode!r} needs outputs of one shape, received "
+                f"{shape} and {other}"
+            )
         return _one_or_list([*outputs, *states, *theirs[1:]])
 
     def flops(self) -> int:
