@@ -282,6 +282,19 @@ def constant(shape: Any, dtype: Any = "float32") -> np.ndarray:
     return np.full(shape, 7, dtype)
 
 
+def test_custom_objects_by_name_alone() -> None:
+    custom = {"mine": constant, "Odd": type("Odd", (regularizers.L2,), {}), "halved": lambda w: w / 2}
+    with custom_object_scope(custom):
+        layer = layers.Dense(
+            2, kernel_initializer="mine", bias_initializer="ones", kernel_regularizer="Odd", kernel_constraint="halved"
+        )
+    assert layer.kernel_initializer is constant
+    assert type(layer.kernel_regularizer) is custom["Odd"]
+    assert layer.kernel_constraint is custom["halved"]
+    with pytest.raises(ValueError, match="unknown initializer 'mine'"):
+        initializers.get("mine")
+
+
 def test_functions_are_written_by_name_and_found_among_the_custom_objects() -> None:
     layer = layers.Dense(2, kernel_initializer=constant)
     data = to_data(serialize(layer), "")

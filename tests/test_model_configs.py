@@ -180,6 +180,31 @@ def test_what_is_no_model_is_refused(text: str, message: str) -> None:
         model_from_json(text)
 
 
+def mutated(value: Any, rng: np.random.Generator) -> Any:
+    """The same with one place changed at random."""
+    if rng.random() < 0.15 or not isinstance(value, (dict, list)) or not value:
+        return [None, -1, 3, "Dense", [], {}, [1], {"class_name": "Dense", "config": {}}, True][rng.integers(9)]
+    keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+    key = keys[rng.integers(len(keys))]
+    if isinstance(value, dict) and rng.random() < 0.1:
+        return {k: v for k, v in value.items() if k != key}
+    changed = dict(value) if isinstance(value, dict) else list(value)
+    changed[key] = mutated(value[key], rng)  # type: ignore[index]
+    return changed
+
+
+def test_a_spoiled_description_is_refused_or_makes_a_model(rng: np.random.Generator) -> None:
+    refused = 0
+    for graph in GRAPHS[:5]:
+        good = json.loads(Model(*graph()).to_json())
+        for _ in range(80):
+            try:
+                assert isinstance(model_from_json(json.dumps(mutated(good, rng))), Model)
+            except (ValueError, TypeError):
+                refused += 1
+    assert 100 < refused < 400
+
+
 def test_a_call_of_what_no_layer_makes_is_refused() -> None:
     x = Input((4,))
     config = json.loads(Model(x, Dense(2, name="d")(Dense(3, name="c")(x))).to_json())

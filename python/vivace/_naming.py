@@ -19,10 +19,13 @@ def snake_case(name: str) -> str:
 
 
 def lookup(kind: str, name: str, known: Mapping[str, T]) -> T:
-    """known[name] with `name` in snake_case or CamelCase; custom objects come
-    first. An unknown one raises ValueError with suggestions."""
+    """known[name] with `name` in snake_case or CamelCase, a class or what makes an object; custom objects come first.
+
+    An unknown one raises ValueError with suggestions.
+    """
     if name in CUSTOM.get():
-        return CUSTOM.get()[name]
+        custom = CUSTOM.get()[name]
+        return custom if isinstance(custom, type) else lambda: custom  # type: ignore[return-value]
     for candidate in (name, name.lower(), snake_case(name)):
         if candidate in known:
             return known[candidate]

@@ -249,8 +249,8 @@ def get(identifier: str | Mapping[str, Any] | Function) -> Function:
     Raises ValueError for an unknown name, TypeError for anything else.
     """
     if isinstance(identifier, str):
-        found = lookup("initializer", identifier, _BY_NAME)
-        return found() if isinstance(found, type) else found
+        initializer: Function = lookup("initializer", identifier, _BY_NAME)()
+        return initializer
     if isinstance(identifier, Mapping):
         return from_dict("initializers", Initializer, identifier)
     if not callable(identifier):

@@ -24,7 +24,7 @@ def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None =
         custom_objects: classes and functions of one's own, by name.
 
     Raises:
-        ValueError: not JSON of a model, or a class that is not known.
+        ValueError, TypeError: not JSON of a model, a class that is not known, or arguments that do not fit it.
     """
     try:
         described = json.loads(json_string)
@@ -32,8 +32,11 @@ def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None =
         raise ValueError(f"model_from_json: not JSON: {error}") from None
     if not isinstance(described, Mapping) or "class_name" not in described:
         raise ValueError("model_from_json: expected the JSON of a model, an object with class_name and config")
-    with custom_object_scope(custom_objects):
-        model = deserialize(described, None if described.get("module") else "models")
+    try:
+        with custom_object_scope(custom_objects):
+            model = deserialize(described, None if described.get("module") else "models")
+    except (KeyError, IndexError, AttributeError, RecursionError) as error:  # parts of it are not what they should be
+        raise ValueError(f"model_from_json: not the JSON of a model: {type(error).__name__}: {error}") from error
     if not isinstance(model, Model):
         raise ValueError(f"model_from_json: expected a model, received a {type(model).__name__}")
     return model
