@@ -151,7 +151,8 @@ def deserialize(identifier: Mapping[str, Any], family: str | None = None) -> Any
     Raises:
         ValueError: no such class, neither in vivace nor among the custom objects.
     """
-    name, config = identifier.get("class_name"), identifier.get("config") or {}
+    described = identifier if isinstance(identifier, Mapping) else {}
+    name, config = described.get("class_name"), described.get("config") or {}
     if not isinstance(name, str) or not isinstance(config, Mapping):
         raise ValueError(f"expected a dict with class_name and config, received {identifier!r}")
     found = _find(name, family or _family_of(identifier))
