@@ -361,6 +361,45 @@ def test_a_layer_may_be_composed_of_layers(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(chain(data), chain.predict(data))
 
 
+class ConvBlock(L.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = Conv2D(2, 3, padding="same", **D), L.BatchNormalization(**D)
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        return x[:, : x.shape[1] // 2] * self.norm(self.conv(x), training=training)[:, : x.shape[1] // 2]
+
+
+def test_one_block_for_images_of_two_sizes(rng: np.random.Generator) -> None:
+    block = ConvBlock()
+    x = Input((8, 6, 2))
+    small = L.MaxPooling2D(**D)(x)
+    pool = L.GlobalAveragePooling2D(**D)
+    model = Model(x, L.concatenate([pool(block(x)), pool(block(small))], **D))
+    assert len(model.weights) == 6
+    assert block(small).shape == (None, 2, 3, 2)
+    data = rng.normal(size=(3, 8, 6, 2))
+    check_gradients(model, data, rng)
+    copied = copy.deepcopy(model)
+    np.testing.assert_array_equal(copied(data), model(data))
+
+
+def test_images_of_another_size_are_taken_where_layers_can(rng: np.random.Generator) -> None:
+    block = ConvBlock()
+    data = rng.normal(size=(3, 8, 6, 2))
+    whole = block(data)
+    assert whole.shape == (3, 4, 6, 2)
+    assert block(data[:, :4]).shape == (3, 2, 6, 2)
+    np.testing.assert_array_equal(block(data), whole)
+    block.compile("sgd", "mse")
+    block.fit(data[:, :4], np.zeros((3, 2, 6, 2)), verbose=0)
+    assert block.predict(data).shape == (3, 4, 6, 2)
+    classifier = Plain()
+    classifier(rng.normal(size=(2, 8, 8, 1)))
+    with pytest.raises(ValueError, match=r"expected input of shape \('batch', 8, 8, 1\), received \(2, 12, 8, 1\)"):
+        classifier(rng.normal(size=(2, 12, 8, 1)))
+
+
 def failing(call: Any) -> Model:
     class Failing(Model):
         def __init__(self) -> None:

@@ -59,10 +59,12 @@ class Model(Trainer):
         super().__init__(name=name, **kwargs)
         self._layers: list[Layer] | None = None  # None: those among the attributes
         self._traced: dict[bool, Functional] = {}  # what `call` does, by whether it trains
+        self._resized: dict[Any, dict[bool, Functional]] = {}  # the same for inputs of other shapes
         self._structure: Any = None  # that of the inputs of `call`: None, or list, tuple or the names of a dict
         self._compile_later: tuple[Any, Any] | None = None
         if inputs is not None:
-            self._hold(inputs, outputs)
+            graph = self._between(inputs, outputs)
+            self._hold({False: graph, True: graph})
 
     # Layers and weights
 
@@ -164,13 +166,37 @@ class Model(Trainer):
             self.build(input_shape)
             if not self._traced:  # that was the user's own, which makes layers
                 self._trace(input_shape)
-        return self._of_mode(False).compute_output_shape(input_shape)
+        try:
+            return self._of_mode(False).compute_output_shape(input_shape)
+        except ValueError:
+            if not self._resize(input_shape):
+                raise
+            return self._resized[_sample_shapes(input_shape)][False].output_shape
+
+    def _resize(self, input_shape: Any) -> bool:
+        """Whether `call` takes inputs of this shape, not that of the first ones, with the same weights."""
+        if type(self).call is Model.call:
+            return False
+        key = _sample_shapes(input_shape)
+        try:
+            self._resized[key] = self._resized.get(key) or self._graphs(input_shape)
+        except (ValueError, TypeError):  # a layer, or `call` itself, needs the shape that it had
+            return False
+        return True
 
     def build(self, input_shape: Any) -> None:
         """Create the weights for inputs of this shape (batch axis first); of several inputs a list of shapes."""
         self._trace(input_shape)
 
     def _trace(self, input_shape: Any) -> None:
+        self._hold(self._graphs(input_shape))
+        if self._compile_later is not None:
+            args, kwargs = self._compile_later
+            self._compile_later = None
+            super().compile(*args, **kwargs)
+
+    def _graphs(self, input_shape: Any) -> dict[bool, Functional]:
+        """What `call` does with inputs of this shape, in inference and in training."""
         several = isinstance(input_shape, list)
         dtype = next((layer.dtype for layer in _leaves(self.layers)), self.dtype)
         names = self._structure if isinstance(self._structure, list) else []
@@ -185,13 +211,9 @@ class Model(Trainer):
             given = dict(zip(names, tensors, strict=True))
         elif self._structure is tuple and several:
             given = tuple(tensors)
-        self._hold(tensors, self._called(given, False))
-        if self._takes("training"):
-            self._hold(tensors, self._called(given, True), modes=(True,))
-        if self._compile_later is not None:
-            args, kwargs = self._compile_later
-            self._compile_later = None
-            super().compile(*args, **kwargs)
+        graph = self._between(tensors, self._called(given, False))
+        trains = self._between(tensors, self._called(given, True)) if self._takes("training") else graph
+        return {False: graph, True: trains}
 
     def _takes(self, argument: str) -> bool:
         return argument in inspect.signature(self.call).parameters
@@ -219,8 +241,8 @@ class Model(Trainer):
                 )
         return outputs if isinstance(outputs, Mapping) else parts
 
-    def _hold(self, inputs: Any, outputs: Any, modes: tuple[bool, ...] = (False, True)) -> None:
-        """Run as the graph between these tensors."""
+    def _between(self, inputs: Any, outputs: Any) -> Functional:
+        """The graph between these tensors. Raises ValueError if it has weights that the model does not have."""
         from .functional import Functional
 
         graph = Functional(inputs, outputs, name=self.name)
@@ -233,19 +255,27 @@ class Model(Trainer):
                     f"{type(self).__name__}.call uses {layer.name}, which is not an attribute of the model, so that "
                     "its weights would be lost; make layers in __init__ or build and keep them as attributes"
                 )
-        self._traced.update(dict.fromkeys(modes, graph))
+        return graph
+
+    def _hold(self, graphs: dict[bool, Functional]) -> None:
+        """Run as these graphs."""
+        self._traced, graph = graphs, graphs[False]
         self._plan = None
         self.dtype, self.input_dtype = graph.dtype, graph.input_dtype
         self.input_shape, self.output_shape = graph.input_shape, graph.output_shape
         self.built = True
 
-    def _of_mode(self, training: bool) -> Functional:
+    def _of_mode(self, training: bool, x: Any = None) -> Functional:
+        """The graph that runs; x: the inputs, if they are known."""
         if not self._traced:
             raise ValueError(f"{self.name}: not built yet; fit it, call it, or call build(input_shape)")
         if self._plan is None:  # what trains has changed
-            for graph in self._traced.values():
-                graph._plan = None
+            for graphs in (self._traced, *self._resized.values()):
+                graphs[False]._plan = graphs[True]._plan = None
             self._plan = True
+        if self._resized and x is not None:
+            shapes = [array.shape for array in x] if isinstance(x, list) else x.shape
+            return self._resized.get(_sample_shapes(shapes), self._traced)[training]
         return self._traced[training]
 
     @property
@@ -253,7 +283,7 @@ class Model(Trainer):
         return self._of_mode(False).output_names if self._traced else []
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
-        graph = self._of_mode(step.training)
+        graph = self._of_mode(step.training, x)
         y, saved = graph.forward(x, step)
         return y, (graph, saved)
 
@@ -268,7 +298,7 @@ class Model(Trainer):
         return found.pop() if len(found) == 1 else None
 
     def forward_linear(self, x: Any, step: Step) -> tuple[Any, Any]:
-        graph = self._of_mode(step.training)
+        graph = self._of_mode(step.training, x)
         y, saved = graph.forward_linear(x, step)
         return y, (graph, saved)
 
@@ -292,34 +322,44 @@ class Model(Trainer):
             several = isinstance(inputs, list)
             shapes: Any = [(None, *np.shape(one)[1:]) for one in (inputs if several else [inputs])]
             self.build_once(shapes if several else shapes[0])
+        graph: Functional | None = self._of_mode(False)
+        assert graph is not None
         try:
-            return self._of_mode(False)._prepare_x(what, x)
+            x = graph._prepare_x(what, x)
         except ValueError:
-            if not self._widened(x):
+            graph = self._fitting(x)
+            if graph is None:
                 raise
-            return self._of_mode(False)._prepare_x(what, x)
+            x = graph._prepare_x(what, x)
+        self.input_shape, self.output_shape = graph.input_shape, graph.output_shape
+        return x
 
-    def _widened(self, x: Any) -> bool:
-        """Whether `call` takes these inputs too, if sizes in which they differ from the first ones are left open."""
-        graph = self._of_mode(False)
-        shapes = [tensor.shape for tensor in graph.inputs]
+    def _fitting(self, x: Any) -> Functional | None:
+        """The graph for inputs that do not have the shapes of the first ones, if `call` takes them.
+
+        Sizes that differ are left open for good where all layers take that, such as the steps of sequences.
+        """
+        shapes = [tensor.shape for tensor in self._of_mode(False).inputs]
         try:
-            found = [np.shape(one) for one in data.in_order(self.name, "input", x, graph.input_names)]
+            given = [np.shape(one) for one in data.in_order(self.name, "input", x, self._of_mode(False).input_names)]
         except ValueError:  # of another number, or ragged
-            return False
-        if self.call.__func__ is Model.call or list(map(len, shapes)) != list(map(len, found)):  # type: ignore[attr-defined]
-            return False
+            return None
+        if type(self).call is Model.call or list(map(len, shapes)) != list(map(len, given)):
+            return None
         wider: Any = [
             (None, *(a if a == b else None for a, b in zip(shape[1:], one[1:], strict=True)))
-            for shape, one in zip(shapes, found, strict=True)
+            for shape, one in zip(shapes, given, strict=True)
         ]
+        exact: Any = [(None, *one[1:]) for one in given]
         if wider == shapes:
-            return False
+            return None
+        several = isinstance(self.input_shape, list)
         try:
-            self._trace(wider if isinstance(self.input_shape, list) else wider[0])
-        except ValueError:  # a layer needs to know
-            return False
-        return True
+            self._trace(wider if several else wider[0])
+        except (ValueError, TypeError):  # a layer, or `call` itself, needs to know the size
+            exact = exact if several else exact[0]
+            return self._resized[_sample_shapes(exact)][False] if self._resize(exact) else None
+        return self._of_mode(False)
 
     # Telling about itself
 
@@ -365,6 +405,11 @@ class Model(Trainer):
         (print_fn or print)(text)
 
 
+def _sample_shapes(shapes: Any) -> tuple[Any, ...]:
+    """The shapes of samples: of one input, or of several in a list; what graphs are known by."""
+    return tuple(tuple(shape[1:]) for shape in (shapes if isinstance(shapes, list) else [shapes]))
+
+
 def flattened(units: Iterable[Any]) -> list[Any]:
     """The units, and those of models among them, each once."""
     found = (one for unit in units for one in (unit.units() if isinstance(unit, Model) else [unit]))
@@ -387,7 +432,15 @@ def _tracked(attributes: Any) -> Iterable[Layer]:
             yield from _tracked(value)
 
 
-_OWN = ("_layers", "_traced", "_given", "_compile_later", "_nodes", "_regularized")  # not a user's attributes
+_OWN = (
+    "_layers",
+    "_traced",
+    "_resized",
+    "_given",
+    "_compile_later",
+    "_nodes",
+    "_regularized",
+)  # not a user's attributes
 
 
 def _once(parameters: Any) -> list[Parameter]:
