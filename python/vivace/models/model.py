@@ -311,7 +311,8 @@ class Model(Trainer):
         if self._traced or type(self).call is Model.call:
             super().compile(*args, **kwargs)
             return
-        chosen = args[0] if args else kwargs.get("optimizer", "adam")
+        default = inspect.signature(Trainer.compile).parameters["optimizer"].default
+        chosen = args[0] if args else kwargs.get("optimizer", default)
         self.optimizer = optimizers.get(chosen)
         self._compile_later = (self.optimizer, *args[1:]), {k: v for k, v in kwargs.items() if k != "optimizer"}
         self.compiled = True
