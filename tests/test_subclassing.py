@@ -175,8 +175,7 @@ def test_several_inputs_by_name_and_several_outputs(rng: np.random.Generator) ->
     np.testing.assert_array_equal(model(x)[1], q)
     reordered = dict(reversed(x.items()))
     np.testing.assert_array_equal(model.predict(reordered)[1], q)
-    check_gradients_of_weights = model.count_params()
-    assert check_gradients_of_weights == 15 + 12 + 18
+    assert model.count_params() == 15 + 12 + 18
 
 
 class Pair(Model):

@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,16 @@ def test_models_of_keras_compute_the_same(keras: Any) -> None:
         y = model(x if len(x) > 1 else x[0])
         for got, expected in zip(y if isinstance(y, list) else [y], group(f"y{i}"), strict=True):
             np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5, err_msg=text[:200])
+
+
+def test_classes_with_a_call_have_the_same_weights_in_the_same_order() -> None:
+    program = str(Path(__file__).with_name("program_classes.py"))
+    said = []
+    for python, package in ((str(KERAS), "keras"), (sys.executable, "vivace")):
+        done = subprocess.run([python, program, package], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        said.append(json.loads(done.stdout.splitlines()[-1]))
+    theirs, own = said
+    assert own["shapes"] == theirs["shapes"]
+    assert own["count"] == theirs["count"]
+    np.testing.assert_allclose(own["y"], theirs["y"], rtol=1e-4, atol=1e-6)
