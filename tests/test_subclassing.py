@@ -173,7 +173,13 @@ def test_several_inputs_by_name_and_several_outputs(rng: np.random.Generator) ->
     p, q = model.predict(x)
     assert (p.shape, q.shape) == ((30, 2), (30, 3))
     np.testing.assert_array_equal(model(x)[1], q)
+    words, numbers = Input((4,)), Input((2,))
+    outer = Model([words, numbers], model({"words": words, "numbers": numbers}))
+    np.testing.assert_array_equal(outer.predict([x["words"], x["numbers"]])[0], p)
     reordered = dict(reversed(x.items()))
+    np.testing.assert_array_equal(model(reordered)[1], q)
+    with pytest.raises(ValueError, match=r"expected a dict with the inputs \['words', 'numbers'\]"):
+        model({"words": x["words"]})
     np.testing.assert_array_equal(model.predict(reordered)[1], q)
     assert model.count_params() == 15 + 12 + 18
 
@@ -281,6 +287,25 @@ class LateLayers(Model):
 
     def call(self, x: Any) -> Any:
         return x + self.dense(x)
+
+
+def test_columns_of_integers_go_to_embeddings(rng: np.random.Generator) -> None:
+    class Ratings(Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.users, self.films = Embedding(5, 3), Embedding(7, 3)
+
+        def call(self, pairs: Any) -> Any:
+            return L.Dot(1)([self.users(pairs[:, 0]), self.films(pairs[:, 1])])
+
+    model = Ratings()
+    pairs = np.stack([rng.integers(0, 5, 20), rng.integers(0, 7, 20)], 1)
+    model.compile("adam", "mse")
+    model.fit(pairs, rng.normal(size=20), verbose=0)
+    users, films = model.get_weights()
+    np.testing.assert_allclose(model.predict(pairs)[:, 0], (users[pairs[:, 0]] * films[pairs[:, 1]]).sum(1), rtol=1e-5)
+    x = Input((2,), dtype="int32")
+    np.testing.assert_array_equal(Model(x, model(x)).predict(pairs), model.predict(pairs))
 
 
 def test_layers_may_be_made_in_build(rng: np.random.Generator) -> None:

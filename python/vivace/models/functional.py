@@ -9,7 +9,8 @@ from .. import data
 from .._config import deserialize, serialize
 from .._typing import Array, BatchShape
 from ..layers.base import Layer
-from ..layers.core import InputLayer
+from ..layers.core import Flatten, InputLayer
+from ..layers.reshaping import GetItem, Reshape
 from ..layers.symbolic import Node, SymbolicTensor, as_inputs
 from ..step import Step
 from .graph import Graph, Plan, fuse_calls
@@ -74,9 +75,14 @@ class Functional(Model):
         """What the layers that take an input want it to be: integers, or (None) the model's dtype."""
         for call in self._graph.calls:
             if slot in call.sources:
-                wanted: str | None = call.unit.input_dtype
-                if isinstance(call.unit, Functional):
-                    wanted = call.unit._input_dtypes[call.sources.index(slot)]
+                unit = call.unit
+                if isinstance(unit, Model) and unit._traced:  # a class with a `call`: the graph that it is
+                    unit = unit._of_mode(False)
+                wanted: str | None = unit.input_dtype
+                if isinstance(unit, Functional):
+                    wanted = unit._input_dtypes[call.sources.index(slot)]
+                elif isinstance(unit, (GetItem, Reshape, Flatten)):  # what they are given, they pass on
+                    wanted = self._dtype_of(call.targets[0], tensor)
                 return wanted
         return tensor.node.layer.input_dtype if isinstance(tensor.node.layer, InputLayer) else None
 

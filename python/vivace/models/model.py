@@ -151,7 +151,9 @@ class Model(Trainer):
     def call_inputs(self, x: Any, *more: Any) -> Any:
         if isinstance(x, Mapping) and not more:
             self._structured(list(x))
-            return list(x.values()) if len(x) > 1 else next(iter(x.values()))
+            names = self._structure if isinstance(self._structure, list) else self._of_mode(False).input_names
+            parts = data.in_order(self.name, "input", x, names)
+            return parts if len(parts) > 1 else parts[0]
         found = super().call_inputs(x, *more)
         if isinstance(x, (list, tuple)) and isinstance(found, list):
             self._structured(type(x))
