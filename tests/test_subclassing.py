@@ -466,6 +466,20 @@ def test_what_is_missing_is_said() -> None:
         Plain()(np.ones((2, 8, 8)))
 
 
+def test_a_constructor_that_calls_no_other_is_told() -> None:
+    class Forgetful(Model):
+        def __init__(self) -> None:
+            self.dense = Dense(2)
+
+        def call(self, x: Any) -> Any:
+            return self.dense(x)
+
+    with pytest.raises(AttributeError, match=r"its __init__ must call super\(\).__init__\(\)"):
+        Forgetful()(np.ones((2, 3)))
+    with pytest.raises(AttributeError, match="Dense has no attribute 'kernels'$"):
+        _ = Dense(2).kernels
+
+
 def test_a_functional_model_takes_operators(rng: np.random.Generator) -> None:
     x = Input((5, 3))
     y = x[:, 1:4, :2] * 3 - x[..., ::2][:, :3]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -269,6 +269,12 @@ class Layer(Configurable):
                 f"{self.name}.{what}: not built yet, so its weights do not exist; give the first layer an "
                 "input_shape, call build(input_shape), or fit it on data first"
             )
+
+    if not TYPE_CHECKING:  # a type checker is to know the attributes there are
+
+        def __getattr__(self, name: str) -> Any:
+            hint = "" if "parameters" in vars(self) else "; its __init__ must call super().__init__()"
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{hint}")
 
     def __getstate__(self) -> dict[str, Any]:
         # Geometry is derived, and of native types that cannot be copied or pickled: it is made again when needed.
