@@ -254,7 +254,7 @@ def test_the_order_of_layers_and_weights_is_that_of_keras() -> None:
     assert [layer.name for layer in model.layers] == ["b", "a", "g", "h", "g2", "s", "o1", "o2"]
     assert [p.name.split("/")[0] for p in model.weights[::2]] == ["g", "h", "g2", "o1", "o2"]
     lines: list[str] = []
-    model.summary(lines.append)
+    model.summary(print_fn=lines.append)
     assert "s (Add)" in lines[0]
     assert "h, g2" in lines[0]
 

@@ -30,6 +30,7 @@ ROOMS = [
     ["activations", "step", "utils"],
     ["initializers", "parameters", "random", "config"],
     ["regularizers", "constraints"],
+    ["_config"],
     ["_core", "_naming", "_typing"],
 ]
 LEVEL = {name: i for i, room in enumerate(ROOMS) for name in room}
@@ -133,7 +134,7 @@ def test_summary_reads_well(capsys: pytest.CaptureFixture[str]) -> None:
     reference_cnn().summary()
     text = capsys.readouterr().out
     assert "225,034" in text
-    assert "5.26 MFLOP per sample" in text
+    assert "Per sample: 5.26 MFLOP forward" in text
     assert "(None, 11, 11, 64)" in text
 
 

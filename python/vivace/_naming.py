@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import TypeVar
+from contextvars import ContextVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+CUSTOM: ContextVar[dict[str, Any]] = ContextVar("custom_objects", default={})  # noqa: B039  (never changed in place)
 
 
 def snake_case(name: str) -> str:
@@ -16,7 +19,13 @@ def snake_case(name: str) -> str:
 
 
 def lookup(kind: str, name: str, known: Mapping[str, T]) -> T:
-    """known[name] with `name` in snake_case or CamelCase; an unknown one raises ValueError with suggestions."""
+    """known[name] with `name` in snake_case or CamelCase, a class or what makes an object; custom objects come first.
+
+    An unknown one raises ValueError with suggestions.
+    """
+    if name in CUSTOM.get():
+        custom = CUSTOM.get()[name]
+        return custom if isinstance(custom, type) else lambda: custom  # type: ignore[return-value]
     for candidate in (name, name.lower(), snake_case(name)):
         if candidate in known:
             return known[candidate]

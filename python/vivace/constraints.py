@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
+from ._config import Configurable, deserialize_in, from_dict
+from ._config import serialize as serialize
 from ._naming import lookup
 from ._typing import Array
 
 EPSILON = 1e-7
 
 
-class Constraint:
+class Constraint(Configurable):
     """Base of all constraints: called with a weight, returns what it becomes."""
+
+    family = "constraints"
 
     def __call__(self, w: Array) -> Array:
         raise TypeError(f"{type(self).__name__} must define __call__(w)")
@@ -77,6 +83,7 @@ class MaxNorm(MinMaxNorm):
         super().__init__(0.0, max_value, 1.0, axis)
 
 
+deserialize = partial(deserialize_in, "constraints")
 _BY_NAME: dict[str, type[Constraint]] = {
     "max_norm": MaxNorm,
     "min_max_norm": MinMaxNorm,
@@ -85,10 +92,12 @@ _BY_NAME: dict[str, type[Constraint]] = {
 }
 
 
-def get(identifier: str | Callable[[Array], Array] | None) -> Callable[[Array], Array] | None:
-    """The constraint of that name with its defaults, a function of the weight itself, or None."""
+def get(identifier: str | Mapping[str, Any] | Callable[[Array], Array] | None) -> Callable[[Array], Array] | None:
+    """The constraint of that name with its defaults, or that a dict describes; a function itself, or None."""
     if identifier is None or callable(identifier):
         return identifier
+    if isinstance(identifier, Mapping):
+        return from_dict("constraints", Constraint, identifier)
     if not isinstance(identifier, str):
         raise TypeError(f"constraint must be a name or a function of the weight, received {identifier!r}")
     return lookup("constraint", identifier, _BY_NAME)()

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ._core import native
-from .fusion import ConvPool, fuse
+from .fusion import ConvPool
 from .layers.conv import Conv1D, Conv2D
 from .layers.core import Dense
+from .layers.regularization import Penalized
 
 _DIRECTIONS: tuple[native.Direction, ...] = ("forward", "input_gradient", "weight_gradient")
 _FILES = {
@@ -26,7 +27,8 @@ _FILES = {
 def explain_kernels(model: Any, batch_size: int = 32, print_fn: Callable[[str], Any] | None = None) -> None:
     """Print how the convolutions and dense layers of a model run, in each direction, and in which file of `cpp/src`.
 
-    The choice depends on the shape alone, the batch among them. Layers that have a single way to run are not listed.
+    The choice depends on the shape alone, the batch among them. Layers that have a single way to run are not listed; of
+    models inside the model, their layers are.
 
     Args:
         model: a built model.
@@ -38,8 +40,8 @@ def explain_kernels(model: Any, batch_size: int = 32, print_fn: Callable[[str], 
     """
     model.check_built("explain_kernels")
     rows = [("Layer", *(direction.replace("_", " ") for direction in _DIRECTIONS))]
-    chain = type(model).__name__ == "Sequential"
-    for unit in fuse(model.layers) if chain else model.layers:
+    for unit in model.units():
+        unit = unit.layer if isinstance(unit, Penalized) else unit
         if isinstance(unit, ConvPool):
             shapes = unit.shapes((batch_size, *unit.conv.input_shape[1:]))  # type: ignore[index]
             methods = [native.conv2d_pool_method(*shapes, direction) for direction in _DIRECTIONS]

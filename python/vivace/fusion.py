@@ -12,6 +12,7 @@ from ._typing import Array, Shape
 from .layers.base import Layer
 from .layers.conv import Conv2D
 from .layers.pooling import MaxPooling2D
+from .layers.regularization import unit_of
 from .step import Step
 
 
@@ -42,6 +43,7 @@ class ConvPool:
             and type(pool) is MaxPooling2D
             and conv.activation in ("linear", "relu")
             and conv.groups == 1
+            and conv.activity_regularizer is None
             and not (conv.channels_first or pool.channels_first)
             and pool.strides == pool.pool_size
             and pool.padding == "valid"
@@ -92,6 +94,6 @@ def fuse(layers: Sequence[Layer]) -> list[Unit]:
             units.append(ConvPool(conv, pool))
             i += 2
         else:
-            units.append(layers[i])
+            units.append(unit_of(layers[i]))
             i += 1
     return units

@@ -7,30 +7,44 @@ global stream (`vivace.utils.set_random_seed`); a fixed seed gives the same valu
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from . import random
+from ._config import Configurable, deserialize_in, from_dict
+from ._config import serialize as serialize
 from ._naming import lookup
-from ._typing import Array, Initializer, Shape
+from ._typing import Array, Shape
+from ._typing import Initializer as Function
 
 
-class Zeros:
+class Initializer(Configurable):
+    """Base of all initializers: called with a shape and a dtype, returns an array."""
+
+    family = "initializers"
+
+    def __call__(self, shape: Shape, dtype: Any = "float32") -> Array:
+        raise TypeError(f"{type(self).__name__} must define __call__(shape, dtype)")
+
+
+class Zeros(Initializer):
     """All 0."""
 
     def __call__(self, shape: Shape, dtype: Any = "float32") -> Array:
         return np.zeros(shape, dtype)
 
 
-class Ones:
+class Ones(Initializer):
     """All 1."""
 
     def __call__(self, shape: Shape, dtype: Any = "float32") -> Array:
         return np.ones(shape, dtype)
 
 
-class Constant:
+class Constant(Initializer):
     """All `value`."""
 
     def __init__(self, value: float = 0.0) -> None:
@@ -40,7 +54,7 @@ class Constant:
         return np.full(shape, self.value, dtype)
 
 
-class _Seeded:
+class _Seeded(Initializer):
     def __init__(self, seed: int | None) -> None:
         self.seed = seed
 
@@ -196,7 +210,7 @@ class Orthogonal(_Seeded):
         return (self.gain * (q.T if rows < columns else q)).reshape(shape).astype(dtype)
 
 
-class Identity:
+class Identity(Initializer):
     """The identity matrix times `gain`; only for two axes."""
 
     def __init__(self, gain: float = 1.0) -> None:
@@ -208,6 +222,7 @@ class Identity:
         return self.gain * np.eye(*shape, dtype=dtype)
 
 
+deserialize = partial(deserialize_in, "initializers")
 _BY_NAME: dict[str, Any] = {
     "zeros": Zeros,
     "ones": Ones,
@@ -228,11 +243,16 @@ _BY_NAME: dict[str, Any] = {
 }
 
 
-def get(identifier: str | Initializer) -> Initializer:
-    """The initializer of that name ("glorot_uniform", "GlorotUniform"), or the callable itself."""
+def get(identifier: str | Mapping[str, Any] | Function) -> Function:
+    """The initializer of that name ("glorot_uniform", "GlorotUniform"), or of a dict; a callable itself.
+
+    Raises ValueError for an unknown name, TypeError for anything else.
+    """
     if isinstance(identifier, str):
-        initializer: Initializer = lookup("initializer", identifier, _BY_NAME)()
+        initializer: Function = lookup("initializer", identifier, _BY_NAME)()
         return initializer
+    if isinstance(identifier, Mapping):
+        return from_dict("initializers", Initializer, identifier)
     if not callable(identifier):
         raise TypeError(f"initializer must be a name or a callable, received {identifier!r}")
     return identifier

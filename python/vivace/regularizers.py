@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from ._config import Configurable, deserialize_in, from_dict
+from ._config import serialize as serialize
 from ._naming import lookup
 from ._typing import Array
 
 
-class L1L2:
+class L1L2(Configurable):
     """l1 * sum(|w|) + l2 * sum(w^2)."""
+
+    family = "regularizers"
 
     def __init__(self, l1: float = 0.0, l2: float = 0.0) -> None:
         if l1 < 0 or l2 < 0:
@@ -84,14 +90,19 @@ class OrthogonalRegularizer(L1L2):
         gradient += pull if self.mode == "rows" else pull.T
 
 
+deserialize = partial(deserialize_in, "regularizers")
 _BY_NAME: dict[str, Any] = {"l1": L1, "l2": L2, "l1_l2": lambda: L1L2(0.01, 0.01), "l1l2": lambda: L1L2(0.01, 0.01)}
 _BY_NAME["orthogonal_regularizer"] = OrthogonalRegularizer
 
 
-def get(identifier: str | L1L2 | None) -> L1L2 | None:
-    """The regularizer of that name ("l1", "l2", "l1_l2", each with 0.01), the object itself, or None."""
+def get(identifier: str | Mapping[str, Any] | L1L2 | None) -> L1L2 | None:
+    """The regularizer of that name ("l1", "l2", "l1_l2", each with 0.01), or that a dict describes; the object
+    itself, or None.
+    """
     if identifier is None or isinstance(identifier, L1L2):
         return identifier
+    if isinstance(identifier, Mapping):
+        return from_dict("regularizers", L1L2, identifier)
     if not isinstance(identifier, str):
         raise TypeError(f"regularizer must be a name or a vivace.regularizers object, received {identifier!r}")
     regularizer: L1L2 = lookup("regularizer", identifier, _BY_NAME)()

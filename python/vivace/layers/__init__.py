@@ -1,5 +1,8 @@
 """Layers, with Keras's names, arguments, defaults and weight shapes."""
 
+from functools import partial
+
+from .._config import deserialize_in, serialize
 from .activation import ELU, LeakyReLU, PReLU, ReLU, Softmax
 from .attention import GroupQueryAttention, MultiHeadAttention
 from .base import Layer
@@ -94,6 +97,7 @@ from .reshaping import (
     Cropping1D,
     Cropping2D,
     Cropping3D,
+    GetItem,
     Permute,
     Reshape,
     UpSampling1D,
@@ -115,6 +119,7 @@ from .sequence_attention import AdditiveAttention, Attention
 from .text import TextVectorization
 from .wrappers import Bidirectional, TimeDistributed
 
+deserialize = partial(deserialize_in, "layers")
 __all__ = [
     "ELU",
     "GRU",
@@ -162,6 +167,7 @@ __all__ = [
     "Flatten",
     "GaussianDropout",
     "GaussianNoise",
+    "GetItem",
     "GlobalAveragePooling1D",
     "GlobalAveragePooling2D",
     "GlobalAveragePooling3D",
@@ -235,9 +241,11 @@ __all__ = [
     "add",
     "average",
     "concatenate",
+    "deserialize",
     "dot",
     "maximum",
     "minimum",
     "multiply",
+    "serialize",
     "subtract",
 ]

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import regularizers
+from .. import constraints, initializers, regularizers
 from .._core import native
 from .._typing import Array, BatchShape, Initializer
+from ..constraints import Constraint
 from ..regularizers import L1L2
 from ..step import Step
 from .base import Layer
@@ -78,6 +79,7 @@ class PReLU(Layer):
     Args:
         alpha_initializer: "zeros".
         alpha_regularizer: a penalty of `vivace.regularizers`, none by default.
+        alpha_constraint: of `vivace.constraints`, none by default.
         shared_axes: axes along which all elements share one alpha; 1 is the first behind the batch. (1, 2) of images
             leaves one alpha a channel.
     """
@@ -86,12 +88,14 @@ class PReLU(Layer):
         self,
         alpha_initializer: str | Initializer = "zeros",
         alpha_regularizer: str | L1L2 | None = None,
+        alpha_constraint: str | Constraint | None = None,
         shared_axes: int | Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.alpha_initializer = alpha_initializer
+        self.alpha_initializer = initializers.get(alpha_initializer)
         self.alpha_regularizer = regularizers.get(alpha_regularizer)
+        self.alpha_constraint = constraints.get(alpha_constraint)
         axes = [] if shared_axes is None else [shared_axes] if isinstance(shared_axes, int) else list(shared_axes)
         if any(axis < 1 for axis in axes):
             raise ValueError(f"{self.name}: shared_axes must be integers >= 1, received {shared_axes!r}")
@@ -107,7 +111,9 @@ class PReLU(Layer):
     def build(self, input_shape: BatchShape) -> None:
         sample = enumerate(input_shape[1:], 1)
         shape = tuple(1 if axis in self.shared_axes else size or 0 for axis, size in sample)
-        self.alpha = self.add_weight("alpha", shape, self.alpha_initializer, regularizer=self.alpha_regularizer)
+        self.alpha = self.add_weight(
+            "alpha", shape, self.alpha_initializer, True, self.alpha_regularizer, self.alpha_constraint
+        )
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         y = step.empty(x.shape, x.dtype)
@@ -166,22 +172,23 @@ class Softmax(Layer):
 
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.axis = [axis] if isinstance(axis, (int, np.integer)) else list(axis)
+        self.axis = axis
+        self._axes = [axis] if isinstance(axis, (int, np.integer)) else list(axis)
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
-        if any(not -len(input_shape) <= axis < len(input_shape) for axis in self.axis):
+        if any(not -len(input_shape) <= axis < len(input_shape) for axis in self._axes):
             raise ValueError(f"{self.name} (Softmax): axis {self.axis} is out of bounds for shape {input_shape}")
         return input_shape
 
     def _order(self, rank: int) -> list[int]:
-        last = sorted({axis % rank for axis in self.axis})
+        last = sorted({axis % rank for axis in self._axes})
         return [axis for axis in range(rank) if axis not in last] + last
 
     def _rows(self, x: Array, step: Step) -> Array:
         """x as rows to normalize; a copy unless the axes are the last ones."""
         order = self._order(x.ndim)
         moved = x if order == sorted(order) else copied(x.transpose(order), step)
-        return moved.reshape(*moved.shape[: x.ndim - len({axis % x.ndim for axis in self.axis})], -1)
+        return moved.reshape(*moved.shape[: x.ndim - len({axis % x.ndim for axis in self._axes})], -1)
 
     def _back(self, rows: Array, x: Array, step: Step) -> Array:
         order = self._order(x.ndim)

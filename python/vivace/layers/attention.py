@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from .. import regularizers
+from .. import constraints, initializers, regularizers
 from .._core import native
 from .._typing import Array, BatchShape, Initializer, Shape
+from ..constraints import Constraint
 from ..parameters import Parameter
 from ..regularizers import L1L2
 from ..step import Step, Stream
-from .base import Layer, positive
+from .base import Layer, only_off, positive
 from .symbolic import as_inputs
 
 
@@ -68,22 +69,33 @@ class _Attention(Layer):
         bias_initializer: str | Initializer,
         kernel_regularizer: str | L1L2 | None,
         bias_regularizer: str | L1L2 | None,
+        activity_regularizer: str | L1L2 | None,
+        kernel_constraint: str | Constraint | None,
+        bias_constraint: str | Constraint | None,
         seed: int | None,
         use_causal_mask: bool,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.heads, self.key_heads, self.key_dim, self.value_dim = heads, key_heads, key_dim, value_dim
         if not 0 <= dropout < 1:
             raise ValueError(f"{self.name}: dropout must lie in [0, 1), received {dropout!r}")
         self.dropout = float(dropout)
         self.use_bias = use_bias
-        self.kernel_initializer, self.bias_initializer = kernel_initializer, bias_initializer
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
         self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
         self.use_causal_mask = use_causal_mask
+        self.seed = seed
         self.stream = Stream(seed)
         self.sample_shape: Shape | None = None  # of an output step; None: the query's
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        return config | {"output_shape": self.sample_shape} if "output_shape" in config else config
 
     def call_inputs(self, query: Any, value: Any = None, key: Any = None, use_causal_mask: bool | None = None) -> Any:
         """use_causal_mask: as the argument of the layer, which it replaces."""
@@ -135,11 +147,18 @@ class _Attention(Layer):
 
     def _projection(self, name: str, inputs: Shape, outputs: Shape) -> _Projection:
         kernel = self.add_weight(
-            f"{name}_kernel", (*inputs, *outputs), self.kernel_initializer, regularizer=self.kernel_regularizer
+            f"{name}_kernel",
+            (*inputs, *outputs),
+            self.kernel_initializer,
+            True,
+            self.kernel_regularizer,
+            self.kernel_constraint,
         )
         bias = None
         if self.use_bias:
-            bias = self.add_weight(f"{name}_bias", outputs, self.bias_initializer, regularizer=self.bias_regularizer)
+            bias = self.add_weight(
+                f"{name}_bias", outputs, self.bias_initializer, True, self.bias_regularizer, self.bias_constraint
+            )
         return _Projection(kernel, bias, inputs, outputs)
 
     def flops(self) -> int:
@@ -233,7 +252,10 @@ class MultiHeadAttention(_Attention):
         attention_axes: the axes that attention runs over; they must be the last ones before the features. None: all
             between the batch and the features. Axes before them are further batches.
         kernel_initializer, bias_initializer: names or callables; "glorot_uniform" and "zeros".
-        kernel_regularizer, bias_regularizer: penalties of `vivace.regularizers`, none by default.
+        kernel_regularizer, bias_regularizer, activity_regularizer: penalties of `vivace.regularizers` on the weights
+            and on the output, none by default.
+        kernel_constraint, bias_constraint: of `vivace.constraints`, none by default.
+        sliding_window, use_gate: not supported. flash_attention: without effect, there is one kernel.
         seed: of the dropout; by default the next seed of the global stream.
         use_causal_mask: no query attends to later steps (False; Keras takes it when the layer is called).
     """
@@ -247,20 +269,28 @@ class MultiHeadAttention(_Attention):
         use_bias: bool = True,
         output_shape: int | Sequence[int] | None = None,
         attention_axes: int | Sequence[int] | None = None,
+        sliding_window: int | None = None,
+        flash_attention: bool | None = None,
         kernel_initializer: str | Initializer = "glorot_uniform",
         bias_initializer: str | Initializer = "zeros",
         kernel_regularizer: str | L1L2 | None = None,
         bias_regularizer: str | L1L2 | None = None,
+        activity_regularizer: str | L1L2 | None = None,
+        kernel_constraint: str | Constraint | None = None,
+        bias_constraint: str | Constraint | None = None,
+        use_gate: bool = False,
         seed: int | None = None,
         use_causal_mask: bool = False,
         **kwargs: Any,
     ) -> None:
         owner = kwargs.get("name") or "MultiHeadAttention"
+        only_off(owner, sliding_window=sliding_window, use_gate=use_gate)
         heads, key_size = positive(owner, "num_heads", num_heads), positive(owner, "key_dim", key_dim)
         value_size = key_size if value_dim is None else positive(owner, "value_dim", value_dim)
         super().__init__(
             heads, heads, key_size, value_size, dropout, use_bias, kernel_initializer, bias_initializer,
-            kernel_regularizer, bias_regularizer, seed, use_causal_mask, **kwargs,
+            kernel_regularizer, bias_regularizer, activity_regularizer, kernel_constraint,
+            bias_constraint, seed, use_causal_mask, **kwargs,
         )  # fmt: skip
         if output_shape is not None:
             sizes = [output_shape] if isinstance(output_shape, (int, np.integer)) else output_shape
@@ -295,7 +325,10 @@ class GroupQueryAttention(_Attention):
         dropout: rate at which probabilities are dropped in training, 0.
         use_bias: add biases (True).
         kernel_initializer, bias_initializer: names or callables; "glorot_uniform" and "zeros".
-        kernel_regularizer, bias_regularizer: penalties of `vivace.regularizers`, none by default.
+        kernel_regularizer, bias_regularizer, activity_regularizer: penalties of `vivace.regularizers` on the weights
+            and on the output, none by default.
+        kernel_constraint, bias_constraint: of `vivace.constraints`, none by default.
+        sliding_window, use_gate: not supported. flash_attention: without effect, there is one kernel.
         seed: of the dropout; by default the next seed of the global stream.
         use_causal_mask: no query attends to later steps (False; Keras takes it when the layer is called).
     """
@@ -307,15 +340,22 @@ class GroupQueryAttention(_Attention):
         num_key_value_heads: int,
         dropout: float = 0.0,
         use_bias: bool = True,
+        sliding_window: int | None = None,
+        flash_attention: bool | None = None,
         kernel_initializer: str | Initializer = "glorot_uniform",
         bias_initializer: str | Initializer = "zeros",
         kernel_regularizer: str | L1L2 | None = None,
         bias_regularizer: str | L1L2 | None = None,
+        activity_regularizer: str | L1L2 | None = None,
+        kernel_constraint: str | Constraint | None = None,
+        bias_constraint: str | Constraint | None = None,
+        use_gate: bool = False,
         seed: int | None = None,
         use_causal_mask: bool = False,
         **kwargs: Any,
     ) -> None:
         owner = kwargs.get("name") or "GroupQueryAttention"
+        only_off(owner, sliding_window=sliding_window, use_gate=use_gate)
         size, heads = positive(owner, "head_dim", head_dim), positive(owner, "num_query_heads", num_query_heads)
         key_heads = positive(owner, "num_key_value_heads", num_key_value_heads)
         if heads % key_heads:
@@ -324,7 +364,8 @@ class GroupQueryAttention(_Attention):
             )
         super().__init__(
             heads, key_heads, size, size, dropout, use_bias, kernel_initializer, bias_initializer,
-            kernel_regularizer, bias_regularizer, seed, use_causal_mask, **kwargs,
+            kernel_regularizer, bias_regularizer, activity_regularizer, kernel_constraint,
+            bias_constraint, seed, use_causal_mask, **kwargs,
         )  # fmt: skip
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
+import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import config, initializers
+from .. import config, initializers, regularizers
+from .._config import Configurable
 from .._naming import unique_name
 from .._typing import Array, BatchShape, Initializer, Shape
 from ..parameters import Parameter
 from ..regularizers import L1L2
 from ..step import Step
-from .symbolic import Node, SymbolicTensor, as_inputs, is_symbolic
+from .symbolic import Node, SymbolicTensor, as_inputs, is_symbolic, told, way_to
 
 
-class Layer:
+class Layer(Configurable):
     """Base of all layers.
 
     A subclass implements `build` (make parameters), `compute_output_shape`, and the pair
@@ -31,35 +34,49 @@ class Layer:
     inputs (`several_inputs`) gets lists of shapes and arrays and returns a list of gradients, of which no two share
     memory; one of several outputs returns lists of shapes and arrays, and gets a list of gradients.
 
+    Or it implements `call(x)`, composed of other layers, as of `vivace.models.Model`.
+
     Called on symbolic tensors, a layer adds itself to a graph (see `vivace.models.Model`); called on arrays, it runs.
 
     Args:
-        name: unique within a model; made up from the class when omitted ("conv2d", "conv2d_1", ...).
+        activity_regularizer: a penalty of `vivace.regularizers` on the layer's output, where it stands in a model.
         trainable: False freezes the layer's parameters (takes effect at the next `compile`).
         dtype: "float32" or "float64"; default `vivace.config.floatx()`.
+        name: unique within a model; made up from the class when omitted ("conv2d", "conv2d_1", ...).
         input_shape: shape of one sample, without the batch; on a model's first layer, it builds the model at once.
     """
 
+    family = "layers"
     input_dtype: Any = None  # of the input, where it is not the layer's dtype
     several_inputs = False  # whether it takes more than one
+    _dropped_a_mask = False
 
     def __init__(
         self,
         *,
-        name: str | None = None,
+        activity_regularizer: str | L1L2 | None = None,
         trainable: bool = True,
-        dtype: str | None = None,
+        dtype: Any = None,
+        name: str | None = None,
         input_shape: Sequence[int | None] | None = None,
     ) -> None:
         self.name = name or unique_name(type(self).__name__)
         self.trainable = trainable
         self.dtype = config.check_dtype(self.name, dtype or config.floatx())
+        self.activity_regularizer = regularizers.get(activity_regularizer)
         self.built = False
         self.input_shape: BatchShape | None = None
         self.output_shape: BatchShape | None = None
         self.declared_input_shape = None if input_shape is None else tuple(input_shape)
         self.parameters: list[Parameter] = []
         self._nodes: list[Node] = []  # its calls on symbolic tensors
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """A user's class with a `call` instead of a `forward` is composed of other layers, and that is a model."""
+        super().__init_subclass__(**kwargs)
+        if Layer in cls.__bases__ and "call" in vars(cls) and "forward" not in vars(cls):
+            model = importlib.import_module("..models", __package__).Model
+            cls.__bases__ = tuple(model if base is Layer else base for base in cls.__bases__)
 
     def build(self, input_shape: BatchShape) -> None:
         """Create the parameters for inputs of this shape (batch first, None for its size)."""
@@ -135,7 +152,13 @@ class Layer:
             if not isinstance(tensor, SymbolicTensor):
                 raise TypeError(f"{self.name}: expected symbolic tensors only, received also {type(tensor).__name__}")
         self._check_count(len(tensors))
-        shape = self.build_once([tensor.shape for tensor in tensors] if several else inputs.shape)  # type: ignore[arg-type]
+        try:
+            shape = self.build_once([tensor.shape for tensor in tensors] if several else inputs.shape)  # type: ignore[arg-type]
+        except ValueError as error:
+            ways = [way_to(tensor) for tensor in tensors]
+            raise ValueError(
+                f"layer {len(ways[0])} behind {ways[0][0]}: {error}\n  shapes so far: {'; '.join(map(told, ways))}"
+            ) from None
         node = Node(self, tensors, several, training, shape)
         self._nodes.append(node)
         return node.result
@@ -159,6 +182,18 @@ class Layer:
     def output(self) -> Any:
         """The symbolic output (a list, if several) of the layer's first call."""
         return self._first_node("output").result
+
+    def drop_mask(self, step: Step) -> None:
+        """The output's steps are not the input's, so its mask ends here; says so once."""
+        if step.mask is not None:
+            step.mask = None
+            if not self._dropped_a_mask:
+                self._dropped_a_mask = True
+                warnings.warn(
+                    f"{self.name} ({type(self).__name__}) gets a mask but cannot pass it on: the layers behind it, the "
+                    "loss and the metrics count padded steps too",
+                    stacklevel=2,
+                )
 
     def add_weight(
         self,
@@ -235,6 +270,12 @@ class Layer:
                 "input_shape, call build(input_shape), or fit it on data first"
             )
 
+    if not TYPE_CHECKING:  # a type checker is to know the attributes there are
+
+        def __getattr__(self, name: str) -> Any:
+            hint = "" if "parameters" in vars(self) else "; its __init__ must call super().__init__()"
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{hint}")
+
     def __getstate__(self) -> dict[str, Any]:
         # Geometry is derived, and of native types that cannot be copied or pickled: it is made again when needed.
         # The graphs that a layer stands in are not its own.
@@ -260,6 +301,13 @@ def positive(owner: str, argument: str, value: int) -> int:
     if not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{owner}: {argument} must be an integer >= 1, received {value!r}")
     return int(value)
+
+
+def only_off(owner: str, **arguments: Any) -> None:
+    """Raise ValueError if one of Keras's arguments that vivace does not support is not None or False."""
+    for argument, value in arguments.items():
+        if not (value is None or value is False):
+            raise ValueError(f"{owner}: {argument} is not supported, received {value!r}")
 
 
 def check_rank(owner: str, input_shape: BatchShape, rank: int, axes: str, hint: str = "") -> None:

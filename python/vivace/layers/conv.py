@@ -5,15 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .. import regularizers
+from .. import constraints, initializers, regularizers
 from .._core import native
 from .._typing import Array, BatchShape, Initializer, Shape
+from ..constraints import Constraint
 from ..parameters import Parameter
 from ..regularizers import L1L2
 from ..step import Step
 from .base import check_rank, positive, same_padding
 from .core import Activated
-from .geometry import AXES, check_data_format, check_padding, first_shape, last_shape, sizes, to_first, to_last, two
+from .geometry import (
+    AXES,
+    check_data_format,
+    check_padding,
+    first_shape,
+    format_hint,
+    last_shape,
+    sizes,
+    to_first,
+    to_last,
+    two,
+)
 
 _SHARED = """
         strides, dilation_rate: 1; an integer or one for each axis.
@@ -22,7 +34,9 @@ _SHARED = """
         activation: a name or a function of `vivace.activations`; None, the default, is "linear".
         use_bias: add a bias (True).
         kernel_initializer, bias_initializer: names or callables; "glorot_uniform" and "zeros".
-        kernel_regularizer, bias_regularizer: penalties of `vivace.regularizers`, none by default."""
+        kernel_regularizer, bias_regularizer, activity_regularizer: penalties of `vivace.regularizers` on the weights
+            and on the output, none by default.
+        kernel_constraint, bias_constraint: of `vivace.constraints`, none by default."""
 
 
 class Windowed(Activated):
@@ -45,6 +59,7 @@ class Windowed(Activated):
         use_bias: bool,
         bias_initializer: str | Initializer,
         bias_regularizer: str | L1L2 | None,
+        bias_constraint: str | Constraint | None,
         **kwargs: Any,
     ) -> None:
         super().__init__(activation, **kwargs)
@@ -52,10 +67,11 @@ class Windowed(Activated):
         self.strides = sizes(self.name, "strides", strides, self.rank)
         self.dilation_rate = sizes(self.name, "dilation_rate", dilation_rate, self.rank)
         self.padding = check_padding(self.name, padding, self.paddings)
-        self.channels_first = check_data_format(self.name, data_format)
+        self.data_format, self.channels_first = check_data_format(self.name, data_format)
         self.use_bias = use_bias
-        self.bias_initializer = bias_initializer
+        self.bias_initializer = initializers.get(bias_initializer)
         self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.bias_constraint = constraints.get(bias_constraint)
         self.bias: Parameter | None = None
         self._shapes: dict[Shape, native.Conv2DShape] = {}
 
@@ -70,7 +86,9 @@ class Windowed(Activated):
 
     def add_bias(self, size: int) -> None:
         if self.use_bias:
-            self.bias = self.add_weight("bias", (size,), self.bias_initializer, regularizer=self.bias_regularizer)
+            self.bias = self.add_weight(
+                "bias", (size,), self.bias_initializer, True, self.bias_regularizer, self.bias_constraint
+            )
 
     def channels(self, input_shape: BatchShape) -> int:
         return last_shape(self.channels_first, input_shape)[-1] or 0
@@ -78,14 +96,20 @@ class Windowed(Activated):
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         kind = f"{self.name} ({type(self).__name__})"
         axes = f"channels, {AXES[self.rank]}" if self.channels_first else f"{AXES[self.rank]}, channels"
-        hint = "; add the channel axis with x[..., None]" if len(input_shape) == self.rank + 1 else ""
+        hint = ""
+        if len(input_shape) == self.rank + 1:
+            hint = "; add the channel axis with x[..., None] (or, to a single sample, the batch axis with x[None])"
         check_rank(kind, input_shape, self.rank + 2, f"(batch, {axes})", hint)
         shape = last_shape(self.channels_first, input_shape)
         if self.built and shape[-1] != self.channels(self.input_shape or ()):
             raise ValueError(
                 f"{kind} was built for {self.channels(self.input_shape or ())} channels, received shape {input_shape}"
+                f"{format_hint(self.channels_first, input_shape)}"
             )
-        return first_shape(self.channels_first, self.output_shape_of(shape))
+        try:
+            return first_shape(self.channels_first, self.output_shape_of(shape))
+        except ValueError as error:
+            raise ValueError(f"{error}{format_hint(self.channels_first, input_shape)}") from None
 
     def kept_shape(self, key: Shape, make: Callable[[], native.Conv2DShape]) -> native.Conv2DShape:
         """The geometry for inputs of the shape `key`; validated once for each."""
@@ -116,7 +140,7 @@ class Windowed(Activated):
         return native.Conv2DShape(image, window, strides, (*pads[0], *pads[1]), dilation, groups)  # type: ignore[arg-type]
 
     def forward_linear(self, x: Array, step: Step, activation: Any = "linear") -> tuple[Array, Any]:
-        step.mask = None  # the output's steps are not the input's
+        self.drop_mask(step)
         y, saved = self.convolve(to_last(self.channels_first, x, step), step, activation)
         return to_first(self.channels_first, y, step), saved
 
@@ -141,22 +165,28 @@ class _Convolution(Windowed):
         bias_initializer: str | Initializer = "zeros",
         kernel_regularizer: str | L1L2 | None = None,
         bias_regularizer: str | L1L2 | None = None,
+        activity_regularizer: str | L1L2 | None = None,
+        kernel_constraint: str | Constraint | None = None,
+        bias_constraint: str | Constraint | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
             kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, bias_initializer,
-            bias_regularizer, **kwargs,
+            bias_regularizer, bias_constraint, activity_regularizer=activity_regularizer, **kwargs,
         )  # fmt: skip
         self.filters = positive(self.name, "filters", filters)
         self.groups = positive(self.name, "groups", groups)
         if self.filters % self.groups:
             raise ValueError(f"{self.name}: groups must divide filters ({filters}), received {groups!r}")
-        self.kernel_initializer = kernel_initializer
+        self.kernel_initializer = initializers.get(kernel_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
 
     def build(self, input_shape: BatchShape) -> None:
         kernel = (*self.kernel_size, self.channels(input_shape) // self.groups, self.filters)
-        self.kernel = self.add_weight("kernel", kernel, self.kernel_initializer, regularizer=self.kernel_regularizer)
+        self.kernel = self.add_weight(
+            "kernel", kernel, self.kernel_initializer, True, self.kernel_regularizer, self.kernel_constraint
+        )
         self.add_bias(self.filters)
 
     def output_shape_of(self, shape: BatchShape) -> BatchShape:

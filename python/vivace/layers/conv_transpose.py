@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .. import regularizers
+from .. import constraints, initializers, regularizers
 from .._core import native
 from .._typing import Array, BatchShape, Initializer, Shape
+from ..constraints import Constraint
 from ..regularizers import L1L2
 from ..step import Step
 from .base import positive
@@ -25,7 +26,9 @@ _SHARED = """
         activation: a name or a function of `vivace.activations`; None, the default, is "linear".
         use_bias: add a bias (True).
         kernel_initializer, bias_initializer: names or callables; "glorot_uniform" and "zeros".
-        kernel_regularizer, bias_regularizer: penalties of `vivace.regularizers`, none by default."""
+        kernel_regularizer, bias_regularizer, activity_regularizer: penalties of `vivace.regularizers` on the weights
+            and on the output, none by default.
+        kernel_constraint, bias_constraint: of `vivace.constraints`, none by default."""
 
 
 class _ConvTranspose(Windowed):
@@ -44,11 +47,14 @@ class _ConvTranspose(Windowed):
         bias_initializer: str | Initializer = "zeros",
         kernel_regularizer: str | L1L2 | None = None,
         bias_regularizer: str | L1L2 | None = None,
+        activity_regularizer: str | L1L2 | None = None,
+        kernel_constraint: str | Constraint | None = None,
+        bias_constraint: str | Constraint | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
             kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, bias_initializer,
-            bias_regularizer, **kwargs,
+            bias_regularizer, bias_constraint, activity_regularizer=activity_regularizer, **kwargs,
         )  # fmt: skip
         self.filters = positive(self.name, "filters", filters)
         self.output_padding = (
@@ -58,12 +64,15 @@ class _ConvTranspose(Windowed):
             raise ValueError(
                 f"{self.name}: output_padding must be smaller than strides {self.strides}, received {output_padding!r}"
             )
-        self.kernel_initializer = kernel_initializer
+        self.kernel_initializer = initializers.get(kernel_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
 
     def build(self, input_shape: BatchShape) -> None:
         shape = (*self.kernel_size, self.filters, self.channels(input_shape))
-        self.kernel = self.add_weight("kernel", shape, self.kernel_initializer, regularizer=self.kernel_regularizer)
+        self.kernel = self.add_weight(
+            "kernel", shape, self.kernel_initializer, True, self.kernel_regularizer, self.kernel_constraint
+        )
         self.add_bias(self.filters)
 
     def output_size(self, axis: int, size: int) -> int:
@@ -157,6 +166,46 @@ class Conv3DTranspose(Volumes, _ConvTranspose):
         filters: number of output channels.
         kernel_size: an integer or (depth, height, width).{_SHARED}
     """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        output_padding: int | Sequence[int] | None = None,
+        dilation_rate: int | Sequence[int] = 1,
+        activation: str | Callable[[Any], Array] | None = None,
+        use_bias: bool = True,
+        kernel_initializer: str | Initializer = "glorot_uniform",
+        bias_initializer: str | Initializer = "zeros",
+        kernel_regularizer: str | L1L2 | None = None,
+        bias_regularizer: str | L1L2 | None = None,
+        activity_regularizer: str | L1L2 | None = None,
+        kernel_constraint: str | Constraint | None = None,
+        bias_constraint: str | Constraint | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            filters,
+            kernel_size,
+            strides,
+            padding,
+            output_padding,
+            data_format,
+            dilation_rate,
+            activation,
+            use_bias,
+            kernel_initializer,
+            bias_initializer,
+            kernel_regularizer,
+            bias_regularizer,
+            activity_regularizer,
+            kernel_constraint,
+            bias_constraint,
+            **kwargs,
+        )  # fmt: skip  (Keras has these two in this order here)
 
     def _volume(self, x: Shape) -> Shape:
         """The output's shape."""

@@ -8,26 +8,49 @@ from typing import Any
 
 import numpy as np
 
-from .. import activations, regularizers
+from .. import activations, constraints, initializers, regularizers
 from .._core import native
-from .._typing import Array, BatchShape, Initializer
+from .._typing import Array, BatchShape, Initializer, Shape
+from ..constraints import Constraint
 from ..regularizers import L1L2
 from ..step import Step, Stream
-from .base import Layer, check_rank, positive
+from .base import Layer, check_rank, only_off, positive
+from .geometry import check_data_format, to_first, to_last
 from .symbolic import Node, SymbolicTensor
 
 
 class InputLayer(Layer):
     """States the shape of one sample; dtype: as of a layer, or an integer type ("int32"). Made by `Input(shape)`."""
 
-    def __init__(self, shape: Sequence[int | None], dtype: str | None = None, name: str | None = None) -> None:
+    def __init__(
+        self,
+        shape: Sequence[int | None] | None = None,
+        batch_size: int | None = None,
+        dtype: str | None = None,
+        sparse: bool | None = None,
+        ragged: bool | None = None,
+        batch_shape: Sequence[int | None] | None = None,
+        input_tensor: Any = None,
+        optional: bool = False,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if (shape is None) == (batch_shape is None):
+            raise ValueError(f"Input: give either shape or batch_shape, received {shape!r} and {batch_shape!r}")
+        if isinstance(shape, int):
+            raise ValueError(f"Input: shape must be a tuple such as ({shape},), received {shape!r}")
+        only_off("Input", sparse=sparse, ragged=ragged, input_tensor=input_tensor, optional=optional)
+        sample = batch_shape[1:] if batch_shape is not None else shape
         integers = dtype is not None and np.dtype(dtype).kind in "iub"
-        super().__init__(name=name, dtype=None if integers else dtype, input_shape=shape)
+        super().__init__(name=name, dtype=None if integers else dtype, input_shape=sample, **kwargs)
         if integers:
             self.input_dtype = "int32"
-        assert self.declared_input_shape is not None
-        self.build_once((None, *self.declared_input_shape))
+        self.build_once((None, *(self.declared_input_shape or ())))
         self._nodes.append(Node(self, [], False, None, self.output_shape))
+
+    def get_config(self) -> dict[str, Any]:
+        dtype = self.input_dtype or self.dtype
+        return {"batch_shape": self.output_shape, "dtype": dtype, "name": self.name}
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         return x, None
@@ -52,12 +75,7 @@ def Input(
         dtype: "float32", "float64" or an integer type, such as for an Embedding.
         batch_shape: in place of `shape`: with the batch axis first.
     """
-    if (shape is None) == (batch_shape is None):
-        raise ValueError(f"Input: give either shape or batch_shape, received {shape!r} and {batch_shape!r}")
-    if isinstance(shape, int):
-        raise ValueError(f"Input: shape must be a tuple such as ({shape},), received {shape!r}")
-    sample = batch_shape[1:] if batch_shape is not None else shape
-    tensor: SymbolicTensor = InputLayer(sample or (), dtype, name).output
+    tensor: SymbolicTensor = InputLayer(shape, batch_size, dtype, batch_shape=batch_shape, name=name).output
     return tensor
 
 
@@ -130,7 +148,9 @@ class Dense(Activated):
         activation: a name or function of `vivace.activations`; None, the default, is "linear".
         use_bias: add a bias (True).
         kernel_initializer, bias_initializer: names or callables; "glorot_uniform" and "zeros".
-        kernel_regularizer, bias_regularizer: penalties of `vivace.regularizers`, none by default.
+        kernel_regularizer, bias_regularizer, activity_regularizer: penalties of `vivace.regularizers` on the weights
+            and on the output, none by default.
+        kernel_constraint, bias_constraint: of `vivace.constraints`, none by default.
     """
 
     def __init__(
@@ -142,24 +162,33 @@ class Dense(Activated):
         bias_initializer: str | Initializer = "zeros",
         kernel_regularizer: str | L1L2 | None = None,
         bias_regularizer: str | L1L2 | None = None,
+        activity_regularizer: str | L1L2 | None = None,
+        kernel_constraint: str | Constraint | None = None,
+        bias_constraint: str | Constraint | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(activation, **kwargs)
+        super().__init__(activation, activity_regularizer=activity_regularizer, **kwargs)
         self.units = positive(self.name, "units", units)
         self.use_bias = use_bias
-        self.kernel_initializer = kernel_initializer
-        self.bias_initializer = bias_initializer
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
         self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
 
     def build(self, input_shape: BatchShape) -> None:
         features = input_shape[-1]
         assert features is not None
         shape = (features, self.units)
-        self.kernel = self.add_weight("kernel", shape, self.kernel_initializer, regularizer=self.kernel_regularizer)
+        self.kernel = self.add_weight(
+            "kernel", shape, self.kernel_initializer, True, self.kernel_regularizer, self.kernel_constraint
+        )
         self.bias = None
         if self.use_bias:
-            self.bias = self.add_weight("bias", (self.units,), self.bias_initializer, regularizer=self.bias_regularizer)
+            self.bias = self.add_weight(
+                "bias", (self.units,), self.bias_initializer, True, self.bias_regularizer, self.bias_constraint
+            )
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         if len(input_shape) < 2 or input_shape[-1] is None:
@@ -195,7 +224,15 @@ class Dense(Activated):
 
 
 class Flatten(Layer):
-    """(batch, a, b, ...) -> (batch, a * b * ...), in row-major order, without copying."""
+    """(batch, a, b, ...) -> (batch, a * b * ...), in row-major order, without copying.
+
+    Args:
+        data_format: "channels_last" (None, the default); "channels_first" moves the channels to the end first, a copy.
+    """
+
+    def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.data_format, self.channels_first = check_data_format(self.name, data_format)
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         if any(size is None for size in input_shape[1:]):
@@ -203,11 +240,12 @@ class Flatten(Layer):
         return (input_shape[0], math.prod(size or 0 for size in input_shape[1:]))
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        step.mask = None
+        self.drop_mask(step)
+        x = to_last(self.channels_first and x.ndim > 2, x, step)
         return x.reshape(x.shape[0], -1), x.shape
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        return dy.reshape(saved)
+        return to_first(self.channels_first and len(saved) > 2, dy.reshape(saved), step)
 
 
 class RepeatVector(Layer):
@@ -237,14 +275,24 @@ class Dropout(Layer):
 
     Args:
         rate: in [0, 1).
+        noise_shape: shape of the mask, with 1 along the axes on which all elements share their fate, and None for the
+            input's size, such as (None, 1, 8) for sequences of 8 features; None: every element has its own.
         seed: fixes the sequence of masks; by default the next seed of the global stream.
     """
 
-    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        rate: float,
+        noise_shape: Sequence[int | None] | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if not 0 <= rate < 1:
             raise ValueError(f"{self.name}: rate must lie in [0, 1), received {rate!r}")
         self.rate = float(rate)
+        self.noise_shape = None if noise_shape is None else tuple(noise_shape)
+        self.seed = seed
         self.stream = Stream(seed)
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
@@ -252,13 +300,32 @@ class Dropout(Layer):
             return x, None
         number = self.stream.next()
         y = step.empty(x.shape, x.dtype)
-        native.dropout(x, self.rate, self.stream.seed, number, y)
-        return y, number
+        if self.noise_shape is None:
+            native.dropout(x, self.rate, self.stream.seed, number, y)
+            return y, number
+        keep = step.empty(masked_shape(self.name, x.shape, self.noise_shape), x.dtype)
+        keep.fill(1)
+        native.dropout(keep, self.rate, self.stream.seed, number, keep)
+        return np.multiply(x, keep, out=y), keep
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        if saved is not None and input_gradient:
+        if saved is None or not input_gradient:
+            return dy
+        if self.noise_shape is None:
             native.dropout(dy, self.rate, self.stream.seed, saved, dy)
+        else:
+            dy *= saved
         return dy
+
+
+def masked_shape(owner: str, shape: Shape, noise_shape: Sequence[int | None] | None) -> Shape:
+    """The shape of a mask over inputs of this shape: noise_shape, where None stands for the input's size."""
+    if noise_shape is None:
+        return shape
+    fits = len(noise_shape) == len(shape) and all(m in (None, 1, n) for m, n in zip(noise_shape, shape, strict=True))
+    if not fits:
+        raise ValueError(f"{owner}: noise_shape {tuple(noise_shape)} does not broadcast to an input of shape {shape}")
+    return tuple(n if m is None else m for m, n in zip(noise_shape, shape, strict=True))
 
 
 __all__ = ["Activated", "Activation", "Dense", "Dropout", "Flatten", "Input", "InputLayer", "RepeatVector"]

@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from .. import constraints, initializers, regularizers
 from .._core import native
 from .._typing import Array, BatchShape, Initializer
+from ..constraints import Constraint
+from ..regularizers import L1L2
 from ..step import Step
 from .base import Layer, check_rank, positive
 
@@ -19,7 +22,10 @@ class Embedding(Layer):
         input_dim: number of different integers, 0 ... input_dim - 1.
         output_dim: size of a vector.
         embeddings_initializer: "uniform" in [-0.05, 0.05].
+        embeddings_regularizer: a penalty of `vivace.regularizers`, none by default.
+        embeddings_constraint: of `vivace.constraints`, none by default.
         mask_zero: 0 is padding; the layers behind skip it.
+        weights: the embeddings to start from, (input_dim, output_dim) or a list of it; None: the initializer's.
     """
 
     input_dtype = "int64"
@@ -29,17 +35,29 @@ class Embedding(Layer):
         input_dim: int,
         output_dim: int,
         embeddings_initializer: str | Initializer = "uniform",
+        embeddings_regularizer: str | L1L2 | None = None,
+        embeddings_constraint: str | Constraint | None = None,
         mask_zero: bool = False,
+        weights: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.input_dim = positive(self.name, "input_dim", input_dim)
         self.output_dim = positive(self.name, "output_dim", output_dim)
-        self.embeddings_initializer = embeddings_initializer
+        self.embeddings_initializer = initializers.get(embeddings_initializer)
+        self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
+        self.embeddings_constraint = constraints.get(embeddings_constraint)
         self.mask_zero = mask_zero
+        self._first = weights[0] if isinstance(weights, list) else weights
 
     def build(self, input_shape: BatchShape) -> None:
-        self.embeddings = self.add_weight("embeddings", (self.input_dim, self.output_dim), self.embeddings_initializer)
+        shape = (self.input_dim, self.output_dim)
+        self.embeddings = self.add_weight(
+            "embeddings", shape, self.embeddings_initializer, True, self.embeddings_regularizer,
+            self.embeddings_constraint,
+        )  # fmt: skip
+        if self._first is not None:
+            self.embeddings.assign(self._first)
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         return (*input_shape, self.output_dim)

@@ -27,11 +27,21 @@ def check_padding(owner: str, padding: str, known: Sequence[str] = ("valid", "sa
     return padding.lower()
 
 
-def check_data_format(owner: str, data_format: str | None) -> bool:
-    """Whether the channels come first; None means that they come last."""
+def check_data_format(owner: str, data_format: str | None) -> tuple[str, bool]:
+    """The format, and whether the channels come first in it; None means that they come last."""
     if data_format not in (None, "channels_last", "channels_first"):
         raise ValueError(f"{owner}: data_format must be 'channels_last' or 'channels_first', received {data_format!r}")
-    return data_format == "channels_first"
+    return data_format or "channels_last", data_format == "channels_first"
+
+
+def format_hint(channels_first: bool, shape: BatchShape) -> str:
+    """A suggestion where an input looks as if its channels stood at the other end."""
+    first, last = shape[1], shape[-1]
+    if not channels_first and first in (1, 3, 4) and last not in (1, 3, 4):
+        return "; if the channels come first, say data_format='channels_first' or transpose the input"
+    if channels_first and last in (1, 3, 4) and first not in (1, 3, 4):
+        return "; if the channels come last, leave out data_format='channels_first'"
+    return ""
 
 
 def last_shape(channels_first: bool, shape: BatchShape) -> BatchShape:

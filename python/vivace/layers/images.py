@@ -10,7 +10,7 @@ import numpy as np
 from .. import random
 from .._typing import Array, BatchShape
 from ..step import Step
-from .base import Layer, check_rank, positive
+from .base import Layer, check_rank, only_off, positive
 from .geometry import check_data_format, copied, first_shape, last_shape, to_first, to_last
 from .reshaping import bilinear_matrix, both_axes
 
@@ -22,7 +22,7 @@ class _Images(Layer):
 
     def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.channels_first = check_data_format(self.name, data_format)
+        self.data_format, self.channels_first = check_data_format(self.name, data_format)
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         axes = "(batch, channels, height, width)" if self.channels_first else "(batch, height, width, channels)"
@@ -69,6 +69,7 @@ class Resizing(_Images):
         interpolation: "bilinear" (the default) between the pixels' centres, or "nearest". Shrinking samples, without
             averaging over what lies between.
         crop_to_aspect_ratio: cut the largest centred part of the new shape first, instead of distorting (False).
+        pad_to_aspect_ratio, antialias: not supported; fill_mode and fill_value belong to the former.
         data_format: "channels_last" (None, the default), or "channels_first", which is transposed to it and back.
     """
 
@@ -78,6 +79,10 @@ class Resizing(_Images):
         width: int,
         interpolation: str = "bilinear",
         crop_to_aspect_ratio: bool = False,
+        pad_to_aspect_ratio: bool = False,
+        fill_mode: str = "constant",
+        fill_value: float = 0.0,
+        antialias: bool = False,
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -85,6 +90,7 @@ class Resizing(_Images):
         self.height, self.width = positive(self.name, "height", height), positive(self.name, "width", width)
         if interpolation not in ("bilinear", "nearest"):
             raise ValueError(f"{self.name}: interpolation must be 'bilinear' or 'nearest', received {interpolation!r}")
+        only_off(self.name, pad_to_aspect_ratio=pad_to_aspect_ratio, antialias=antialias)
         self.interpolation = interpolation
         self.crop_to_aspect_ratio = crop_to_aspect_ratio
 
@@ -168,9 +174,16 @@ class RandomCrop(CenterCrop):
     """
 
     def __init__(
-        self, height: int, width: int, seed: int | None = None, data_format: str | None = None, **kwargs: Any
+        self,
+        height: int,
+        width: int,
+        seed: int | None = None,
+        data_format: str | None = None,
+        name: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(height, width, data_format, **kwargs)
+        super().__init__(height, width, data_format, name=name, **kwargs)
+        self.seed = seed
         self.rng = random.generator(seed)
 
     def cuts(self, h: int, w: int, step: Step) -> bool:
@@ -185,6 +198,7 @@ class _Random(_Images):
 
     def __init__(self, seed: int | None, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(data_format, **kwargs)
+        self.seed = seed
         self.rng = random.generator(seed)
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .._config import Configurable
 from .._typing import Array
 
 _MODES = ("int", "one_hot", "multi_hot", "count")
@@ -39,7 +40,7 @@ def _check_mode(owner: str, mode: str, modes: Sequence[str] = _MODES) -> str:
     return mode
 
 
-class _Lookup:
+class _Lookup(Configurable):
     """With "int", 0 is the mask token where there is one, then come the unknown, then the vocabulary by frequency
     (equally frequent ones in descending order, as in Keras). The other modes leave out the mask.
 
@@ -52,6 +53,8 @@ class _Lookup:
         invert: turn numbers back into tokens (False).
         output_mode: "int" (the default), "one_hot", "multi_hot" or "count".
     """
+
+    family = "layers"
 
     def __init__(
         self,
@@ -100,6 +103,11 @@ class _Lookup:
         self._index = {token: len(special) + i for i, token in enumerate(tokens)}
         if self.mask_token is not None:
             self._index[self.mask_token] = 0
+
+    @property
+    def vocabulary(self) -> list[Any] | None:
+        """The tokens without the special ones; None before `adapt`."""
+        return self._tokens or None
 
     def get_vocabulary(self, include_special_tokens: bool = True) -> list[Any]:
         """Tokens by number."""
@@ -177,7 +185,7 @@ class IntegerLookup(_Lookup):
         return int(token) % self.num_oov_indices + (0 if self.mask_token is None else 1)
 
 
-class CategoryEncoding:
+class CategoryEncoding(Configurable):
     """Integers in [0, num_tokens) as vectors.
 
     Args:
@@ -185,6 +193,8 @@ class CategoryEncoding:
         output_mode: "multi_hot" (the default: 1 for every integer that a sample, the last axis, holds), "count" (how
             often) or "one_hot" (a vector for each integer).
     """
+
+    family = "layers"
 
     def __init__(self, num_tokens: int, output_mode: str = "multi_hot") -> None:
         if num_tokens < 1:
@@ -200,7 +210,7 @@ class CategoryEncoding:
         return encode("CategoryEncoding", numbers, self.num_tokens, self.output_mode)
 
 
-class Discretization:
+class Discretization(Configurable):
     """Numbers as the number of the bin they fall into: bin i holds boundaries[i - 1] <= x < boundaries[i].
 
     Args:
@@ -209,6 +219,8 @@ class Discretization:
         epsilon: `adapt` looks at 1 / epsilon values, evenly taken from the sorted data, 0.01.
         output_mode: "int" (the default), "one_hot", "multi_hot" or "count".
     """
+
+    family = "layers"
 
     def __init__(
         self,

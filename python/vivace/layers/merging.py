@@ -251,26 +251,27 @@ class Dot(Layer):
         pair = (axes, axes) if isinstance(axes, int) else tuple(axes)
         if len(pair) != 2 or 0 in pair:
             raise ValueError(f"{self.name} (Dot): axes must be one or two axes but the batch, received {axes!r}")
-        self.axes, self.normalize = pair, normalize
+        self.axes, self.normalize = axes, normalize
+        self._axes = pair
 
     def compute_output_shape(self, input_shape: Any) -> BatchShape:
         shapes = _shapes(self, input_shape)
         if len(shapes) != 2:
             raise ValueError(f"{self.name} (Dot) takes two inputs, received {len(shapes)}")
-        if any(not -len(shape) < axis < len(shape) for shape, axis in zip(shapes, self.axes, strict=True)):
-            raise ValueError(f"{self.name} (Dot): axes {self.axes} are not axes of the shapes {shapes}")
+        if any(not -len(shape) < axis < len(shape) for shape, axis in zip(shapes, self._axes, strict=True)):
+            raise ValueError(f"{self.name} (Dot): axes {self._axes} are not axes of the shapes {shapes}")
         rests = []
-        for shape, axis in zip(shapes, self.axes, strict=True):
+        for shape, axis in zip(shapes, self._axes, strict=True):
             axis %= len(shape)
             rests.append(shape[1:axis] + shape[axis + 1 :])
-        first, second = (shape[axis] for shape, axis in zip(shapes, self.axes, strict=True))
+        first, second = (shape[axis] for shape, axis in zip(shapes, self._axes, strict=True))
         if None not in (first, second) and first != second:
-            raise ValueError(f"{self.name} (Dot): axes {self.axes} of shapes {shapes} have sizes {first} and {second}")
+            raise ValueError(f"{self.name} (Dot): axes {self._axes} of shapes {shapes} have sizes {first} and {second}")
         return (shapes[0][0], *(rests[0] + rests[1] or (1,)))
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
         # As matrices (batch, rest, contracted): y = a b^T.
-        moved = [np.moveaxis(array, axis, -1) for array, axis in zip(x, self.axes, strict=True)]
+        moved = [np.moveaxis(array, axis, -1) for array, axis in zip(x, self._axes, strict=True)]
         a, b = (array.reshape(len(array), -1, array.shape[-1]) for array in moved)
         norms = None
         if self.normalize:
@@ -292,7 +293,7 @@ class Dot(Layer):
             if norms is not None:
                 gradient -= matrix * (matrix * gradient).sum(-1, keepdims=True)
                 gradient /= norms[i]
-            part = np.moveaxis(gradient.reshape(shapes[i]), -1, self.axes[i])
+            part = np.moveaxis(gradient.reshape(shapes[i]), -1, self._axes[i])
             dx = step.empty(part.shape, dy.dtype)
             dx[...] = part
             gradients.append(dx)

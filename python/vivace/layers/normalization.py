@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .. import regularizers
+from .. import constraints, initializers, regularizers
 from .._core import native
 from .._typing import Array, BatchShape, Initializer, Shape
+from ..constraints import Constraint
 from ..parameters import Parameter
 from ..regularizers import L1L2
 from ..step import Step
-from .base import Layer
+from .base import Layer, only_off
 
 
 class _Normalization(Layer):
@@ -30,30 +31,36 @@ class _Normalization(Layer):
         gamma_initializer: str | Initializer,
         beta_regularizer: str | L1L2 | None,
         gamma_regularizer: str | L1L2 | None,
+        beta_constraint: str | Constraint | None,
+        gamma_constraint: str | Constraint | None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         numbers = [axis] if isinstance(axis, (int, np.integer)) else list(axis)
         if not numbers or not all(isinstance(a, (int, np.integer)) for a in numbers):
             raise ValueError(f"{self.name}: axis must be an integer or several, received {axis!r}")
-        self.axis = [int(a) for a in numbers]
+        self.axis = axis
+        self._axes = [int(a) for a in numbers]
         if not epsilon > 0:
             raise ValueError(f"{self.name}: epsilon must be positive, received {epsilon!r}")
         self.epsilon = float(epsilon)
         self.center, self.scale = center, scale
-        self.beta_initializer, self.gamma_initializer = beta_initializer, gamma_initializer
+        self.beta_initializer = initializers.get(beta_initializer)
+        self.gamma_initializer = initializers.get(gamma_initializer)
         self.beta_regularizer = regularizers.get(beta_regularizer)
         self.gamma_regularizer = regularizers.get(gamma_regularizer)
+        self.beta_constraint = constraints.get(beta_constraint)
+        self.gamma_constraint = constraints.get(gamma_constraint)
 
     def axes(self, input_shape: BatchShape | Shape) -> list[int]:
         """The axes as numbers from 0, in order. Raises ValueError for one that the input lacks."""
         rank = len(input_shape)
-        for axis in self.axis:
+        for axis in self._axes:
             if not -rank <= axis < rank:
                 raise ValueError(
                     f"{self.name} ({type(self).__name__}): axis {axis} is out of bounds for shape {input_shape}"
                 )
-        return sorted({axis % rank for axis in self.axis})
+        return sorted({axis % rank for axis in self._axes})
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         sizes = [input_shape[axis] for axis in self.axes(input_shape)]
@@ -74,9 +81,13 @@ class _Normalization(Layer):
         shape = tuple(input_shape[axis] or 0 for axis in self.axes(input_shape))
         self.gamma = self.beta = None
         if self.scale:
-            self.gamma = self.add_weight("gamma", shape, self.gamma_initializer, regularizer=self.gamma_regularizer)
+            self.gamma = self.add_weight(
+                "gamma", shape, self.gamma_initializer, True, self.gamma_regularizer, self.gamma_constraint
+            )
         if self.center:
-            self.beta = self.add_weight("beta", shape, self.beta_initializer, regularizer=self.beta_regularizer)
+            self.beta = self.add_weight(
+                "beta", shape, self.beta_initializer, True, self.beta_regularizer, self.beta_constraint
+            )
 
     def moved(self, x: Array, step: Step) -> Array:
         """x with the axes of gamma and beta behind all others; a copy unless they are there already."""
@@ -88,7 +99,7 @@ class _Normalization(Layer):
         return y if order == sorted(order) else _copy(y.transpose(np.argsort(order)), step)
 
     def _order(self, rank: int) -> list[int]:
-        last = sorted(axis % rank for axis in self.axis)
+        last = sorted(axis % rank for axis in self._axes)
         return [axis for axis in range(rank) if axis not in last] + last
 
 
@@ -126,6 +137,8 @@ class BatchNormalization(_Normalization):
         beta_initializer, gamma_initializer, moving_mean_initializer, moving_variance_initializer: "zeros", "ones",
             "zeros" and "ones".
         beta_regularizer, gamma_regularizer: penalties of `vivace.regularizers`, none by default.
+        beta_constraint, gamma_constraint: of `vivace.constraints`, none by default.
+        renorm, renorm_clipping: not supported. renorm_momentum, synchronized: without effect.
     """
 
     def __init__(
@@ -141,21 +154,28 @@ class BatchNormalization(_Normalization):
         moving_variance_initializer: str | Initializer = "ones",
         beta_regularizer: str | L1L2 | None = None,
         gamma_regularizer: str | L1L2 | None = None,
+        beta_constraint: str | Constraint | None = None,
+        gamma_constraint: str | Constraint | None = None,
+        renorm: bool = False,
+        renorm_clipping: Any = None,
+        renorm_momentum: float = 0.99,
+        synchronized: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(
             axis, epsilon, center, scale, beta_initializer, gamma_initializer, beta_regularizer, gamma_regularizer,
-            **kwargs,
+            beta_constraint, gamma_constraint, **kwargs,
         )  # fmt: skip
-        if len(self.axis) != 1:
+        if len(self._axes) != 1:
             raise ValueError(f"{self.name}: axis must be one integer, received {axis!r}")
+        only_off(self.name, renorm=renorm, renorm_clipping=renorm_clipping)
         self.momentum = float(momentum)
-        self.moving_mean_initializer = moving_mean_initializer
-        self.moving_variance_initializer = moving_variance_initializer
+        self.moving_mean_initializer = initializers.get(moving_mean_initializer)
+        self.moving_variance_initializer = initializers.get(moving_variance_initializer)
 
     def build(self, input_shape: BatchShape) -> None:
         super().build(input_shape)
-        shape = (input_shape[self.axis[0]] or 0,)
+        shape = (input_shape[self._axes[0]] or 0,)
         self.moving_mean = self.add_weight("moving_mean", shape, self.moving_mean_initializer, trainable=False)
         self.moving_variance = self.add_weight(
             "moving_variance", shape, self.moving_variance_initializer, trainable=False
@@ -211,6 +231,7 @@ class GroupNormalization(_Normalization):
         center, scale: whether to have beta and gamma (True).
         beta_initializer, gamma_initializer: "zeros" and "ones".
         beta_regularizer, gamma_regularizer: penalties of `vivace.regularizers`, none by default.
+        beta_constraint, gamma_constraint: of `vivace.constraints`, none by default.
     """
 
     def __init__(
@@ -224,13 +245,15 @@ class GroupNormalization(_Normalization):
         gamma_initializer: str | Initializer = "ones",
         beta_regularizer: str | L1L2 | None = None,
         gamma_regularizer: str | L1L2 | None = None,
+        beta_constraint: str | Constraint | None = None,
+        gamma_constraint: str | Constraint | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
             axis, epsilon, center, scale, beta_initializer, gamma_initializer, beta_regularizer, gamma_regularizer,
-            **kwargs,
+            beta_constraint, gamma_constraint, **kwargs,
         )  # fmt: skip
-        if len(self.axis) != 1:
+        if len(self._axes) != 1:
             raise ValueError(f"{self.name}: axis must be one integer, received {axis!r}")
         if not isinstance(groups, (int, np.integer)) or (groups < 1 and groups != -1):
             raise ValueError(f"{self.name}: groups must be an integer >= 1, or -1, received {groups!r}")
@@ -238,7 +261,7 @@ class GroupNormalization(_Normalization):
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         super().compute_output_shape(input_shape)
-        channels = input_shape[self.axis[0]] or 0
+        channels = input_shape[self._axes[0]] or 0
         if self.axes(input_shape) == [0]:
             raise ValueError(f"{self.name} (GroupNormalization): axis must not be that of the batch")
         if self.groups > 0 and channels % self.groups:
@@ -311,6 +334,7 @@ class LayerNormalization(_RowNormalization):
         center, scale: whether to have beta and gamma (True).
         beta_initializer, gamma_initializer: "zeros" and "ones".
         beta_regularizer, gamma_regularizer: penalties of `vivace.regularizers`, none by default.
+        beta_constraint, gamma_constraint: of `vivace.constraints`, none by default.
         rms_scaling: y = x / sqrt(variance + epsilon) * gamma, which Keras keeps for old models; new ones take
             `RMSNormalization`.
     """
@@ -325,12 +349,14 @@ class LayerNormalization(_RowNormalization):
         gamma_initializer: str | Initializer = "ones",
         beta_regularizer: str | L1L2 | None = None,
         gamma_regularizer: str | L1L2 | None = None,
+        beta_constraint: str | Constraint | None = None,
+        gamma_constraint: str | Constraint | None = None,
         rms_scaling: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(
             axis, epsilon, center and not rms_scaling, scale or rms_scaling, beta_initializer, gamma_initializer,
-            beta_regularizer, gamma_regularizer, **kwargs,
+            beta_regularizer, gamma_regularizer, beta_constraint, gamma_constraint, **kwargs,
         )  # fmt: skip
         self.kind = "deviation" if rms_scaling else "layer"
 
@@ -348,7 +374,7 @@ class RMSNormalization(_RowNormalization):
     kind = "rms"
 
     def __init__(self, axis: int | Sequence[int] = -1, epsilon: float = 1e-6, **kwargs: Any) -> None:
-        super().__init__(axis, epsilon, False, True, "zeros", "ones", None, None, **kwargs)
+        super().__init__(axis, epsilon, False, True, "zeros", "ones", None, None, None, None, **kwargs)
 
     def build(self, input_shape: BatchShape) -> None:
         super().build(input_shape)
@@ -369,7 +395,7 @@ class UnitNormalization(_RowNormalization):
 
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any) -> None:
         # sqrt(1e-24) is the 1e-12 below which Keras takes a length for that
-        super().__init__(axis, 1e-24, False, False, "zeros", "ones", None, None, **kwargs)
+        super().__init__(axis, 1e-24, False, False, "zeros", "ones", None, None, None, None, **kwargs)
 
     def scale_and_offset(self, x: Array) -> tuple[Array | None, Array | None]:
         columns = math.prod(x.shape[x.ndim - len(self.axes(x.shape)) :])

@@ -27,7 +27,7 @@ class _Pooling(Layer):
 
     def __init__(self, data_format: str | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.channels_first = check_data_format(self.name, data_format)
+        self.data_format, self.channels_first = check_data_format(self.name, data_format)
         self._shapes: dict[Any, native.Pool2DShape] = {}
 
     def check(self, input_shape: BatchShape) -> BatchShape:
@@ -87,9 +87,10 @@ class _WindowPooling(_Pooling):
         strides: int | Sequence[int] | None = None,
         padding: str = "valid",
         data_format: str | None = None,
+        name: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(data_format, **kwargs)
+        super().__init__(data_format, name=name, **kwargs)
         self.pool_size = sizes(self.name, "pool_size", pool_size, self.rank)
         self.strides = self.pool_size if strides is None else sizes(self.name, "strides", strides, self.rank)
         self.padding = check_padding(self.name, padding)
@@ -127,7 +128,7 @@ class _WindowPooling(_Pooling):
         )
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        step.mask = None  # the output's steps are not the input's
+        self.drop_mask(step)
         x = to_last(self.channels_first, x, step)
         area = math.prod(self.pool_size[max(0, self.rank - 2) :])
         across = None
@@ -197,7 +198,12 @@ class _GlobalPooling(_Pooling):
         return first_shape(self.channels_first, (batch, *(1 for _ in axes if self.keepdims), channels))
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        mask, step.mask = step.mask, None
+        mask = step.mask
+        if mask is not None:
+            if self.rank == 1 and not self.maximum:
+                step.mask = None  # used up
+            else:
+                self.drop_mask(step)
         x = to_last(self.channels_first, x, step)
         window = math.prod(x.shape[1:-1])
         saved: Any

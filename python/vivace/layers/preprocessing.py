@@ -22,16 +22,17 @@ class Rescaling(Layer):
 
     def __init__(self, scale: float | Sequence[float], offset: float | Sequence[float] = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.scale, self.offset = np.asarray(scale, self.dtype), np.asarray(offset, self.dtype)
+        self.scale, self.offset = scale, offset
+        self._scale, self._offset = np.asarray(scale, self.dtype), np.asarray(offset, self.dtype)
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         y = step.empty(x.shape, x.dtype)
-        np.multiply(x, self.scale, out=y)
-        y += self.offset
+        np.multiply(x, self._scale, out=y)
+        y += self._offset
         return y, None
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        dy *= self.scale
+        dy *= self._scale
         return dy
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import activations, regularizers
+from .. import activations, constraints, initializers, regularizers
 from .._core import native
 from .._typing import Array, BatchShape, Initializer, Shape
+from ..constraints import Constraint
 from ..regularizers import L1L2
 from ..step import Step, Stream
 from . import recurrent_steps
@@ -32,7 +33,9 @@ class Recurrent(Layer):
             the whole sequence; any other activation runs step by step in Python, many times slower.
         use_bias: add a bias (True).
         kernel_initializer, recurrent_initializer, bias_initializer: "glorot_uniform", "orthogonal", "zeros".
-        kernel_regularizer, recurrent_regularizer, bias_regularizer: none by default.
+        kernel_regularizer, recurrent_regularizer, bias_regularizer, activity_regularizer: penalties on the weights and
+            on the output, none by default.
+        kernel_constraint, recurrent_constraint, bias_constraint: none by default.
         return_sequences: return the output of every step instead of the last.
         go_backwards: run from the last step to the first; sequences are returned in that order.
         stateful: a batch starts from the state in which the one before ended, until `reset_states`; fit such a layer
@@ -40,7 +43,9 @@ class Recurrent(Layer):
         return_state: return the final states too.
         dropout: in training, this fraction of the inputs is dropped, the same ones at every step of a sequence.
         recurrent_dropout: the same for the state, where it meets the recurrent weights.
-        unroll: accepted for Keras's sake; a native call has no loop to unroll.
+        seed: of the dropout; by default the next seed of the global stream.
+        zero_output_for_mask: with return_sequences, a masked step's output is 0; otherwise that of the step before.
+        unroll, use_cudnn: accepted for Keras's sake; a native call has no loop to unroll.
     """
 
     several_inputs = True
@@ -52,7 +57,6 @@ class Recurrent(Layer):
         self,
         units: int,
         activation: str | Callable[[Any], Array] | None = "tanh",
-        *,
         recurrent_activation: str | Callable[[Any], Array] | None = "sigmoid",
         use_bias: bool = True,
         kernel_initializer: str | Initializer = "glorot_uniform",
@@ -61,17 +65,22 @@ class Recurrent(Layer):
         kernel_regularizer: str | L1L2 | None = None,
         recurrent_regularizer: str | L1L2 | None = None,
         bias_regularizer: str | L1L2 | None = None,
-        return_sequences: bool = False,
-        go_backwards: bool = False,
-        stateful: bool = False,
+        activity_regularizer: str | L1L2 | None = None,
+        kernel_constraint: str | Constraint | None = None,
+        recurrent_constraint: str | Constraint | None = None,
+        bias_constraint: str | Constraint | None = None,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
-        return_state: bool = False,
-        unroll: bool = False,
         seed: int | None = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         for argument, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
             if not 0 <= rate < 1:
                 raise ValueError(f"{self.name}: {argument} must lie in [0, 1), received {rate!r}")
@@ -80,11 +89,14 @@ class Recurrent(Layer):
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
         self.recurrent_regularizer = regularizers.get(recurrent_regularizer)
         self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.recurrent_constraint = constraints.get(recurrent_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
         self.units = positive(self.name, "units", units)
         self.use_bias = use_bias
-        self.kernel_initializer = kernel_initializer
-        self.recurrent_initializer = recurrent_initializer
-        self.bias_initializer = bias_initializer
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.recurrent_initializer = initializers.get(recurrent_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
         self.return_sequences = return_sequences
         self.go_backwards = go_backwards
         self.stateful = stateful
@@ -92,6 +104,8 @@ class Recurrent(Layer):
         self.recurrent_dropout = float(recurrent_dropout)
         self.return_state = return_state
         self.unroll = unroll
+        self.zero_output_for_mask = zero_output_for_mask
+        self.seed = seed
         self.stream = Stream(seed)
         self._state: tuple[Array, Array | None] | None = None
         self._shapes: dict[Shape, native.RnnShape] = {}
@@ -104,15 +118,24 @@ class Recurrent(Layer):
     def build(self, input_shape: BatchShape) -> None:
         columns = self.gates * self.units
         shape: Shape = (sequence(input_shape)[-1] or 0, columns)
-        self.kernel = self.add_weight("kernel", shape, self.kernel_initializer, regularizer=self.kernel_regularizer)
+        self.kernel = self.add_weight(
+            "kernel", shape, self.kernel_initializer, True, self.kernel_regularizer, self.kernel_constraint
+        )
         shape = (self.units, columns)
         self.recurrent_kernel = self.add_weight(
-            "recurrent_kernel", shape, self.recurrent_initializer, regularizer=self.recurrent_regularizer
+            "recurrent_kernel",
+            shape,
+            self.recurrent_initializer,
+            True,
+            self.recurrent_regularizer,
+            self.recurrent_constraint,
         )
         self.bias = None
         if self.use_bias:
             shape = self.bias_shape()
-            self.bias = self.add_weight("bias", shape, self.bias_initializer, regularizer=self.bias_regularizer)
+            self.bias = self.add_weight(
+                "bias", shape, self.bias_initializer, True, self.bias_regularizer, self.bias_constraint
+            )
 
     def bias_shape(self) -> Shape:
         return (self.gates * self.units,)
@@ -201,12 +224,18 @@ class Recurrent(Layer):
             y, step.mask = y[:, -1], None
         else:
             step.mask = np.ascontiguousarray(mask[:, ::-1]) if mask is not None and self.go_backwards else mask
+        keep = None
+        if self.zero_output_for_mask and self.return_sequences and step.mask is not None:
+            keep = (step.mask != 0)[..., None]
+            y = np.multiply(y, keep, out=step.empty(y.shape, y.dtype))
         y = _contiguous(y, step)
-        return [y, *final] if self.return_state else y, (x, mask, initial, kept, kept_state, tape, bool(given))
+        return [y, *final] if self.return_state else y, (x, mask, initial, kept, kept_state, tape, bool(given), keep)
 
     def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
-        x, mask, initial, kept, kept_state, tape, states_given = saved
+        x, mask, initial, kept, kept_state, tape, states_given, keep = saved
         dy, *d_final = dy if self.return_state else [dy]
+        if keep is not None:
+            dy *= keep
         d_final = d_final or [None] * self.states_count()
         dh = _copy_or_zeros(d_final[0], (len(x), self.units), step, x.dtype)
         dc = _copy_or_zeros(d_final[1], dh.shape, step, x.dtype) if self.cell == "lstm" else None
@@ -303,6 +332,38 @@ class SimpleRNN(Recurrent):
     cell = "simple"
     gates = 1
 
+    def __init__(
+        self,
+        units: int,
+        activation: str | Callable[[Any], Array] | None = "tanh",
+        use_bias: bool = True,
+        kernel_initializer: str | Initializer = "glorot_uniform",
+        recurrent_initializer: str | Initializer = "orthogonal",
+        bias_initializer: str | Initializer = "zeros",
+        kernel_regularizer: str | L1L2 | None = None,
+        recurrent_regularizer: str | L1L2 | None = None,
+        bias_regularizer: str | L1L2 | None = None,
+        activity_regularizer: str | L1L2 | None = None,
+        kernel_constraint: str | Constraint | None = None,
+        recurrent_constraint: str | Constraint | None = None,
+        bias_constraint: str | Constraint | None = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            units, activation, "sigmoid", use_bias, kernel_initializer, recurrent_initializer, bias_initializer,
+            kernel_regularizer, recurrent_regularizer, bias_regularizer, activity_regularizer, kernel_constraint,
+            recurrent_constraint, bias_constraint, dropout, recurrent_dropout, seed, return_sequences, return_state,
+            go_backwards, stateful, unroll, **kwargs,
+        )  # fmt: skip
+
 
 class LSTM(Recurrent):
     __doc__ = f"""Long short-term memory (Hochreiter & Schmidhuber 1997), gates in the order i f c o.
@@ -319,11 +380,36 @@ class LSTM(Recurrent):
         self,
         units: int,
         activation: str | Callable[[Any], Array] | None = "tanh",
-        *,
+        recurrent_activation: str | Callable[[Any], Array] | None = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: str | Initializer = "glorot_uniform",
+        recurrent_initializer: str | Initializer = "orthogonal",
+        bias_initializer: str | Initializer = "zeros",
         unit_forget_bias: bool = True,
+        kernel_regularizer: str | L1L2 | None = None,
+        recurrent_regularizer: str | L1L2 | None = None,
+        bias_regularizer: str | L1L2 | None = None,
+        activity_regularizer: str | L1L2 | None = None,
+        kernel_constraint: str | Constraint | None = None,
+        recurrent_constraint: str | Constraint | None = None,
+        bias_constraint: str | Constraint | None = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        use_cudnn: Any = "auto",
         **kwargs: Any,
     ) -> None:
-        super().__init__(units, activation, **kwargs)
+        super().__init__(
+            units, activation, recurrent_activation, use_bias, kernel_initializer, recurrent_initializer,
+            bias_initializer, kernel_regularizer, recurrent_regularizer, bias_regularizer, activity_regularizer,
+            kernel_constraint, recurrent_constraint, bias_constraint, dropout, recurrent_dropout, seed,
+            return_sequences, return_state, go_backwards, stateful, unroll, **kwargs,
+        )  # fmt: skip
         self.unit_forget_bias = unit_forget_bias
 
     def build(self, input_shape: BatchShape) -> None:
@@ -349,11 +435,36 @@ class GRU(Recurrent):
         self,
         units: int,
         activation: str | Callable[[Any], Array] | None = "tanh",
-        *,
+        recurrent_activation: str | Callable[[Any], Array] | None = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: str | Initializer = "glorot_uniform",
+        recurrent_initializer: str | Initializer = "orthogonal",
+        bias_initializer: str | Initializer = "zeros",
+        kernel_regularizer: str | L1L2 | None = None,
+        recurrent_regularizer: str | L1L2 | None = None,
+        bias_regularizer: str | L1L2 | None = None,
+        activity_regularizer: str | L1L2 | None = None,
+        kernel_constraint: str | Constraint | None = None,
+        recurrent_constraint: str | Constraint | None = None,
+        bias_constraint: str | Constraint | None = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
         reset_after: bool = True,
+        use_cudnn: Any = "auto",
         **kwargs: Any,
     ) -> None:
-        super().__init__(units, activation, **kwargs)
+        super().__init__(
+            units, activation, recurrent_activation, use_bias, kernel_initializer, recurrent_initializer,
+            bias_initializer, kernel_regularizer, recurrent_regularizer, bias_regularizer, activity_regularizer,
+            kernel_constraint, recurrent_constraint, bias_constraint, dropout, recurrent_dropout, seed,
+            return_sequences, return_state, go_backwards, stateful, unroll, **kwargs,
+        )  # fmt: skip
         self.reset_after = reset_after
 
     def bias_shape(self) -> Shape:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from .._typing import Array, BatchShape
 from ..regularizers import L1L2
 from ..step import Step, Stream
 from .base import Layer, check_rank
+from .core import masked_shape
 from .geometry import AXES, check_data_format
 
 
@@ -27,10 +28,19 @@ class _SpatialDropout(Layer):
 
     rank = 2
 
-    def __init__(self, rate: float, data_format: str | None = None, seed: int | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        rate: float,
+        data_format: str | None = None,
+        seed: int | None = None,
+        name: str | None = None,
+        dtype: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name=name, dtype=dtype, **kwargs)
         self.rate = _rate(self.name, rate)
-        self.channels_first = check_data_format(self.name, data_format)
+        self.data_format, self.channels_first = check_data_format(self.name, data_format)
+        self.seed = seed
         self.stream = Stream(seed)
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
@@ -61,8 +71,15 @@ class SpatialDropout1D(_SpatialDropout):
     __doc__ = f"(batch, steps, channels). {_SpatialDropout.__doc__}"
     rank = 1
 
-    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
-        super().__init__(rate, None, seed, **kwargs)
+    def __init__(
+        self,
+        rate: float,
+        seed: int | None = None,
+        name: str | None = None,
+        dtype: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(rate, None, seed, name, dtype, **kwargs)
 
 
 class SpatialDropout2D(_SpatialDropout):
@@ -93,6 +110,7 @@ class GaussianNoise(Layer):
         if not stddev >= 0:
             raise ValueError(f"{self.name}: stddev must not be negative, received {stddev!r}")
         self.stddev = float(stddev)
+        self.seed = seed
         self.rng = random.generator(seed)
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
@@ -119,6 +137,7 @@ class GaussianDropout(Layer):
     def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.rate = _rate(self.name, rate)
+        self.seed = seed
         self.rng = random.generator(seed)
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
@@ -142,21 +161,30 @@ class AlphaDropout(Layer):
 
     Args:
         rate: in [0, 1).
+        noise_shape: the mask's shape, as of `Dropout`.
         seed: fixes the sequence of masks; by default the next seed of the global stream.
     """
 
     _LOWEST = -1.6732632423543772848170429916717 * 1.0507009873554804934193349852946
 
-    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        rate: float,
+        noise_shape: Sequence[int | None] | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.rate = _rate(self.name, rate)
+        self.noise_shape = None if noise_shape is None else tuple(noise_shape)
+        self.seed = seed
         self.stream = Stream(seed)
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         if not step.training or self.rate == 0:
             return x, None
         scale = ((1 - self.rate) * (1 + self.rate * self._LOWEST**2)) ** -0.5
-        keep = step.empty(x.shape, x.dtype)
+        keep = step.empty(masked_shape(self.name, x.shape, self.noise_shape), x.dtype)
         keep.fill(scale * (1 - self.rate))
         native.dropout(keep, self.rate, self.stream.seed, self.stream.next(), keep)  # scale, or 0
         y = step.empty(x.shape, x.dtype)
@@ -194,6 +222,35 @@ class ActivityRegularization(Layer):
         return dy
 
 
+class Penalized:
+    """A layer with a penalty on what it puts out: the loss gets the penalty, the gradient its derivative."""
+
+    def __init__(self, layer: Layer) -> None:
+        self.layer = layer
+
+    def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
+        y: Any
+        y, saved = self.layer.forward(x, step)
+        assert self.layer.activity_regularizer is not None
+        for one in y if isinstance(y, list) else [y]:
+            step.penalty += self.layer.activity_regularizer(one)
+        return y, (y, saved)
+
+    def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        y: Any
+        y, inner = saved
+        assert self.layer.activity_regularizer is not None
+        several = isinstance(y, list)
+        for one, d in zip(y if several else [y], dy if several else [dy], strict=True):
+            self.layer.activity_regularizer.add_gradient(one, d)
+        return self.layer.backward(dy, inner, step, input_gradient)
+
+
+def unit_of(layer: Layer) -> Any:
+    """What runs a layer that is not fused."""
+    return layer if layer.activity_regularizer is None else Penalized(layer)
+
+
 class Identity(Layer):
     """Passes its input on."""
 
@@ -214,6 +271,7 @@ class Lambda(Layer):
         gradient: (x, y, dy) -> dx, plus the arguments by name; None: inference only, or as the first layer.
         output_shape: the shape of a sample of the output, or a function of the input's; by default what the function
             makes of zeros.
+        mask: the output's mask, or a function (inputs, mask) -> mask; None: the output has none.
         arguments: further arguments of the function, by name.
     """
 
@@ -221,6 +279,7 @@ class Lambda(Layer):
         self,
         function: Callable[..., Array],
         output_shape: Any = None,
+        mask: Any = None,
         arguments: dict[str, Any] | None = None,
         gradient: Callable[..., Array] | None = None,
         **kwargs: Any,
@@ -230,7 +289,7 @@ class Lambda(Layer):
             if not callable(value) and (argument == "function" or value is not None):
                 raise TypeError(f"{self.name}: {argument} must be a function, received {value!r}")
         self.function, self.gradient = function, gradient
-        self.sample_shape = output_shape
+        self.sample_shape, self.mask = output_shape, mask
         self.arguments = dict(arguments or {})
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
@@ -243,6 +302,7 @@ class Lambda(Layer):
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         y = np.ascontiguousarray(self.function(x, **self.arguments), self.dtype)
+        step.mask = self.mask(x, step.mask) if callable(self.mask) else self.mask
         return y, (x, y)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:

@@ -41,11 +41,75 @@ class Reshape(Layer):
         return (input_shape[0], *(elements // known if size == -1 else size for size in self.target_shape))
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        step.mask = None
+        self.drop_mask(step)
         return x.reshape(len(x), *self.target_shape), x.shape
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         return dy.reshape(saved)
+
+
+class GetItem(Layer):
+    """x[key]: a part of every sample. `tensor[:, 0]` makes one while a graph is made.
+
+    Args:
+        key: an integer, a slice or ..., or several of them, as NumPy has them; the first entry belongs to the batch and
+            must leave it whole (:). In a configuration a slice is [start, stop, step].
+    """
+
+    def __init__(self, key: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        parts = list(key) if isinstance(key, (tuple, list)) else [key]
+        self.slices = tuple(slice(*part) if isinstance(part, (list, tuple)) else ... if part == "..." else part
+                            for part in parts)  # fmt: skip
+        if not all(part is ... or isinstance(part, (int, np.integer, slice)) for part in self.slices):
+            raise ValueError(f"{self.name}: a key may hold integers, slices and ..., received {key!r}")
+        if self.slices[0] is not ... and self.slices[0] != slice(None):
+            raise ValueError(
+                f"{self.name}: the batch (the first axis) must be taken whole, as in x[:, ...]; got {key!r}"
+            )
+        self.key = [
+            [part.start, part.stop, part.step] if isinstance(part, slice) else "..." if part is ... else int(part)
+            for part in self.slices
+        ]
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        sizes = [1 if size is None else size for size in input_shape]
+        try:
+            index = np.broadcast_to(np.int8(0), sizes)[self.slices]
+        except IndexError as error:
+            raise ValueError(f"{self.name} (GetItem): {self.key} does not fit shape {input_shape}: {error}") from None
+        known: BatchShape = (input_shape[0], *index.shape[1:])
+        if None not in input_shape[1:]:
+            return known
+        # Which axes of unknown size are left, and are still unknown: those that differ for two sizes.
+        other = np.broadcast_to(np.int8(0), [2 if size is None else size for size in input_shape])[self.slices]
+        more = np.broadcast_to(np.int8(0), [9 if size is None else size for size in input_shape])[self.slices]
+        return (
+            input_shape[0],
+            *(a if a == b == c else None for a, b, c in zip(known[1:], other.shape[1:], more.shape[1:], strict=True)),
+        )
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        if step.mask is not None:
+            step.mask = self._mask(step.mask, x.ndim)
+        return copied(x[self.slices], step), x.shape
+
+    def _mask(self, mask: Array, rank: int) -> Array | None:
+        """Of (batch, steps): None where one step is taken."""
+        parts = list(self.slices)
+        if ... in parts:
+            at = parts.index(...)
+            parts[at : at + 1] = [slice(None)] * (rank - len(parts) + 1)
+        of_steps = parts[1] if len(parts) > 1 else slice(None)
+        return np.ascontiguousarray(mask[:, of_steps]) if isinstance(of_steps, slice) else None
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        if not input_gradient:
+            return None
+        dx = step.empty(saved, dy.dtype)
+        dx.fill(0)
+        dx[self.slices] = dy
+        return dx
 
 
 class Permute(Layer):
@@ -67,7 +131,7 @@ class Permute(Layer):
         return (input_shape[0], *(input_shape[axis] for axis in self.dims))
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        step.mask = None
+        self.drop_mask(step)
         return copied(x.transpose(0, *self.dims), step), None
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
@@ -98,7 +162,7 @@ class _Spatial(Layer):
 
     def __init__(self, data_format: str | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.channels_first = check_data_format(self.name, data_format)
+        self.data_format, self.channels_first = check_data_format(self.name, data_format)
 
     def check(self, input_shape: BatchShape) -> BatchShape:
         """The shape with the channels last."""
@@ -137,7 +201,7 @@ class _ZeroPadding(_Spatial):
         return first_shape(self.channels_first, (batch, *padded, channels))
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        step.mask = None
+        self.drop_mask(step)
         shape = self.compute_output_shape(x.shape)
         y = step.empty(shape, x.dtype)  # type: ignore[arg-type]
         y.fill(0)
@@ -184,7 +248,7 @@ class _Cropping(_Spatial):
         return first_shape(self.channels_first, (batch, *left, channels))
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        step.mask = None
+        self.drop_mask(step)
         return copied(x[self.inside(self.cropping, x.shape)], step), x.shape
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
@@ -237,7 +301,7 @@ class _UpSampling(_Spatial):
         return first_shape(self.channels_first, (batch, *repeated, channels))
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        step.mask = None
+        self.drop_mask(step)
         x = to_last(self.channels_first, x, step)
         return to_first(self.channels_first, self.upsample(x, step), step), x.shape
 
@@ -333,6 +397,7 @@ __all__ = [
     "Cropping1D",
     "Cropping2D",
     "Cropping3D",
+    "GetItem",
     "Permute",
     "Reshape",
     "UpSampling1D",

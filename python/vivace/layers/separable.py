@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .. import regularizers
+from .. import constraints, initializers, regularizers
 from .._core import native
 from .._typing import Array, BatchShape, Initializer, Shape
+from ..constraints import Constraint
 from ..regularizers import L1L2
 from ..step import Step
 from .base import positive
@@ -84,20 +85,24 @@ class _DepthwiseConv(_Depthwise):
         bias_initializer: str | Initializer = "zeros",
         depthwise_regularizer: str | L1L2 | None = None,
         bias_regularizer: str | L1L2 | None = None,
+        activity_regularizer: str | L1L2 | None = None,
+        depthwise_constraint: str | Constraint | None = None,
+        bias_constraint: str | Constraint | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
             kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, bias_initializer,
-            bias_regularizer, **kwargs,
+            bias_regularizer, bias_constraint, activity_regularizer=activity_regularizer, **kwargs,
         )  # fmt: skip
         self.depth_multiplier = positive(self.name, "depth_multiplier", depth_multiplier)
-        self.depthwise_initializer = depthwise_initializer
+        self.depthwise_initializer = initializers.get(depthwise_initializer)
         self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
+        self.depthwise_constraint = constraints.get(depthwise_constraint)
 
     def build(self, input_shape: BatchShape) -> None:
         shape = self.depthwise_kernel_shape(input_shape)
         self.kernel = self.add_weight(
-            "kernel", shape, self.depthwise_initializer, regularizer=self.depthwise_regularizer
+            "kernel", shape, self.depthwise_initializer, True, self.depthwise_regularizer, self.depthwise_constraint
         )
         self.add_bias(shape[-2] * shape[-1])
 
@@ -121,7 +126,9 @@ class DepthwiseConv1D(_DepthwiseConv):
 
     Args:{_SHARED}
         depthwise_initializer, bias_initializer: names or callables; "glorot_uniform" and "zeros".
-        depthwise_regularizer, bias_regularizer: penalties of `vivace.regularizers`, none by default.
+        depthwise_regularizer, bias_regularizer, activity_regularizer: penalties of `vivace.regularizers` on the weights
+            and on the output, none by default.
+        depthwise_constraint, bias_constraint: of `vivace.constraints`, none by default.
     """
 
     rank = 1
@@ -135,7 +142,9 @@ class DepthwiseConv2D(_DepthwiseConv):
 
     Args:{_SHARED}
         depthwise_initializer, bias_initializer: names or callables; "glorot_uniform" and "zeros".
-        depthwise_regularizer, bias_regularizer: penalties of `vivace.regularizers`, none by default.
+        depthwise_regularizer, bias_regularizer, activity_regularizer: penalties of `vivace.regularizers` on the weights
+            and on the output, none by default.
+        depthwise_constraint, bias_constraint: of `vivace.constraints`, none by default.
     """
 
 
@@ -157,28 +166,41 @@ class _SeparableConv(_Depthwise):
         depthwise_regularizer: str | L1L2 | None = None,
         pointwise_regularizer: str | L1L2 | None = None,
         bias_regularizer: str | L1L2 | None = None,
+        activity_regularizer: str | L1L2 | None = None,
+        depthwise_constraint: str | Constraint | None = None,
+        pointwise_constraint: str | Constraint | None = None,
+        bias_constraint: str | Constraint | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
             kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, bias_initializer,
-            bias_regularizer, **kwargs,
+            bias_regularizer, bias_constraint, activity_regularizer=activity_regularizer, **kwargs,
         )  # fmt: skip
         self.filters = positive(self.name, "filters", filters)
         self.depth_multiplier = positive(self.name, "depth_multiplier", depth_multiplier)
-        self.depthwise_initializer, self.pointwise_initializer = depthwise_initializer, pointwise_initializer
+        self.depthwise_initializer = initializers.get(depthwise_initializer)
+        self.pointwise_initializer = initializers.get(pointwise_initializer)
         self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
         self.pointwise_regularizer = regularizers.get(pointwise_regularizer)
+        self.depthwise_constraint = constraints.get(depthwise_constraint)
+        self.pointwise_constraint = constraints.get(pointwise_constraint)
 
     def build(self, input_shape: BatchShape) -> None:
         shape = self.depthwise_kernel_shape(input_shape)
         self.depthwise_kernel = self.add_weight(
-            "depthwise_kernel", shape, self.depthwise_initializer, regularizer=self.depthwise_regularizer
+            "depthwise_kernel",
+            shape,
+            self.depthwise_initializer,
+            True,
+            self.depthwise_regularizer,
+            self.depthwise_constraint,
         )
         self.pointwise_kernel = self.add_weight(
             "pointwise_kernel",
             (*(1,) * self.rank, shape[-2] * shape[-1], self.filters),
             self.pointwise_initializer,
             regularizer=self.pointwise_regularizer,
+            constraint=self.pointwise_constraint,
         )
         self.add_bias(self.filters)
 
@@ -221,7 +243,9 @@ class SeparableConv1D(_SeparableConv):
         filters: number of output channels.{_SHARED}
         depthwise_initializer, pointwise_initializer: names or callables; "glorot_uniform".
         bias_initializer: "zeros".
-        depthwise_regularizer, pointwise_regularizer, bias_regularizer: penalties, none by default.
+        depthwise_regularizer, pointwise_regularizer, bias_regularizer, activity_regularizer: penalties of
+            `vivace.regularizers` on the weights and on the output, none by default.
+        depthwise_constraint, pointwise_constraint, bias_constraint: of `vivace.constraints`, none by default.
     """
 
     rank = 1
@@ -237,7 +261,9 @@ class SeparableConv2D(_SeparableConv):
         filters: number of output channels.{_SHARED}
         depthwise_initializer, pointwise_initializer: names or callables; "glorot_uniform".
         bias_initializer: "zeros".
-        depthwise_regularizer, pointwise_regularizer, bias_regularizer: penalties, none by default.
+        depthwise_regularizer, pointwise_regularizer, bias_regularizer, activity_regularizer: penalties of
+            `vivace.regularizers` on the weights and on the output, none by default.
+        depthwise_constraint, pointwise_constraint, bias_constraint: of `vivace.constraints`, none by default.
     """
 
 

@@ -28,6 +28,7 @@ class _SequenceAttention(Layer):
         if not 0 <= dropout < 1:
             raise ValueError(f"{self.name}: dropout must lie in [0, 1), received {dropout!r}")
         self.use_scale, self.dropout, self.use_causal_mask = use_scale, float(dropout), use_causal_mask
+        self.seed = seed
         self.stream = Stream(seed)
 
     def call_inputs(self, inputs: Any, *more: Any, use_causal_mask: bool | None = None) -> Any:
@@ -98,6 +99,7 @@ class Attention(_SequenceAttention):
 
     Args:
         use_scale: learn a factor of the scores (False).
+        score_mode: "dot", the product; Keras's "concat" is `AdditiveAttention` here.
         dropout: rate at which probabilities are dropped in training, 0.
         seed: of the dropout; by default the next seed of the global stream.
         use_causal_mask: no query attends to later steps (False; Keras takes it when the layer is called).
@@ -106,12 +108,18 @@ class Attention(_SequenceAttention):
     def __init__(
         self,
         use_scale: bool = False,
+        score_mode: str = "dot",
         dropout: float = 0.0,
         seed: int | None = None,
         use_causal_mask: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(use_scale, dropout, seed, use_causal_mask, **kwargs)
+        if score_mode != "dot":
+            raise ValueError(
+                f"{self.name} (Attention): score_mode must be 'dot', received {score_mode!r}; sums of features are "
+                "AdditiveAttention"
+            )
 
     def build(self, input_shape: BatchShape) -> None:
         self.scale = self.add_weight("scale", (), "ones") if self.use_scale else None

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from .._config import Configurable
 from .._typing import Array
 
 _PUNCTUATION = re.compile(r"[!\"#$%&()*+,\-./:;<=>?@\[\\\]^_`{|}~']")
 
 
-class TextVectorization:
+class TextVectorization(Configurable):
     """Turns strings into rows of integers: 0 is padding, 1 an unknown word, then the vocabulary by frequency.
 
         vectorize = TextVectorization(max_tokens=10_000, output_sequence_length=50)
@@ -27,6 +28,8 @@ class TextVectorization:
         output_sequence_length: tokens per row, cut or padded at the end; None: as many as the longest text has.
         vocabulary: tokens to use instead of adapting.
     """
+
+    family = "layers"
 
     def __init__(
         self,
@@ -74,6 +77,11 @@ class TextVectorization:
         if len(set(words)) != len(words):
             raise ValueError("TextVectorization: the vocabulary holds a token twice")
         self._index = {word: i + 2 for i, word in enumerate(words)}
+
+    @property
+    def vocabulary(self) -> list[str] | None:
+        """The words without the special ones; None before `adapt`."""
+        return list(self._index) or None
 
     def get_vocabulary(self) -> list[str]:
         """Tokens by number, with "" for padding and "[UNK]" for the unknown."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,35 +13,61 @@ from ..parameters import Parameter
 from ..step import Step, Stream
 from .base import Layer
 from .recurrent import Recurrent
+from .regularization import unit_of
 from .symbolic import as_inputs
 
 
 class Bidirectional(Layer):
     """Runs a recurrent layer forwards and a copy of it backwards through time, and merges the two outputs.
 
-    With return_sequences, both outputs stand in the input's order. The input may be a list [x, *initial states], those
-    of the forward layer first; with return_state the final states follow the output in the same order.
+    With return_sequences, both outputs stand in the input's order, and those of masked steps are 0. The input may be a
+    list [x, *initial states], those of the forward layer first; with return_state the final states follow the output in
+    the same order.
 
     Args:
         layer: a recurrent layer that is not built yet.
         merge_mode: "concat" (the default; 2 * units outputs), "sum", "mul", "ave", or None: a list of both outputs.
+        weights: those to start from, of both layers; None: the initializers'.
+        backward_layer: the layer that runs backwards; None: a copy of `layer`.
     """
 
     several_inputs = True
 
-    def __init__(self, layer: Recurrent, merge_mode: str | None = "concat", **kwargs: Any) -> None:
-        if not isinstance(layer, Recurrent) or layer.built:
-            raise ValueError(f"Bidirectional: layer must be a recurrent layer not built yet, received {layer!r}")
+    def __init__(
+        self,
+        layer: Recurrent,
+        merge_mode: str | None = "concat",
+        weights: Sequence[Any] | None = None,
+        backward_layer: Recurrent | None = None,
+        **kwargs: Any,
+    ) -> None:
+        for argument, given in (("layer", layer), ("backward_layer", backward_layer)):
+            if (not isinstance(given, Recurrent) or given.built) and (argument == "layer" or given is not None):
+                raise ValueError(
+                    f"Bidirectional: {argument} must be a recurrent layer not built yet, received {given!r}"
+                )
         if merge_mode not in ("concat", "sum", "mul", "ave", None):
             raise ValueError(
                 f"Bidirectional: merge_mode must be concat, sum, mul, ave or None, received {merge_mode!r}"
             )
-        super().__init__(dtype=layer.dtype, input_shape=layer.declared_input_shape, **kwargs)
-        self.merge_mode = merge_mode
-        self.forward_layer, self.backward_layer = layer, copy.deepcopy(layer)
-        self.backward_layer.stream = Stream(None)
-        self.backward_layer.go_backwards = not layer.go_backwards
-        self.forward_layer.name, self.backward_layer.name = f"forward_{layer.name}", f"backward_{layer.name}"
+        kwargs.setdefault("dtype", layer.dtype)
+        kwargs.setdefault("input_shape", layer.declared_input_shape)
+        super().__init__(**kwargs)
+        self.layer, self.merge_mode = layer, merge_mode
+        self.forward_layer = layer
+        name = layer.name.removeprefix("forward_")
+        layer.name = f"forward_{name}"
+        if backward_layer is None:
+            backward_layer = copy.deepcopy(layer)
+            backward_layer.stream = Stream(None)
+            backward_layer.go_backwards = not layer.go_backwards
+            backward_layer.name = f"backward_{name}"
+        elif backward_layer.go_backwards == layer.go_backwards:
+            raise ValueError(f"{self.name}: layer and backward_layer must differ in go_backwards")
+        self.backward_layer = backward_layer
+        for half in (layer, backward_layer):
+            half.zero_output_for_mask = half.return_sequences
+        self._first = weights
 
     def call_inputs(self, x: Any, initial_state: Any = None) -> Any:
         """initial_state: those of the forward layer, then those of the backward layer; zeros by default."""
@@ -56,6 +83,9 @@ class Bidirectional(Layer):
     def build(self, input_shape: Any) -> None:
         for layer, shape in zip(self._layers, self._halves(input_shape), strict=True):
             layer.build_once(shape)
+        if self._first is not None:
+            self.built = True
+            self.set_weights(self._first)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         ours, theirs = (
@@ -63,11 +93,17 @@ class Bidirectional(Layer):
             for la, shape in zip(self._layers, self._halves(input_shape), strict=True)
         )
         shape, *states = ours
+        other = theirs[0]
         outputs = [shape]
         if self.merge_mode is None:
-            outputs = [shape, shape]
+            outputs = [shape, other]
         elif self.merge_mode == "concat":
-            outputs = [(*shape[:-1], 2 * (shape[-1] or 0))]
+            outputs = [(*shape[:-1], (shape[-1] or 0) + (other[-1] or 0))]
+        elif shape != other:
+            raise ValueError(
+                f"{self.name} (Bidirectional): merge_mode {self.merge_mode!r} needs outputs of one shape, received "
+                f"{shape} and {other}"
+            )
         return _one_or_list([*outputs, *states, *theirs[1:]])
 
     def flops(self) -> int:
@@ -108,10 +144,10 @@ class Bidirectional(Layer):
         mask = step.mask[0] if isinstance(step.mask, list) else step.mask
         ours, theirs = self._halves(x)
         step.mask = mask
-        y, saved_a = self.forward_layer.forward(ours, step)
+        y, saved_a = unit_of(self.forward_layer).forward(ours, step)
         a, *states_a = _as_list(y)
         step.mask = mask
-        y, saved_b = self.backward_layer.forward(theirs, step)
+        y, saved_b = unit_of(self.backward_layer).forward(theirs, step)
         b, *states_b = _as_list(y)
         step.mask = mask if self.forward_layer.return_sequences else None
         b = self._in_order(b)
@@ -134,8 +170,10 @@ class Bidirectional(Layer):
         else:
             scale = 0.5 if self.merge_mode == "ave" else 1.0
             da[...], db[...] = dy * scale, self._in_order(dy * scale)
-        ours = self.forward_layer.backward(_one_or_list([da, *d_states[:half]]), saved_a, step, input_gradient)
-        theirs = self.backward_layer.backward(_one_or_list([db, *d_states[half:]]), saved_b, step, input_gradient)
+        ours = unit_of(self.forward_layer).backward(_one_or_list([da, *d_states[:half]]), saved_a, step, input_gradient)
+        theirs = unit_of(self.backward_layer).backward(
+            _one_or_list([db, *d_states[half:]]), saved_b, step, input_gradient
+        )
         (dx, *d_initial), (other, *d_others) = _as_list(ours), _as_list(theirs)
         if dx is not None and other is not None:
             dx += other
@@ -156,7 +194,7 @@ class TimeDistributed(Layer):
     def __init__(self, layer: Layer, **kwargs: Any) -> None:
         if not isinstance(layer, Layer):
             raise TypeError(f"TimeDistributed: expected a layer, received {layer!r}")
-        super().__init__(dtype=layer.dtype, **kwargs)
+        super().__init__(**{"dtype": layer.dtype, **kwargs})
         self.layer = layer
 
     def sublayers(self) -> dict[str, Layer]:
@@ -179,11 +217,11 @@ class TimeDistributed(Layer):
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         mask, step.mask = step.mask, None  # of (batch, steps), which the layer does not see
-        y, saved = self.layer.forward(x.reshape(-1, *x.shape[2:]), step)
+        y, saved = unit_of(self.layer).forward(x.reshape(-1, *x.shape[2:]), step)
         step.mask = mask
         return y.reshape(*x.shape[:2], *y.shape[1:]), (saved, x.shape)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         inner, shape = saved
-        dx = self.layer.backward(dy.reshape(-1, *dy.shape[2:]), inner, step, input_gradient)
+        dx = unit_of(self.layer).backward(dy.reshape(-1, *dy.shape[2:]), inner, step, input_gradient)
         return None if dx is None else dx.reshape(shape)

@@ -11,8 +11,10 @@ probabilities would have rounded to 0, and cheaper.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+from .._config import deserialize_in, from_dict, serialize
 from .._naming import lookup
 from . import functions
 from .base import EPSILON, Loss
@@ -64,6 +66,7 @@ from .regression import (
 )
 from .temporal import CTC
 
+deserialize = partial(deserialize_in, "losses")
 _BY_NAME: dict[str, type[Loss]] = {
     "binary_crossentropy": BinaryCrossentropy,
     "binary_focal_crossentropy": BinaryFocalCrossentropy,
@@ -106,17 +109,12 @@ def get(identifier: str | Loss | Callable[..., Any] | Mapping[str, Any]) -> Loss
         return identifier
     if isinstance(identifier, str):
         return lookup("loss", identifier, _KNOWN)()
-    if isinstance(identifier, Mapping) and "class_name" in identifier:
-        return lookup("loss", identifier["class_name"], _KNOWN).from_config(dict(identifier.get("config", {})))
+    if isinstance(identifier, Mapping):
+        return from_dict("losses", Loss, identifier)
     name = getattr(identifier, "__name__", "")
     if name in _BY_NAME and getattr(functions, name) is identifier:
         return _BY_NAME[name]()
     raise TypeError(f"loss must be a name, or a loss or a function of vivace.losses, received {identifier!r}")
-
-
-def serialize(loss: Loss) -> dict[str, Any]:
-    """The loss as a dict that `get` takes back."""
-    return {"class_name": type(loss).__name__, "config": loss.get_config()}
 
 
 __all__ = [
@@ -151,6 +149,7 @@ __all__ = [
     "categorical_hinge",
     "cosine_similarity",
     "ctc",
+    "deserialize",
     "dice",
     "get",
     "hinge",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from .._config import Configurable
 from .._typing import Array, BatchShape
 from ..step import Step
 
@@ -14,23 +14,26 @@ EPSILON = 1e-7  # probabilities are clipped to [EPSILON, 1 - EPSILON], as in Ker
 REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none", None)
 
 
-class Loss:
-    """Base of all losses. A subclass defines `forward` and `backward`; its arguments are attributes, in `own_config`.
+class Loss(Configurable):
+    """Base of all losses. A subclass defines `forward` and `backward`; its arguments are attributes.
 
     Args:
         reduction: of the losses, times their weights, to one number: "sum_over_batch_size" (or "mean") divides their
             sum by their number, "mean_with_sample_weight" by the sum of the weights, "sum" by nothing; "none" (None)
             does not add them up, which is not for training.
+        dtype: without effect; the model's outputs tell.
 
     fused_activation: the activation whose input the loss can take instead of its output, or None.
     from_logits: the loss expects that input, and computes it with `forward_logits`.
     """
 
+    family = "losses"
     fused_activation: str | None = None
     from_logits = False
-    own_config: tuple[str, ...] = ()
 
-    def __init__(self, reduction: str | None = "sum_over_batch_size", name: str | None = None) -> None:
+    def __init__(
+        self, reduction: str | None = "sum_over_batch_size", name: str | None = None, dtype: Any = None
+    ) -> None:
         self.name = name or type(self).__name__
         if reduction not in REDUCTIONS:
             raise ValueError(f"{self.name}: reduction must be one of {REDUCTIONS}, received {reduction!r}")
@@ -120,16 +123,6 @@ class Loss:
         scale = self.scale(losses.astype(np.float64), targets, weights, None)
         return float(losses.mean(dtype=np.float64) if scale is None else (losses * scale).sum(dtype=np.float64))
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that make the same loss."""
-        own = {argument: getattr(self, argument) for argument in self.own_config}
-        return {"name": self.name, "reduction": self.reduction, **own}
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Loss:
-        """The loss that `get_config` described."""
-        return cls(**config)
-
 
 def _like(owner: str, weights: Array, losses: Array) -> Array:
     """Weights of samples, or of losses, broadcast to the losses' shape."""
@@ -154,6 +147,12 @@ def numeric_targets(owner: str, y: Any) -> Array:
         bad = int(np.flatnonzero(~np.isfinite(targets))[0])
         raise ValueError(f"{owner}: the targets must be finite, received {targets.flat[bad]} at position {bad}")
     return targets
+
+
+def last_axis(owner: str, axis: int) -> None:
+    """Raise ValueError unless the classes stand along the last axis: the kernels know no other."""
+    if axis != -1:
+        raise ValueError(f"{owner}: axis must be -1, the last, received {axis!r}")
 
 
 def rows_of(y: Array, step: Step) -> Array:

@@ -11,13 +11,11 @@ from .. import activations
 from .._core import native
 from .._typing import Array, BatchShape
 from ..step import Step
-from .base import EPSILON, Loss, numeric_targets, rows_of
+from .base import EPSILON, Loss, last_axis, numeric_targets, rows_of
 
 
 class _Smoothed(Loss):
     """A loss of probabilities, or of the logits that a model may give instead."""
-
-    own_config: tuple[str, ...] = ("from_logits", "label_smoothing")
 
     def __init__(self, from_logits: bool, label_smoothing: float, reduction: str | None, name: str) -> None:
         super().__init__(reduction, name)
@@ -43,17 +41,19 @@ class SparseCategoricalCrossentropy(Loss):
     """
 
     fused_activation: str | None = "softmax"
-    own_config: tuple[str, ...] = ("from_logits", "ignore_class")
 
     def __init__(
         self,
         from_logits: bool = False,
         ignore_class: int | None = None,
         reduction: str | None = "sum_over_batch_size",
+        axis: int = -1,
         name: str = "sparse_categorical_crossentropy",
+        dtype: Any = None,
     ) -> None:
         super().__init__(reduction, name)
         self.from_logits, self.ignore_class = from_logits, ignore_class
+        last_axis(self.name, axis)
 
     def counted(self, targets: Array) -> Array | None:
         return None if self.ignore_class is None else targets != self.ignore_class
@@ -132,10 +132,13 @@ class CategoricalCrossentropy(_Smoothed):
         self,
         from_logits: bool = False,
         label_smoothing: float = 0.0,
+        axis: int = -1,
         reduction: str | None = "sum_over_batch_size",
         name: str = "categorical_crossentropy",
+        dtype: Any = None,
     ) -> None:
         super().__init__(from_logits, label_smoothing, reduction, name)
+        last_axis(self.name, axis)
 
     def forward_logits(self, z: Array, targets: Array, step: Step) -> tuple[Array, Array]:
         losses, p = rows_of(z, step), step.empty(z.shape, z.dtype)
@@ -176,10 +179,13 @@ class BinaryCrossentropy(_Smoothed):
         self,
         from_logits: bool = False,
         label_smoothing: float = 0.0,
+        axis: int = -1,
         reduction: str | None = "sum_over_batch_size",
         name: str = "binary_crossentropy",
+        dtype: Any = None,
     ) -> None:
         super().__init__(from_logits, label_smoothing, reduction, name)
+        last_axis(self.name, axis)
 
     def forward_logits(self, z: Array, targets: Array, step: Step) -> tuple[Array, Array]:
         losses, p = rows_of(z, step), step.empty(z.shape, z.dtype)
@@ -217,8 +223,6 @@ class BinaryFocalCrossentropy(_Smoothed):
         label_smoothing: targets become target * (1 - s) + s / 2.
     """
 
-    own_config = ("apply_class_balancing", "alpha", "gamma", "from_logits", "label_smoothing")
-
     def __init__(
         self,
         apply_class_balancing: bool = False,
@@ -226,10 +230,13 @@ class BinaryFocalCrossentropy(_Smoothed):
         gamma: float = 2.0,
         from_logits: bool = False,
         label_smoothing: float = 0.0,
+        axis: int = -1,
         reduction: str | None = "sum_over_batch_size",
         name: str = "binary_focal_crossentropy",
+        dtype: Any = None,
     ) -> None:
         super().__init__(from_logits, label_smoothing, reduction, name)
+        last_axis(self.name, axis)
         self.apply_class_balancing, self.alpha, self.gamma = apply_class_balancing, alpha, gamma
 
     def forward_logits(self, z: Array, targets: Array, step: Step) -> tuple[Array, Array]:
@@ -273,18 +280,19 @@ class CategoricalFocalCrossentropy(_Smoothed):
         label_smoothing: targets become target * (1 - s) + s / classes.
     """
 
-    own_config = ("alpha", "gamma", "from_logits", "label_smoothing")
-
     def __init__(
         self,
         alpha: float | Sequence[float] = 0.25,
         gamma: float = 2.0,
         from_logits: bool = False,
         label_smoothing: float = 0.0,
+        axis: int = -1,
         reduction: str | None = "sum_over_batch_size",
         name: str = "categorical_focal_crossentropy",
+        dtype: Any = None,
     ) -> None:
         super().__init__(from_logits, label_smoothing, reduction, name)
+        last_axis(self.name, axis)
         self.alpha, self.gamma = alpha, gamma
 
     def smooth(self, targets: Array) -> Array:
@@ -324,13 +332,13 @@ class CategoricalGeneralizedCrossEntropy(SparseCategoricalCrossentropy):
     """
 
     fused_activation = None
-    own_config = ("q",)
 
     def __init__(
         self,
         q: float = 0.5,
         reduction: str | None = "sum_over_batch_size",
         name: str = "categorical_generalized_cross_entropy",
+        dtype: Any = None,
     ) -> None:
         super().__init__(reduction=reduction, name=name)
         if not 0 < q < 1:

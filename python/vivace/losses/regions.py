@@ -22,8 +22,6 @@ class Tversky(Loss):
         axis: what the sums run over; None, all: the whole batch has one loss.
     """
 
-    own_config: tuple[str, ...] = ("alpha", "beta", "axis")
-
     def __init__(
         self,
         alpha: float = 0.5,
@@ -31,6 +29,7 @@ class Tversky(Loss):
         reduction: str | None = "sum_over_batch_size",
         name: str = "tversky",
         axis: int | Sequence[int] | None = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__(reduction, name)
         self.alpha, self.beta = alpha, beta
@@ -67,13 +66,12 @@ class Dice(Tversky):
     axis: what the sums run over; None, all: the whole batch has one loss.
     """
 
-    own_config = ("axis",)
-
     def __init__(
         self,
         reduction: str | None = "sum_over_batch_size",
         name: str = "dice",
         axis: int | Sequence[int] | None = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__(reduction=reduction, name=name, axis=axis)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .._core import native
@@ -15,7 +17,7 @@ MEAN = "sum_over_batch_size"
 class MeanSquaredError(Loss):
     """(prediction - target)^2, averaged over the last axis."""
 
-    def __init__(self, reduction: str | None = MEAN, name: str = "mean_squared_error") -> None:
+    def __init__(self, reduction: str | None = MEAN, name: str = "mean_squared_error", dtype: Any = None) -> None:
         super().__init__(reduction, name)
 
     def forward(self, y: Array, targets: Array, step: Step) -> Array:
@@ -49,7 +51,7 @@ class _Elementwise(Loss):
 class MeanAbsoluteError(_Elementwise):
     """|prediction - target|, averaged over the last axis."""
 
-    def __init__(self, reduction: str | None = MEAN, name: str = "mean_absolute_error") -> None:
+    def __init__(self, reduction: str | None = MEAN, name: str = "mean_absolute_error", dtype: Any = None) -> None:
         super().__init__(reduction, name)
 
     def of(self, y: Array, t: Array) -> Array:
@@ -62,7 +64,9 @@ class MeanAbsoluteError(_Elementwise):
 class MeanAbsolutePercentageError(_Elementwise):
     """100 |prediction - target| / max(|target|, 1e-7), averaged over the last axis."""
 
-    def __init__(self, reduction: str | None = MEAN, name: str = "mean_absolute_percentage_error") -> None:
+    def __init__(
+        self, reduction: str | None = MEAN, name: str = "mean_absolute_percentage_error", dtype: Any = None
+    ) -> None:
         super().__init__(reduction, name)
 
     def of(self, y: Array, t: Array) -> Array:
@@ -75,7 +79,9 @@ class MeanAbsolutePercentageError(_Elementwise):
 class MeanSquaredLogarithmicError(_Elementwise):
     """(log(1 + prediction) - log(1 + target))^2 of values raised to at least 1e-7, averaged over the last axis."""
 
-    def __init__(self, reduction: str | None = MEAN, name: str = "mean_squared_logarithmic_error") -> None:
+    def __init__(
+        self, reduction: str | None = MEAN, name: str = "mean_squared_logarithmic_error", dtype: Any = None
+    ) -> None:
         super().__init__(reduction, name)
 
     def _difference(self, y: Array, t: Array) -> Array:
@@ -94,9 +100,9 @@ class Huber(_Elementwise):
     delta: positive, 1.
     """
 
-    own_config = ("delta",)
-
-    def __init__(self, delta: float = 1.0, reduction: str | None = MEAN, name: str = "huber_loss") -> None:
+    def __init__(
+        self, delta: float = 1.0, reduction: str | None = MEAN, name: str = "huber_loss", dtype: Any = None
+    ) -> None:
         super().__init__(reduction, name)
         if not delta > 0:
             raise ValueError(f"Huber: delta must be positive, received {delta!r}")
@@ -113,7 +119,7 @@ class Huber(_Elementwise):
 class LogCosh(_Elementwise):
     """log(cosh(prediction - target)), averaged over the last axis: squared error near 0, absolute error far out."""
 
-    def __init__(self, reduction: str | None = MEAN, name: str = "log_cosh") -> None:
+    def __init__(self, reduction: str | None = MEAN, name: str = "log_cosh", dtype: Any = None) -> None:
         super().__init__(reduction, name)
 
     def of(self, y: Array, t: Array) -> Array:
@@ -127,7 +133,7 @@ class LogCosh(_Elementwise):
 class Poisson(_Elementwise):
     """prediction - target * log(prediction + 1e-7), averaged over the last axis."""
 
-    def __init__(self, reduction: str | None = MEAN, name: str = "poisson") -> None:
+    def __init__(self, reduction: str | None = MEAN, name: str = "poisson", dtype: Any = None) -> None:
         super().__init__(reduction, name)
 
     def of(self, y: Array, t: Array) -> Array:
@@ -145,7 +151,7 @@ def signed(t: Array) -> Array:
 class Hinge(_Elementwise):
     """max(1 - target * prediction, 0), averaged over the last axis; targets -1 and 1, or 0 and 1."""
 
-    def __init__(self, reduction: str | None = MEAN, name: str = "hinge") -> None:
+    def __init__(self, reduction: str | None = MEAN, name: str = "hinge", dtype: Any = None) -> None:
         super().__init__(reduction, name)
 
     def of(self, y: Array, t: Array) -> Array:
@@ -159,7 +165,7 @@ class Hinge(_Elementwise):
 class SquaredHinge(_Elementwise):
     """max(1 - target * prediction, 0)^2, averaged over the last axis; targets -1 and 1, or 0 and 1."""
 
-    def __init__(self, reduction: str | None = MEAN, name: str = "squared_hinge") -> None:
+    def __init__(self, reduction: str | None = MEAN, name: str = "squared_hinge", dtype: Any = None) -> None:
         super().__init__(reduction, name)
 
     def of(self, y: Array, t: Array) -> Array:
@@ -173,7 +179,7 @@ class SquaredHinge(_Elementwise):
 class CategoricalHinge(Loss):
     """max(0, 1 + the largest prediction of a wrong class - the prediction of the right one); one-hot targets."""
 
-    def __init__(self, reduction: str | None = MEAN, name: str = "categorical_hinge") -> None:
+    def __init__(self, reduction: str | None = MEAN, name: str = "categorical_hinge", dtype: Any = None) -> None:
         super().__init__(reduction, name)
 
     def forward(self, y: Array, targets: Array, step: Step) -> Array:
@@ -193,7 +199,7 @@ class CategoricalHinge(Loss):
 class KLDivergence(Loss):
     """sum(target * log(target / prediction)) over the last axis, of values clipped to [1e-7, 1]."""
 
-    def __init__(self, reduction: str | None = MEAN, name: str = "kl_divergence") -> None:
+    def __init__(self, reduction: str | None = MEAN, name: str = "kl_divergence", dtype: Any = None) -> None:
         super().__init__(reduction, name)
 
     def forward(self, y: Array, targets: Array, step: Step) -> Array:
@@ -211,9 +217,9 @@ class KLDivergence(Loss):
 class CosineSimilarity(Loss):
     """-cos of the angle between prediction and target along `axis` (-1): -1 where they point the same way."""
 
-    own_config = ("axis",)
-
-    def __init__(self, axis: int = -1, reduction: str | None = MEAN, name: str = "cosine_similarity") -> None:
+    def __init__(
+        self, axis: int = -1, reduction: str | None = MEAN, name: str = "cosine_similarity", dtype: Any = None
+    ) -> None:
         super().__init__(reduction, name)
         self.axis = axis
 

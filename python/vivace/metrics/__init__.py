@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+from .._config import deserialize_in, from_dict, serialize
 from .._naming import lookup
 from .._typing import BatchShape
 from .accuracy import (
@@ -52,6 +54,7 @@ from .regression import (
     SquaredHinge,
 )
 
+deserialize = partial(deserialize_in, "metrics")
 _BY_NAME: dict[str, Callable[..., Metric]] = {
     "binary_accuracy": BinaryAccuracy,
     "sparse_categorical_accuracy": SparseCategoricalAccuracy,
@@ -95,7 +98,9 @@ _BY_NAME: dict[str, Callable[..., Metric]] = {
 }
 
 
-def get(identifier: str | Metric | Callable[..., Any], target_rank: int, output_shape: BatchShape) -> Metric:
+def get(
+    identifier: str | Mapping[str, Any] | Metric | Callable[..., Any], target_rank: int, output_shape: BatchShape
+) -> Metric:
     """The metric of that name, the mean of a function of (y_true, y_pred), or the metric itself.
 
     "accuracy" (or "acc") and "crossentropy" (or "ce") are resolved as Keras does: binary for a single output, sparse
@@ -104,6 +109,8 @@ def get(identifier: str | Metric | Callable[..., Any], target_rank: int, output_
     """
     if isinstance(identifier, Metric):
         return identifier
+    if isinstance(identifier, Mapping):
+        return from_dict("metrics", Metric, identifier)
     if not isinstance(identifier, str):
         if callable(identifier):
             return MeanMetricWrapper(identifier)
@@ -171,5 +178,7 @@ __all__ = [
     "TopKCategoricalAccuracy",
     "TrueNegatives",
     "TruePositives",
+    "deserialize",
     "get",
+    "serialize",
 ]

@@ -22,7 +22,7 @@ class Accuracy(MeanOf):
 class BinaryAccuracy(MeanOf):
     """Fraction of predictions on the target's side of `threshold`, 0.5."""
 
-    def __init__(self, name: str = "binary_accuracy", threshold: float = 0.5) -> None:
+    def __init__(self, name: str = "binary_accuracy", dtype: Any = None, threshold: float = 0.5) -> None:
         super().__init__(name)
         self.threshold = threshold
 
@@ -64,7 +64,11 @@ class SparseTopKCategoricalAccuracy(SparseCategoricalAccuracy):
     """
 
     def __init__(
-        self, k: int = 5, name: str = "sparse_top_k_categorical_accuracy", from_sorted_ids: bool = False
+        self,
+        k: int = 5,
+        name: str = "sparse_top_k_categorical_accuracy",
+        dtype: Any = None,
+        from_sorted_ids: bool = False,
     ) -> None:
         super().__init__(name)
         if k < 1:
@@ -85,7 +89,7 @@ class SparseTopKCategoricalAccuracy(SparseCategoricalAccuracy):
 class TopKCategoricalAccuracy(SparseTopKCategoricalAccuracy):
     """Fraction of rows whose largest target is among the k (5) largest predictions. Both (rows, classes)."""
 
-    def __init__(self, k: int = 5, name: str = "top_k_categorical_accuracy") -> None:
+    def __init__(self, k: int = 5, name: str = "top_k_categorical_accuracy", dtype: Any = None) -> None:
         super().__init__(k, name)
 
     def labels(self, y_true: Array, y_pred: Array) -> Array:

@@ -7,18 +7,22 @@ from typing import Any
 
 import numpy as np
 
+from .._config import Configurable
 from .._naming import snake_case
 from .._typing import Array
 
 
-class Metric:
+class Metric(Configurable):
     """Base of all metrics: something accumulated over all batches since the last `reset_state`.
 
     A subclass defines `reset_state`, `result`, and `update_state(y_true, y_pred, sample_weight)`, whose arrays have
-    the batch as their first axis; weights have its length, or the shape of what is weighted.
+    the batch as their first axis; weights have its length, or the shape of what is weighted. An argument `dtype` is
+    without effect: sums are float64.
     """
 
-    def __init__(self, name: str | None = None) -> None:
+    family = "metrics"
+
+    def __init__(self, name: str | None = None, dtype: Any = None) -> None:
         self.name = name or snake_case(type(self).__name__)
         self.reset_state()
 
@@ -106,7 +110,7 @@ class MeanMetricWrapper(MeanOf):
         name: fn's name.
     """
 
-    def __init__(self, fn: Callable[..., Any], name: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, fn: Callable[..., Any], name: str | None = None, dtype: Any = None, **kwargs: Any) -> None:
         super().__init__(name or getattr(fn, "__name__", None))
         self.fn, self.kwargs = fn, kwargs
 

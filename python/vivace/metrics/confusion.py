@@ -43,19 +43,20 @@ class Confusion(Metric):
         top_k: int | None = None,
         class_id: int | None = None,
         name: str | None = None,
+        dtype: Any = None,
     ) -> None:
         default = 0.5 if top_k is None else _NEVER
         given = np.atleast_1d(np.asarray(default if thresholds is None else thresholds, np.float64))
         if thresholds is not None and not ((given >= 0) & (given <= 1)).all():
             raise ValueError(f"{type(self).__name__}: thresholds must lie in [0, 1], received {thresholds!r}")
-        self.thresholds, self.top_k, self.class_id = given, top_k, class_id
+        self.levels, self.thresholds, self.top_k, self.class_id = given, thresholds, top_k, class_id
         super().__init__(name)
 
     def reset_state(self) -> None:
-        self.true_positives: Any = np.zeros(len(self.thresholds))
-        self.false_positives: Any = np.zeros(len(self.thresholds))
-        self.true_negatives: Any = np.zeros(len(self.thresholds))
-        self.false_negatives: Any = np.zeros(len(self.thresholds))
+        self.true_positives: Any = np.zeros(len(self.levels))
+        self.false_positives: Any = np.zeros(len(self.levels))
+        self.true_negatives: Any = np.zeros(len(self.levels))
+        self.false_negatives: Any = np.zeros(len(self.levels))
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         t, y = same_shape(self.name, np.asarray(y_true), np.asarray(y_pred))
@@ -72,8 +73,8 @@ class Confusion(Metric):
             t, y, weights = (a[..., self.class_id] for a in (t, y, weights))
         columns = y.shape[-1] if self.by_label else 1
         t, y, weights = (a.reshape(-1, columns) for a in (t, y, weights))
-        order = np.argsort(self.thresholds)
-        passed = np.searchsorted(self.thresholds[order].astype(y.dtype), y)  # thresholds below the prediction
+        order = np.argsort(self.levels)
+        passed = np.searchsorted(self.levels[order].astype(y.dtype), y)  # thresholds below the prediction
         counts = np.empty((2, len(order), columns))
         for positive in (0, 1):
             for column in range(columns):
@@ -88,20 +89,22 @@ class Confusion(Metric):
         self.false_negatives = self.false_negatives + below[1]
 
     @property
-    def precision(self) -> Array:
+    def precisions(self) -> Array:
         return _ratio(self.true_positives, self.true_positives + self.false_positives)
 
     @property
-    def recall(self) -> Array:
+    def recalls(self) -> Array:
         return _ratio(self.true_positives, self.true_positives + self.false_negatives)
 
     @property
-    def specificity(self) -> Array:
+    def specificities(self) -> Array:
         return _ratio(self.true_negatives, self.true_negatives + self.false_positives)
 
 
 class _Count(Confusion):
-    def __init__(self, thresholds: float | Sequence[float] | None = None, name: str | None = None) -> None:
+    def __init__(
+        self, thresholds: float | Sequence[float] | None = None, name: str | None = None, dtype: Any = None
+    ) -> None:
         super().__init__(thresholds, name=name)
 
 
@@ -137,31 +140,33 @@ class Precision(Confusion):
     """Share of true ones among the predicted positives. See `Confusion` for the arguments; thresholds: 0.5."""
 
     def result(self) -> Any:
-        return _scalar(self.precision)
+        return _scalar(self.precisions)
 
 
 class Recall(Confusion):
     """Share of the positives that are found. See `Confusion` for the arguments; thresholds: 0.5."""
 
     def result(self) -> Any:
-        return _scalar(self.recall)
+        return _scalar(self.recalls)
 
 
 class _Best(Confusion):
     """The best of one rate among the thresholds where another reaches a value."""
 
-    wanted: str  # the value's name
+    value: float
     rates: tuple[str, str]  # which to reach, which to report
 
-    def __init__(
-        self, value: float, num_thresholds: int = 200, class_id: int | None = None, name: str | None = None
-    ) -> None:
-        if not 0 <= value <= 1:
-            raise ValueError(f"{type(self).__name__}: {self.wanted} must lie in [0, 1], received {value!r}")
+    def __init__(self, num_thresholds: int, class_id: int | None, name: str | None) -> None:
         if num_thresholds < 1:
             raise ValueError(f"{type(self).__name__}: num_thresholds must be positive, received {num_thresholds!r}")
         super().__init__(_even(num_thresholds), class_id=class_id, name=name)
-        self.value = value
+        self.num_thresholds = num_thresholds
+
+    @classmethod
+    def check(cls, argument: str, value: float) -> float:
+        if not 0 <= value <= 1:
+            raise ValueError(f"{cls.__name__}: {argument} must lie in [0, 1], received {value!r}")
+        return value
 
     def count(self, t: Array, y: Array, weights: Array) -> None:
         super().count(t, np.clip(y, 0, 1), weights)
@@ -172,27 +177,71 @@ class _Best(Confusion):
 
 
 class SensitivityAtSpecificity(_Best):
-    """The best sensitivity (recall) at a specificity of at least `specificity`. (specificity, num_thresholds=200)."""
+    """The best sensitivity (recall) at a specificity of at least `specificity`, among `num_thresholds` (200)."""
 
-    wanted, rates = "specificity", ("specificity", "recall")
+    rates = "specificities", "recalls"
+
+    def __init__(
+        self,
+        specificity: float,
+        num_thresholds: int = 200,
+        class_id: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        self.specificity = self.value = self.check("specificity", specificity)
+        super().__init__(num_thresholds, class_id, name)
 
 
 class SpecificityAtSensitivity(_Best):
-    """The best specificity at a sensitivity (recall) of at least `sensitivity`. (sensitivity, num_thresholds=200)."""
+    """The best specificity at a sensitivity (recall) of at least `sensitivity`, among `num_thresholds` (200)."""
 
-    wanted, rates = "sensitivity", ("recall", "specificity")
+    rates = "recalls", "specificities"
+
+    def __init__(
+        self,
+        sensitivity: float,
+        num_thresholds: int = 200,
+        class_id: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        self.sensitivity = self.value = self.check("sensitivity", sensitivity)
+        super().__init__(num_thresholds, class_id, name)
 
 
 class PrecisionAtRecall(_Best):
-    """The best precision at a recall of at least `recall`. (recall, num_thresholds=200)."""
+    """The best precision at a recall of at least `recall`, at one of num_thresholds (200) thresholds."""
 
-    wanted, rates = "recall", ("recall", "precision")
+    rates = "recalls", "precisions"
+
+    def __init__(
+        self,
+        recall: float,
+        num_thresholds: int = 200,
+        class_id: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        self.recall = self.value = self.check("recall", recall)
+        super().__init__(num_thresholds, class_id, name)
 
 
 class RecallAtPrecision(_Best):
-    """The best recall at a precision of at least `precision`. (precision, num_thresholds=200)."""
+    """The best recall at a precision of at least `precision`, at one of num_thresholds (200) thresholds."""
 
-    wanted, rates = "precision", ("precision", "recall")
+    rates = "precisions", "recalls"
+
+    def __init__(
+        self,
+        precision: float,
+        num_thresholds: int = 200,
+        class_id: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        self.precision = self.value = self.check("precision", precision)
+        super().__init__(num_thresholds, class_id, name)
 
 
 class AUC(Confusion):
@@ -215,6 +264,7 @@ class AUC(Confusion):
         curve: str = "ROC",
         summation_method: str = "interpolation",
         name: str | None = None,
+        dtype: Any = None,
         thresholds: Sequence[float] | None = None,
         multi_label: bool = False,
         num_labels: int | None = None,
@@ -232,9 +282,11 @@ class AUC(Confusion):
         self.by_label = multi_label
         own = _even(num_thresholds) if thresholds is None else np.array([0.0, *sorted(thresholds), 1.0])
         super().__init__(own, name=name)
-        self.thresholds[[0, -1]] = -1e-7, 1 + 1e-7
+        self.thresholds = thresholds
+        self.levels[[0, -1]] = -1e-7, 1 + 1e-7
         if multi_label:
             self.reset_state()
+        self.num_thresholds = num_thresholds
         self.curve, self.summation_method, self.from_logits = curve, summation_method, from_logits
         self.label_weights = None if label_weights is None else np.asarray(label_weights, np.float64)
 
@@ -242,7 +294,7 @@ class AUC(Confusion):
         super().reset_state()
         if self.by_label:
             for counts in ("true_positives", "false_positives", "true_negatives", "false_negatives"):
-                setattr(self, counts, np.zeros((len(self.thresholds), 1)))
+                setattr(self, counts, np.zeros((len(self.levels), 1)))
 
     def count(self, t: Array, y: Array, weights: Array) -> None:
         if self.label_weights is not None and not self.by_label:
@@ -260,7 +312,7 @@ class AUC(Confusion):
 
     def _trapezia(self) -> Array:
         false_rate = _ratio(self.false_positives, self.false_positives + self.true_negatives)
-        x, y = (false_rate, self.recall) if self.curve == "ROC" else (self.recall, self.precision)
+        x, y = (false_rate, self.recalls) if self.curve == "ROC" else (self.recalls, self.precisions)
         if self.summation_method == "interpolation":
             height = (y[:-1] + y[1:]) / 2
         else:
@@ -290,6 +342,7 @@ class FBetaScore(Metric):
         beta: float = 1.0,
         threshold: float | None = None,
         name: str = "fbeta_score",
+        dtype: Any = None,
     ) -> None:
         if average not in (None, "micro", "macro", "weighted"):
             raise ValueError(f"{name}: average must be None, micro, macro or weighted, received {average!r}")
@@ -327,5 +380,7 @@ class FBetaScore(Metric):
 class F1Score(FBetaScore):
     """2 precision * recall / (precision + recall). See `FBetaScore`."""
 
-    def __init__(self, average: str | None = None, threshold: float | None = None, name: str = "f1_score") -> None:
+    def __init__(
+        self, average: str | None = None, threshold: float | None = None, name: str = "f1_score", dtype: Any = None
+    ) -> None:
         super().__init__(average, 1.0, threshold, name)

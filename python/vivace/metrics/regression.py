@@ -26,70 +26,70 @@ class _OfLoss(MeanOf):
 class MeanSquaredError(_OfLoss):
     """Mean squared difference."""
 
-    def __init__(self, name: str = "mean_squared_error") -> None:
+    def __init__(self, name: str = "mean_squared_error", dtype: Any = None) -> None:
         super().__init__(losses.MeanSquaredError(), name)
 
 
 class MeanAbsoluteError(_OfLoss):
     """Mean absolute difference."""
 
-    def __init__(self, name: str = "mean_absolute_error") -> None:
+    def __init__(self, name: str = "mean_absolute_error", dtype: Any = None) -> None:
         super().__init__(losses.MeanAbsoluteError(), name)
 
 
 class MeanAbsolutePercentageError(_OfLoss):
     """Mean difference in percent of the target."""
 
-    def __init__(self, name: str = "mean_absolute_percentage_error") -> None:
+    def __init__(self, name: str = "mean_absolute_percentage_error", dtype: Any = None) -> None:
         super().__init__(losses.MeanAbsolutePercentageError(), name)
 
 
 class MeanSquaredLogarithmicError(_OfLoss):
     """Mean squared difference of log(1 + value)."""
 
-    def __init__(self, name: str = "mean_squared_logarithmic_error") -> None:
+    def __init__(self, name: str = "mean_squared_logarithmic_error", dtype: Any = None) -> None:
         super().__init__(losses.MeanSquaredLogarithmicError(), name)
 
 
 class LogCoshError(_OfLoss):
     """Mean log(cosh(difference))."""
 
-    def __init__(self, name: str = "logcosh") -> None:
+    def __init__(self, name: str = "logcosh", dtype: Any = None) -> None:
         super().__init__(losses.LogCosh(), name)
 
 
 class Hinge(_OfLoss):
     """See `vivace.losses.Hinge`."""
 
-    def __init__(self, name: str = "hinge") -> None:
+    def __init__(self, name: str = "hinge", dtype: Any = None) -> None:
         super().__init__(losses.Hinge(), name)
 
 
 class SquaredHinge(_OfLoss):
     """See `vivace.losses.SquaredHinge`."""
 
-    def __init__(self, name: str = "squared_hinge") -> None:
+    def __init__(self, name: str = "squared_hinge", dtype: Any = None) -> None:
         super().__init__(losses.SquaredHinge(), name)
 
 
 class CategoricalHinge(_OfLoss):
     """See `vivace.losses.CategoricalHinge`."""
 
-    def __init__(self, name: str = "categorical_hinge") -> None:
+    def __init__(self, name: str = "categorical_hinge", dtype: Any = None) -> None:
         super().__init__(losses.CategoricalHinge(), name)
 
 
 class KLDivergence(_OfLoss):
     """See `vivace.losses.KLDivergence`."""
 
-    def __init__(self, name: str = "kl_divergence") -> None:
+    def __init__(self, name: str = "kl_divergence", dtype: Any = None) -> None:
         super().__init__(losses.KLDivergence(), name)
 
 
 class Poisson(_OfLoss):
     """See `vivace.losses.Poisson`."""
 
-    def __init__(self, name: str = "poisson") -> None:
+    def __init__(self, name: str = "poisson", dtype: Any = None) -> None:
         super().__init__(losses.Poisson(), name)
 
 
@@ -97,7 +97,11 @@ class BinaryCrossentropy(_OfLoss):
     """See `vivace.losses.BinaryCrossentropy`."""
 
     def __init__(
-        self, name: str = "binary_crossentropy", from_logits: bool = False, label_smoothing: float = 0.0
+        self,
+        name: str = "binary_crossentropy",
+        dtype: Any = None,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(losses.BinaryCrossentropy(from_logits, label_smoothing), name)
 
@@ -106,18 +110,28 @@ class CategoricalCrossentropy(_OfLoss):
     """See `vivace.losses.CategoricalCrossentropy`."""
 
     def __init__(
-        self, name: str = "categorical_crossentropy", from_logits: bool = False, label_smoothing: float = 0.0
+        self,
+        name: str = "categorical_crossentropy",
+        dtype: Any = None,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
     ) -> None:
-        super().__init__(losses.CategoricalCrossentropy(from_logits, label_smoothing), name)
+        super().__init__(losses.CategoricalCrossentropy(from_logits, label_smoothing, axis), name)
 
 
 class SparseCategoricalCrossentropy(_OfLoss):
     """See `vivace.losses.SparseCategoricalCrossentropy`."""
 
     def __init__(
-        self, name: str = "sparse_categorical_crossentropy", from_logits: bool = False, ignore_class: int | None = None
+        self,
+        name: str = "sparse_categorical_crossentropy",
+        dtype: Any = None,
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        axis: int = -1,
     ) -> None:
-        super().__init__(losses.SparseCategoricalCrossentropy(from_logits, ignore_class), name)
+        super().__init__(losses.SparseCategoricalCrossentropy(from_logits, ignore_class, axis=axis), name)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
         y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
@@ -131,7 +145,7 @@ class SparseCategoricalCrossentropy(_OfLoss):
 class CosineSimilarity(_OfLoss):
     """Mean cosine of the angle between prediction and target along `axis` (-1)."""
 
-    def __init__(self, name: str = "cosine_similarity", axis: int = -1) -> None:
+    def __init__(self, name: str = "cosine_similarity", dtype: Any = None, axis: int = -1) -> None:
         super().__init__(losses.CosineSimilarity(axis), name)
 
     def values(self, y_true: Array, y_pred: Array) -> Array:
@@ -152,7 +166,7 @@ class RootMeanSquaredError(MeanOf):
 class MeanRelativeError(MeanOf):
     """Mean of |difference| / normalizer, 0 where the normalizer is 0."""
 
-    def __init__(self, normalizer: Any, name: str = "mean_relative_error") -> None:
+    def __init__(self, normalizer: Any, name: str = "mean_relative_error", dtype: Any = None) -> None:
         super().__init__(name)
         self.normalizer = np.asarray(normalizer)
 
@@ -171,7 +185,11 @@ class R2Score(Metric):
     """
 
     def __init__(
-        self, class_aggregation: str | None = "uniform_average", num_regressors: int = 0, name: str = "r2_score"
+        self,
+        class_aggregation: str | None = "uniform_average",
+        num_regressors: int = 0,
+        name: str = "r2_score",
+        dtype: Any = None,
     ) -> None:
         if class_aggregation not in (None, "uniform_average", "variance_weighted_average"):
             raise ValueError(

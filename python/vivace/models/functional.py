@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import data
-from .._naming import snake_case
+from .._config import deserialize, serialize
 from .._typing import Array, BatchShape
 from ..layers.base import Layer
-from ..layers.core import InputLayer
-from ..layers.symbolic import Node, SymbolicTensor
+from ..layers.core import Flatten, InputLayer
+from ..layers.reshaping import GetItem, Reshape
+from ..layers.symbolic import Node, SymbolicTensor, as_inputs
 from ..step import Step
-from .graph import Graph, Plan
-from .model import Model
+from .graph import Graph, Plan, fuse_calls
+from .model import Model, flattened
 
 
 class Functional(Model):
@@ -23,7 +24,7 @@ class Functional(Model):
         model = Model(x, Dense(10, "softmax")(Flatten()(x)))
 
     Arrays of several inputs or outputs are handed over as a list in their order, or as a dict by name: that of the
-    Input, or of the layer that makes the output.
+    Input, or of the layer that makes the output (or, where outputs were given as a dict, its keys).
 
     Args:
         inputs: a symbolic tensor, or a list or dict of several; any tensor of a graph will do.
@@ -38,17 +39,24 @@ class Functional(Model):
 
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
+        self._given = (), {}  # the graph tells, see get_config
         self.inputs, self.outputs = _tensors(self.name, "inputs", inputs), _tensors(self.name, "outputs", outputs)
         self._graph = Graph(self.name, self.inputs, self.outputs)
-        self.layers = self._graph.layers
+        self._layers = self._graph.layers
         self.input_names = _different([tensor.name for tensor in self.inputs])
-        self.output_names = _different([tensor.name for tensor in self.outputs])
+        self._by_name = isinstance(outputs, Mapping)
+        self._output_names = list(outputs) if self._by_name else _different([tensor.name for tensor in self.outputs])
         self._check_layers()
         self.input_shape = _one_or_list([tensor.shape for tensor in self.inputs])
         self.output_shape = _one_or_list([tensor.shape for tensor in self.outputs])
         self._input_dtypes = [self._dtype_of(slot, t) for slot, t in zip(self._graph.inputs, self.inputs, strict=True)]
         self.input_dtype = self._input_dtypes[0] if len(self.inputs) == 1 else None
         self.built = True
+
+    @property
+    def output_names(self) -> list[str]:  # type: ignore[override]
+        """What outputs are called in dicts of targets, losses and logs."""
+        return self._output_names
 
     def _check_layers(self) -> None:
         names = [layer.name for layer in self.layers]
@@ -67,9 +75,14 @@ class Functional(Model):
         """What the layers that take an input want it to be: integers, or (None) the model's dtype."""
         for call in self._graph.calls:
             if slot in call.sources:
-                wanted: str | None = call.unit.input_dtype
-                if isinstance(call.unit, Functional):
-                    wanted = call.unit._input_dtypes[call.sources.index(slot)]
+                unit = call.unit
+                if isinstance(unit, Model) and unit._traced:  # a class with a `call`: the graph that it is
+                    unit = unit._of_mode(False)
+                wanted: str | None = unit.input_dtype
+                if isinstance(unit, Functional):
+                    wanted = unit._input_dtypes[call.sources.index(slot)]
+                elif isinstance(unit, (GetItem, Reshape, Flatten)):  # what they are given, they pass on
+                    wanted = self._dtype_of(call.targets[0], tensor)
                 return wanted
         return tensor.node.layer.input_dtype if isinstance(tensor.node.layer, InputLayer) else None
 
@@ -100,6 +113,13 @@ class Functional(Model):
 
     # The pair
 
+    def call_inputs(self, x: Any, *more: Any) -> Any:
+        return data.in_order(self.name, "input", x, self.input_names) if data.by_name(x) else as_inputs(x, more)
+
+    def units(self) -> list[Any]:
+        """What runs, in order: layers, and what neighbouring layers were fused to; each once."""
+        return flattened(call.unit for call in fuse_calls(self._graph))
+
     @property
     def plan(self) -> Plan:
         plan: Plan | None = self._plan
@@ -128,9 +148,14 @@ class Functional(Model):
         plan = self.plan
         return plan.backward(dz, saved, step, input_gradient, plan.linear_backwards)
 
-    def sublayers(self) -> dict[str, Layer]:
-        inner = [layer for layer in self.layers if not isinstance(layer, InputLayer)]
-        return {f"{i}_{snake_case(type(layer).__name__)}": layer for i, layer in enumerate(inner)}
+    def connections(self) -> list[tuple[Layer, Layer]]:
+        makers: dict[int, Layer] = {slot: call.unit for call in self._graph.calls for slot in call.targets}
+        known = {layer.name: layer for layer in self.layers}
+        for slot, name in zip(self._graph.inputs, self.input_names, strict=True):
+            if name in known:
+                makers.setdefault(slot, known[name])
+        pairs = [(makers.get(slot), call.unit) for call in self._graph.calls for slot in call.sources]
+        return list(dict.fromkeys((source, target) for source, target in pairs if source is not None))
 
     def sources_of(self, layer: Layer) -> str | None:
         makers = {slot: call.unit.name for call in self._graph.calls for slot in call.targets}
@@ -151,6 +176,58 @@ class Functional(Model):
             sizes = dict(zip(self.input_names, map(len, arrays), strict=True))
             raise ValueError(f"{owner}: all inputs must have the same number of samples, received {sizes}")
         return arrays if len(arrays) > 1 else arrays[0]
+
+    # Configuration
+
+    def input_layers(self) -> list[InputLayer]:
+        """New input layers like the model's; for an input in the middle of another graph, one that stands for it."""
+        return [
+            InputLayer.from_config(tensor.node.layer.get_config())
+            if isinstance(tensor.node.layer, InputLayer)
+            else InputLayer(tensor.shape[1:], dtype=self._dtype_of(slot, tensor) or self.dtype, name=f"{name}_input")
+            for slot, tensor, name in zip(self._graph.inputs, self.inputs, self.input_names, strict=True)
+        ]
+
+    def get_config(self) -> dict[str, Any]:
+        """Layers and the calls between them, in the form that Keras 3 has for it."""
+        graph = self._graph
+        names = {id(layer): layer.name for layer in self.layers}
+        entries: list[dict[str, Any]] = []
+        made: dict[int, list[Any]] = {}  # a tensor's layer, the number of that layer's call, and of the output
+        for slot, source in zip(graph.inputs, self.input_layers(), strict=True):
+            made[slot] = [source.name, 0, 0]
+            if source.name not in names.values():
+                entries.append({"name": source.name, **serialize(source), "inbound_nodes": []})
+        nodes: dict[str, list[Any]] = {name: [] for name in names.values()}
+        for call in graph.calls:
+            own = nodes[call.unit.name]
+            for i, slot in enumerate(call.targets):
+                made[slot] = [call.unit.name, _first_call(call.unit) + len(own), i]
+            given = [_described(made[slot], graph.shapes[slot], self.dtype) for slot in call.sources]
+            kwargs = {} if call.training is None else {"training": call.training}
+            own.append({"args": [given] if call.several else given, "kwargs": kwargs})
+        addressed = [made[slot] for slot in graph.outputs]
+        entries += [
+            {"name": layer.name, **serialize(layer), "inbound_nodes": nodes[layer.name]} for layer in self.layers
+        ]
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "layers": entries,
+            "input_layers": [made[slot] for slot in graph.inputs],
+            "output_layers": dict(zip(self.output_names, addressed, strict=True)) if self._by_name else addressed,
+        }
+
+    @classmethod
+    def _made_again(cls, config: Mapping[str, Any]) -> Any:
+        tensors = rebuilt({entry["name"]: (deserialize(entry), entry) for entry in config["layers"]})
+        inputs, outputs = (
+            [tensors[tuple(address)] for address in addresses(config[which])]
+            for which in ("input_layers", "output_layers")
+        )
+        if isinstance(config["output_layers"], Mapping):
+            outputs = dict(zip(config["output_layers"], outputs, strict=True))  # type: ignore[assignment]
+        return cls(inputs, outputs, name=config.get("name"), trainable=config.get("trainable", True))
 
     # Copies: tensors and nodes are recorded anew, since what is behind them nests as deep as the graph
 
@@ -176,6 +253,75 @@ class Functional(Model):
             tensors |= dict(zip(call.targets, node.outputs, strict=True))
         self.inputs = [tensors[slot] for slot in graph.inputs]
         self.outputs = [tensors[slot] for slot in graph.outputs]
+
+
+def _described(address: list[Any], shape: BatchShape, dtype: str) -> dict[str, Any]:
+    return {"class_name": "__keras_tensor__", "config": {"shape": shape, "dtype": dtype, "keras_history": address}}
+
+
+def addresses(given: Any) -> list[Any]:
+    """One address [layer, call, output], or several in a list or dict, as a list."""
+    if isinstance(given, Mapping):
+        return [one for part in given.values() for one in addresses(part)]
+    if len(given) == 3 and isinstance(given[0], str):
+        return [given]
+    return [one for part in given for one in addresses(part)]
+
+
+def rebuilt(layers: Mapping[str, tuple[Layer, Mapping[str, Any]]]) -> dict[tuple[Any, ...], SymbolicTensor]:
+    """The tensors of a graph by address, from its layers and the entries that say how they are called.
+
+    Raises ValueError if a call depends on a tensor that no call makes.
+    """
+    tensors: dict[tuple[Any, ...], SymbolicTensor] = {}
+    for name, (layer, _) in layers.items():
+        if isinstance(layer, InputLayer):
+            tensors[name, 0, 0] = layer.output
+    left = {name: list(entry.get("inbound_nodes", ())) for name, (_, entry) in layers.items()}
+    counts = {name: _first_call(layer) for name, (layer, _) in layers.items()}
+    progress = True
+    while progress:  # a layer's calls are made in their order, each when its inputs are there
+        progress = False
+        for name, nodes in left.items():
+            while nodes and all(tuple(address) in tensors for address in _needed(nodes[0])):
+                node = nodes.pop(0)
+                made = layers[name][0](
+                    *_with_tensors(node["args"], tensors),
+                    **{key: _with_tensors(v, tensors) for key, v in node.get("kwargs", {}).items() if v is not None},
+                )
+                for i, tensor in enumerate(made if isinstance(made, list) else [made]):
+                    tensors[name, counts[name], i] = tensor
+                counts[name] += 1
+                progress = True
+    missing = {name: nodes for name, nodes in left.items() if nodes}
+    if missing:
+        raise ValueError(f"the configuration's calls of {', '.join(missing)} depend on tensors that no layer makes")
+    return tensors
+
+
+def _first_call(layer: Layer) -> int:
+    """The number of a layer's first call. Keras counts the making of a Functional as one."""
+    return 1 if isinstance(layer, Functional) else 0
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.get("class_name") == "__keras_tensor__"
+
+
+def _needed(value: Any) -> list[Any]:
+    """The addresses of the tensors in a call's arguments."""
+    if _is_tensor(value):
+        return [value["config"]["keras_history"]]
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    return [address for part in parts for address in _needed(part)]
+
+
+def _with_tensors(value: Any, tensors: Mapping[tuple[Any, ...], SymbolicTensor]) -> Any:
+    if _is_tensor(value):
+        return tensors[tuple(value["config"]["keras_history"])]
+    if isinstance(value, Mapping):
+        return {key: _with_tensors(part, tensors) for key, part in value.items()}
+    return [_with_tensors(part, tensors) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def _tensors(owner: str, what: str, given: Any) -> list[SymbolicTensor]:

@@ -13,6 +13,7 @@ from ..layers.base import Layer
 from ..layers.conv import Conv2D
 from ..layers.core import Activated, InputLayer
 from ..layers.pooling import MaxPooling2D
+from ..layers.regularization import unit_of
 from ..layers.symbolic import Node, SymbolicTensor
 from ..step import Step
 
@@ -140,16 +141,16 @@ def _fit(first: Call, second: Call) -> bool:
 
 
 class InMode:
-    """A layer that runs in a mode of its own, whatever that of the pass."""
+    """A unit that runs in a mode of its own, whatever that of the pass."""
 
-    def __init__(self, layer: Layer, training: bool) -> None:
-        self.layer, self.training = layer, training
-        self.backward = layer.backward
+    def __init__(self, unit: Unit, training: bool) -> None:
+        self.unit, self.training = unit, training
+        self.backward = unit.backward
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
         outer, step.training = step.training, self.training
         try:
-            return self.layer.forward(x, step)
+            return self.unit.forward(x, step)
         finally:
             step.training = outer
 
@@ -168,11 +169,12 @@ class Plan:
         self.forwards: list[tuple[Any, Any, Any]] = []
         self.backwards: list[tuple[Any, Any, Any, bool, bool]] = []
         for call in calls:
-            unit: Unit = call.unit if call.training is None else InMode(call.unit, call.training)
+            unit: Unit = unit_of(call.unit) if isinstance(call.unit, Layer) else call.unit
+            unit = unit if call.training is None else InMode(unit, call.training)
             sources: Any = call.sources if call.several else call.sources[0]
             targets: Any = call.targets if len(call.targets) > 1 else call.targets[0]
             wants = not wanted.isdisjoint(call.sources)
-            parts = (unit.conv, unit.pool) if isinstance(unit, ConvPool) else (call.unit,)
+            parts = (call.unit.conv, call.unit.pool) if isinstance(call.unit, ConvPool) else (call.unit,)
             active = wants or any(part.trainable_weights for part in parts)
             if active:
                 wanted.update(call.targets)
@@ -189,7 +191,8 @@ class Plan:
             return None
         unit = calls[-1].unit
         taken = any(self.outputs[0] in call.sources for call in calls)
-        return unit if isinstance(unit, Activated) and calls[-1].training is None and not taken else None
+        plain = isinstance(unit, Activated) and unit.activity_regularizer is None
+        return unit if plain and calls[-1].training is None and not taken else None
 
     def forward(self, x: Any, step: Step, forwards: Any) -> tuple[Any, Any]:
         values: list[Any] = [None] * self.slots

@@ -1,31 +1,79 @@
-"""Model: what a chain and a graph of layers have in common."""
+"""Model: what all models have in common, and models that a user writes as a class with a `call`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+import json
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from .. import data, optimizers
+from .._config import custom_object_scope, serialize, to_data
+from .._naming import snake_case
+from .._typing import Array
 from ..layers.base import Layer
+from ..layers.core import Input, InputLayer
+from ..layers.symbolic import SymbolicTensor
 from ..parameters import Parameter
+from ..step import Step
 from ..training import Trainer
+from .summary import summary_text
+
+if TYPE_CHECKING:
+    from .functional import Functional
 
 
 class Model(Trainer):
-    """A model of a graph of layers: `Model(inputs, outputs, name=None)` makes a `Functional`, which says more."""
+    """A graph of layers: `Model(inputs, outputs, name=None)` makes a `Functional`, which says more. Or a class of one's
+    own:
 
-    layers: list[Layer]
+        class Classifier(Model):
+            def __init__(self, units):
+                super().__init__()
+                self.hidden, self.dropout, self.out = Dense(units, "relu"), Dropout(0.5), Dense(10, "softmax")
+
+            def call(self, x, training=None):
+                return self.out(self.dropout(self.hidden(x)))
+
+    `call` is run once on symbolic tensors, when the shapes of the inputs are known, and once more for training if it
+    has an argument `training`. It may call layers and models, merge tensors with + - *, scale them by numbers and slice
+    them; what else it does is not seen. Its inputs have the structure that the model is given: an array, or a list,
+    tuple or dict of them, or one argument for each; it returns a tensor, or a list, tuple or dict.
+
+    The layers are the attributes of the model that are layers, also in lists and dicts, in the order in which they were
+    set; that is the order of the weights.
+    """
+
+    family = "models"
+    several_inputs = True
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         from .functional import Functional
 
-        return object.__new__(Functional if cls is Model else cls)
+        return super().__new__(Functional if cls is Model else cls, *args, **kwargs)
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.layers = []
+    def __init__(self, inputs: Any = None, outputs: Any = None, name: str | None = None, **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
+        self._layers: list[Layer] | None = None  # None: those among the attributes
+        self._traced: dict[bool, Functional] = {}  # what `call` does, by whether it trains
+        self._resized: dict[Any, dict[bool, Functional]] = {}  # the same for inputs of other shapes
+        self._structure: Any = None  # that of the inputs of `call`: None, or list, tuple or the names of a dict
+        self._compile_later: tuple[Any, Any] | None = None
+        if inputs is not None:
+            graph = self._between(inputs, outputs)
+            self._hold({False: graph, True: graph})
 
-    # Weights
+    # Layers and weights
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The model's layers."""
+        if self._layers is None:
+            return list({id(layer): layer for layer in _tracked(vars(self))}.values())
+        return self._layers
 
     @property
     def weights(self) -> list[Parameter]:
@@ -34,6 +82,10 @@ class Model(Trainer):
     @property
     def trainable_weights(self) -> list[Parameter]:
         return _once(p for layer in self.layers for p in layer.trainable_weights) if self.trainable else []
+
+    def sublayers(self) -> dict[str, Layer]:
+        inner = [layer for layer in self.layers if not isinstance(layer, InputLayer)]
+        return {f"{i}_{snake_case(type(layer).__name__)}": layer for i, layer in enumerate(inner)}
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """The layer of that name, or at that position."""
@@ -60,6 +112,268 @@ class Model(Trainer):
         self.check_built("load_weights")
         load_weights(self, filepath)
 
+    # Configuration
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
+        """The model that `get_config` described, with new weights.
+
+        custom_objects: classes and functions of one's own, by the names that the configuration has.
+        """
+        with custom_object_scope(custom_objects):
+            return cls._made_again(config)
+
+    @classmethod
+    def _made_again(cls, config: Mapping[str, Any]) -> Any:
+        if cls is Model and "layers" in config:
+            from .functional import Functional
+            from .sequential import Sequential
+
+            return (Functional if "input_layers" in config else Sequential).from_config(config)
+        return super().from_config(config)
+
+    def to_json(self, **kwargs: Any) -> str:
+        """The architecture, without weights, for `vivace.models.model_from_json`. kwargs: as of `json.dumps`.
+
+        Raises:
+            TypeError: something in it is not plain data, such as a Lambda layer's function.
+        """
+        return json.dumps(to_data(serialize(self), "to_json"), **kwargs)
+
+    # A class with a `call`
+
+    def call(self, inputs: Any) -> Any:
+        raise TypeError(
+            f"{type(self).__name__} must define call(self, inputs, training=None), composed of layers; or be made of a "
+            "graph, Model(inputs, outputs)"
+        )
+
+    def call_inputs(self, x: Any, *more: Any) -> Any:
+        if isinstance(x, Mapping) and not more:
+            self._structured(list(x))
+            names = self._structure if isinstance(self._structure, list) else self._of_mode(False).input_names
+            parts = data.in_order(self.name, "input", x, names)
+            return parts if len(parts) > 1 else parts[0]
+        found = super().call_inputs(x, *more)
+        if isinstance(x, (list, tuple)) and isinstance(found, list):
+            self._structured(type(x))
+        return found
+
+    def _structured(self, structure: Any) -> None:
+        if self._structure is None and not self.built:
+            self._structure = structure
+
+    def build_once(self, input_shape: Any) -> Any:
+        if not self.built:
+            self.build(input_shape)
+            if not self._traced:  # that was the user's own, which makes layers
+                self._trace(input_shape)
+        try:
+            return self._of_mode(False).compute_output_shape(input_shape)
+        except ValueError:
+            if not self._resize(input_shape):
+                raise
+            return self._resized[_sample_shapes(input_shape)][False].output_shape
+
+    def _resize(self, input_shape: Any) -> bool:
+        """Whether `call` takes inputs of this shape, not that of the first ones, with the same weights."""
+        if type(self).call is Model.call:
+            return False
+        key = _sample_shapes(input_shape)
+        try:
+            self._resized[key] = self._resized.get(key) or self._graphs(input_shape)
+        except (ValueError, TypeError):  # a layer, or `call` itself, needs the shape that it had
+            return False
+        return True
+
+    def build(self, input_shape: Any) -> None:
+        """Create the weights for inputs of this shape (batch axis first); of several inputs a list of shapes."""
+        self._trace(input_shape)
+
+    def _trace(self, input_shape: Any) -> None:
+        self._hold(self._graphs(input_shape))
+        if self._compile_later is not None:
+            args, kwargs = self._compile_later
+            self._compile_later = None
+            super().compile(*args, **kwargs)
+
+    def _graphs(self, input_shape: Any) -> dict[bool, Functional]:
+        """What `call` does with inputs of this shape, in inference and in training."""
+        several = isinstance(input_shape, list)
+        dtype = next((layer.dtype for layer in _leaves(self.layers)), self.dtype)
+        names = self._structure if isinstance(self._structure, list) else []
+        tensors = [
+            Input(
+                tuple(shape[1:]), dtype=dtype, name=names[i] if names else f"{self.name}_input" + (f"_{i}" if i else "")
+            )
+            for i, shape in enumerate(input_shape if several else [input_shape])
+        ]
+        given: Any = list(tensors) if several else tensors[0]
+        if names:
+            given = dict(zip(names, tensors, strict=True))
+        elif self._structure is tuple and several:
+            given = tuple(tensors)
+        graph = self._between(tensors, self._called(given, False))
+        trains = self._between(tensors, self._called(given, True)) if self._takes("training") else graph
+        return {False: graph, True: trains}
+
+    def _takes(self, argument: str) -> bool:
+        return argument in inspect.signature(self.call).parameters
+
+    def _called(self, given: Any, training: bool) -> Any:
+        """What `call` makes of symbolic tensors."""
+        parameters = inspect.signature(self.call).parameters.values()
+        needed = [p for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+        apart = (
+            len(needed) > 1 and isinstance(given, list) and len(given) >= len(needed)
+        )  # call(a, b), not call([a, b])
+        try:
+            outputs = self.call(
+                *(given if apart else [given]), **({"training": training} if self._takes("training") else {})
+            )
+        except ValueError as error:  # a shape that does not fit, most likely
+            raise ValueError(f"{self.name} ({type(self).__name__}.call): {error}") from None
+        parts = list(outputs.values()) if isinstance(outputs, Mapping) else outputs
+        parts = list(parts) if isinstance(parts, (list, tuple)) else [parts]
+        for part in parts:
+            if not isinstance(part, SymbolicTensor):
+                raise TypeError(
+                    f"{type(self).__name__}.call must return what its layers return, tensors or a list or dict of "
+                    f"them; received {part!r}"
+                )
+        return outputs if isinstance(outputs, Mapping) else parts
+
+    def _between(self, inputs: Any, outputs: Any) -> Functional:
+        """The graph between these tensors. Raises ValueError if it has weights that the model does not have."""
+        from .functional import Functional
+
+        graph = Functional(inputs, outputs, name=self.name)
+        if type(self).call is Model.call:
+            self._layers = graph.layers
+        known = {id(p) for p in self.weights}
+        for layer in graph.layers:
+            if any(id(p) not in known for p in layer.weights):
+                raise ValueError(
+                    f"{type(self).__name__}.call uses {layer.name}, which is not an attribute of the model, so that "
+                    "its weights would be lost; make layers in __init__ or build and keep them as attributes"
+                )
+        return graph
+
+    def _hold(self, graphs: dict[bool, Functional]) -> None:
+        """Run as these graphs."""
+        self._traced, graph = graphs, graphs[False]
+        self._plan = None
+        self.dtype, self.input_dtype = graph.dtype, graph.input_dtype
+        self.input_shape, self.output_shape = graph.input_shape, graph.output_shape
+        self.built = True
+
+    def _of_mode(self, training: bool, x: Any = None) -> Functional:
+        """The graph that runs; x: the inputs, if they are known."""
+        if not self._traced:
+            raise ValueError(f"{self.name}: not built yet; fit it, call it, or call build(input_shape)")
+        if self._plan is None:  # what trains has changed
+            for graphs in (self._traced, *self._resized.values()):
+                graphs[False]._plan = graphs[True]._plan = None
+            self._plan = True
+        if self._resized and x is not None:
+            shapes = [array.shape for array in x] if isinstance(x, list) else x.shape
+            return self._resized.get(_sample_shapes(shapes), self._traced)[training]
+        return self._traced[training]
+
+    @property
+    def output_names(self) -> list[str]:  # type: ignore[override]
+        return self._of_mode(False).output_names if self._traced else []
+
+    def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
+        graph = self._of_mode(step.training, x)
+        y, saved = graph.forward(x, step)
+        return y, (graph, saved)
+
+    def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        graph, inner = saved
+        return graph.backward(dy, inner, step, input_gradient)
+
+    @property
+    def final_activation(self) -> str | None:  # type: ignore[override]
+        """The activation that ends the graph, if it is the same in training."""
+        found = {self._of_mode(training).final_activation for training in (False, True)}
+        return found.pop() if len(found) == 1 else None
+
+    def forward_linear(self, x: Any, step: Step) -> tuple[Any, Any]:
+        graph = self._of_mode(step.training, x)
+        y, saved = graph.forward_linear(x, step)
+        return y, (graph, saved)
+
+    def backward_linear(self, dz: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        graph, inner = saved
+        return graph.backward_linear(dz, inner, step, input_gradient)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """As of every model (see `Trainer.compile`); what depends on the outputs waits until they are known."""
+        if self._traced or type(self).call is Model.call:
+            super().compile(*args, **kwargs)
+            return
+        default = inspect.signature(Trainer.compile).parameters["optimizer"].default
+        chosen = args[0] if args else kwargs.get("optimizer", default)
+        self.optimizer = optimizers.get(chosen)
+        self._compile_later = (self.optimizer, *args[1:]), {k: v for k, v in kwargs.items() if k != "optimizer"}
+        self.compiled = True
+
+    def _prepare_x(self, what: str, x: Any) -> Any:
+        if not self.built:
+            inputs = self.call_inputs(x)
+            several = isinstance(inputs, list)
+            shapes: Any = [(None, *np.shape(one)[1:]) for one in (inputs if several else [inputs])]
+            self.build_once(shapes if several else shapes[0])
+        graph: Functional | None = self._of_mode(False)
+        assert graph is not None
+        try:
+            x = graph._prepare_x(what, x)
+        except ValueError:
+            graph = self._fitting(x)
+            if graph is None:
+                raise
+            x = graph._prepare_x(what, x)
+        self.input_shape, self.output_shape = graph.input_shape, graph.output_shape
+        return x
+
+    def _fitting(self, x: Any) -> Functional | None:
+        """The graph for inputs that do not have the shapes of the first ones, if `call` takes them.
+
+        Sizes that differ are left open for good where all layers take that, such as the steps of sequences.
+        """
+        shapes = [tensor.shape for tensor in self._of_mode(False).inputs]
+        try:
+            given = [np.shape(one) for one in data.in_order(self.name, "input", x, self._of_mode(False).input_names)]
+        except ValueError:  # of another number, or ragged
+            return None
+        if type(self).call is Model.call or list(map(len, shapes)) != list(map(len, given)):
+            return None
+        wider: Any = [
+            (None, *(a if a == b else None for a, b in zip(shape[1:], one[1:], strict=True)))
+            for shape, one in zip(shapes, given, strict=True)
+        ]
+        exact: Any = [(None, *one[1:]) for one in given]
+        if wider == shapes:
+            return None
+        several = isinstance(self.input_shape, list)
+        try:
+            self._trace(wider if several else wider[0])
+        except (ValueError, TypeError):  # a layer, or `call` itself, needs to know the size
+            exact = exact if several else exact[0]
+            return self._resized[_sample_shapes(exact)][False] if self._resize(exact) else None
+        return self._of_mode(False)
+
+    # Telling about itself
+
+    def units(self) -> list[Any]:
+        """What runs, in order: layers, and what neighbouring layers were fused to; each once."""
+        return self._of_mode(False).units()
+
+    def connections(self) -> list[tuple[Layer, Layer]]:
+        """Which layer's output goes to which layer."""
+        return self._of_mode(False).connections()
+
     def flops(self) -> int:
         return sum(layer.flops() for layer in self.layers)
 
@@ -67,31 +381,69 @@ class Model(Trainer):
         """Where the layer's inputs come from; None in a chain, where it is plain."""
         return None
 
-    def summary(self, print_fn: Callable[[str], Any] | None = None) -> None:
-        """Print the layers with their output shapes, numbers of weights and MFLOP per sample."""
+    def summary(
+        self,
+        line_length: int | None = None,
+        positions: Any = None,
+        print_fn: Callable[[str], Any] | None = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+        layer_range: tuple[str, str] | None = None,
+    ) -> None:
+        """Print the layers with their output shapes, parameters, MFLOP and memory.
+
+        Args:
+            line_length: characters in a line, at least; as many as are needed.
+            positions: accepted for Keras's sake; columns are as wide as they must be.
+            print_fn: takes the text; `print`.
+            expand_nested: show the layers inside nested models too.
+            show_trainable: tell of each layer whether it trains; done anyway where something is frozen.
+            layer_range: names of the first and the last layer to show.
+
+        Raises:
+            ValueError: the model is not built; no such layer.
+        """
         self.check_built("summary")
-        rows = [("Layer (type)", "Output shape", "Weights", "MFLOP", "Connected to")]
-        for layer in self.layers:
-            flops = f"{layer.flops() / 1e6:,.2f}" if layer.flops() else ""
-            name = f"{layer.name} ({type(layer).__name__})"
-            weights = f"{layer.count_params():,}"
-            rows.append((name, str(layer.output_shape), weights, flops, self.sources_of(layer) or ""))
-        if not any(row[4] for row in rows[1:]):
-            rows[0] = (*rows[0][:4], "")
-        widths = [max(len(row[i]) for row in rows) for i in range(5)]
+        text = summary_text(self, line_length or 0, expand_nested, show_trainable, layer_range)
+        (print_fn or print)(text)
 
-        def line(row: tuple[str, ...]) -> str:
-            left = (cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True))
-            right = (cell.rjust(width) for cell, width in zip(row[2:4], widths[2:4], strict=True))
-            return "  ".join((*left, *right, row[4])).rstrip()
 
-        total, trainable = self.count_params(), sum(p.size for p in self.trainable_weights)
-        size = sum(p.value.nbytes for p in self.weights) / 2**20
-        rule = "-" * (sum(widths) + 6 + 2 * bool(widths[4]))
-        text = [f'Model "{self.name}"', rule, line(rows[0]), rule, *map(line, rows[1:]), rule]
-        text.append(f"Weights: {total:,} ({size:.2f} MiB), trainable: {trainable:,}, frozen: {total - trainable:,}")
-        text.append(f"Forward pass: {self.flops() / 1e6:,.2f} MFLOP per sample")
-        (print_fn or print)("\n".join(text))
+def _sample_shapes(shapes: Any) -> tuple[Any, ...]:
+    """The shapes of samples: of one input, or of several in a list; what graphs are known by."""
+    return tuple(tuple(shape[1:]) for shape in (shapes if isinstance(shapes, list) else [shapes]))
+
+
+def flattened(units: Iterable[Any]) -> list[Any]:
+    """The units, and those of models among them, each once."""
+    found = (one for unit in units for one in (unit.units() if isinstance(unit, Model) else [unit]))
+    return list({id(unit): unit for unit in found}.values())
+
+
+def _leaves(layers: Iterable[Layer]) -> Iterable[Layer]:
+    """The layers, and those in models among them, in order."""
+    for layer in layers:
+        yield from _leaves(layer.layers) if isinstance(layer, Model) else (layer,)
+
+
+def _tracked(attributes: Any) -> Iterable[Layer]:
+    """The layers among some values, also in lists and dicts."""
+    values = attributes.items() if isinstance(attributes, Mapping) else ((None, value) for value in attributes)
+    for name, value in values:
+        if isinstance(value, Layer):
+            yield value
+        elif isinstance(value, (list, tuple, dict)) and not (isinstance(name, str) and name in _OWN):
+            yield from _tracked(value)
+
+
+_OWN = (
+    "_layers",
+    "_traced",
+    "_resized",
+    "_given",
+    "_compile_later",
+    "_nodes",
+    "_regularized",
+)  # not a user's attributes
 
 
 def _once(parameters: Any) -> list[Parameter]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .._naming import snake_case
+from .._config import deserialize, serialize
 from .._typing import Array, BatchShape
 from ..fusion import Unit, fuse
 from ..layers.base import Layer
 from ..layers.core import Activated, InputLayer
-from ..layers.symbolic import SymbolicTensor
+from ..layers.symbolic import SymbolicTensor, as_inputs
 from ..step import Step
-from .model import Model
+from ..training import Trainer
+from .model import Model, flattened
 
 
 class Sequential(Model):
@@ -30,6 +32,9 @@ class Sequential(Model):
         self, layers: Iterable[Layer | SymbolicTensor] | None = None, name: str | None = None, **kwargs: Any
     ) -> None:
         super().__init__(name=name, **kwargs)
+        if type(self) is Sequential:
+            self._given = (), {}  # the layers tell, see get_config
+        self._layers = []
         self._fused: list[Unit] | None = None  # how the chain runs; made again when the chain changes
         for layer in layers or ():
             self.add(layer)
@@ -78,6 +83,42 @@ class Sequential(Model):
             self.output_shape = self.layers[-1].output_shape if self.layers else self.input_shape
         return layer
 
+    # Configuration
+
+    def get_config(self) -> dict[str, Any]:
+        """The layers, behind an InputLayer where the input's shape is declared, in the form that Keras 3 has for it."""
+        if type(self) is not Sequential:
+            return super().get_config()
+        entries = [serialize(layer) for layer in self.layers]
+        if self.declared_input_shape is not None:
+            source = InputLayer(self.declared_input_shape, dtype=self.input_dtype or self.dtype, name="input_layer")
+            entries = [serialize(source), *entries]
+        built = list(self.input_shape) if self.built and self.input_shape else None
+        return {"name": self.name, "trainable": self.trainable, "layers": entries, "build_input_shape": built}
+
+    @classmethod
+    def _made_again(cls, config: Mapping[str, Any]) -> Any:
+        if "layers" not in config:
+            return super()._made_again(config)
+        model = cls([deserialize(entry) for entry in config["layers"]], config.get("name"))
+        model.trainable = config.get("trainable", True)
+        if config.get("build_input_shape") is not None and not model.built and model.layers:
+            model.build(tuple(config["build_input_shape"]))
+        return model
+
+    # Building
+
+    several_inputs = False
+
+    def call_inputs(self, x: Any, *more: Any) -> Any:
+        return as_inputs(x, more)
+
+    def _prepare_x(self, what: str, x: Any) -> Any:
+        return Trainer._prepare_x(self, what, x)
+
+    def build_once(self, input_shape: Any) -> Any:
+        return Layer.build_once(self, input_shape)
+
     def build(self, input_shape: BatchShape) -> None:
         """Create the weights for inputs of this shape (with the batch axis first, None for its size)."""
         self._build_chain((None, *input_shape[1:]))
@@ -102,6 +143,13 @@ class Sequential(Model):
         return shape
 
     # The pair
+
+    def connections(self) -> list[tuple[Layer, Layer]]:
+        return list(itertools.pairwise(self.layers))
+
+    def units(self) -> list[Any]:
+        """What runs, in order: layers, and what neighbouring layers were fused to."""
+        return flattened(self._units)
 
     @property
     def _units(self) -> list[Unit]:
@@ -152,6 +200,3 @@ class Sequential(Model):
     @property
     def output_names(self) -> list[str]:  # type: ignore[override]
         return [self.layers[-1].name] if self.layers else []
-
-    def sublayers(self) -> dict[str, Layer]:
-        return {f"{i}_{snake_case(type(layer).__name__)}": layer for i, layer in enumerate(self.layers)}

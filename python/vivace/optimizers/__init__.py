@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+from .._config import deserialize_in, from_dict, serialize
 from .._naming import lookup
 from . import schedules
 from .adam import Adam, Adamax, AdamW, Nadam
@@ -12,6 +14,7 @@ from .adaptive import Adadelta, Adagrad, RMSprop
 from .base import Optimizer
 from .sgd import SGD, Lion
 
+deserialize = partial(deserialize_in, "optimizers")
 _BY_NAME: dict[str, type[Optimizer]] = {
     "sgd": SGD,
     "rmsprop": RMSprop,
@@ -33,18 +36,13 @@ def get(identifier: str | Mapping[str, Any] | Optimizer) -> Optimizer:
     if isinstance(identifier, Optimizer):
         return identifier
     if isinstance(identifier, Mapping) and "class_name" in identifier:
-        return lookup("optimizer", identifier["class_name"], _BY_NAME).from_config(dict(identifier.get("config", {})))
+        return from_dict("optimizers", Optimizer, identifier)
     if not isinstance(identifier, str):
         raise TypeError(
             "optimizer must be a name, a vivace.optimizers.Optimizer, or a dict with class_name and config; "
             f"received {identifier!r}"
         )
     return lookup("optimizer", identifier, _BY_NAME)()
-
-
-def serialize(optimizer: Optimizer) -> dict[str, Any]:
-    """The optimizer, without its state, as a dict that `get` takes back."""
-    return {"class_name": type(optimizer).__name__, "config": optimizer.get_config()}
 
 
 __all__ = [
@@ -58,6 +56,7 @@ __all__ = [
     "Nadam",
     "Optimizer",
     "RMSprop",
+    "deserialize",
     "get",
     "schedules",
     "serialize",

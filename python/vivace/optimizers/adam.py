@@ -16,8 +16,6 @@ from .base import Optimizer
 class _Moments(Optimizer):
     """Two moments of the gradient."""
 
-    own_config: tuple[str, ...] = ("beta_1", "beta_2", "epsilon")
-
     def __init__(
         self,
         learning_rate: float | Callable[[int], float],
@@ -52,8 +50,6 @@ class Adam(_Moments):
         amsgrad: divide by the largest second moment so far (Reddi et al. 2018).
         options: as of `Optimizer`.
     """
-
-    own_config = (*_Moments.own_config, "amsgrad")
 
     def __init__(
         self,

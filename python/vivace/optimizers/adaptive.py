@@ -29,8 +29,6 @@ class RMSprop(Optimizer):
         options: as of `Optimizer`.
     """
 
-    own_config = ("rho", "momentum", "epsilon", "centered")
-
     def __init__(
         self,
         learning_rate: float | Callable[[int], float] = 0.001,
@@ -84,8 +82,6 @@ class Adagrad(Optimizer):
         options: as of `Optimizer`.
     """
 
-    own_config = ("initial_accumulator_value", "epsilon")
-
     def __init__(
         self,
         learning_rate: float | Callable[[int], float] = 0.001,
@@ -128,8 +124,6 @@ class Adadelta(Optimizer):
         epsilon: 1e-7.
         options: as of `Optimizer`.
     """
-
-    own_config = ("rho", "epsilon")
 
     def __init__(
         self,

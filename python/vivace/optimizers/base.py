@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from .._config import Configurable, plain
 from .._typing import Array
 from ..parameters import FlatParameters, Parameter
 from . import schedules
 
 
-class Optimizer:
+class Optimizer(Configurable):
     """Base of all optimizers.
 
     A subclass says in `slot_count` how many arrays of state it keeps and defines `update(values, gradients)`: change
@@ -37,11 +38,11 @@ class Optimizer:
     `learning_rate` may be set to a number at any time, unless it is a schedule. `iterations` counts the updates.
     """
 
-    own_config: tuple[str, ...] = ()  # the subclass's arguments, which are attributes too
+    family = "optimizers"
 
     def __init__(
         self,
-        learning_rate: float | Callable[[int], float] = 0.001,
+        learning_rate: float | Mapping[str, Any] | Callable[[int], float] = 0.001,
         weight_decay: float | None = None,
         clipnorm: float | None = None,
         clipvalue: float | None = None,
@@ -54,9 +55,10 @@ class Optimizer:
     ) -> None:
         owner = type(self).__name__
         self.name = name or owner.lower()
-        self._schedule: Callable[[int], float] | None = learning_rate if callable(learning_rate) else None
-        if not callable(learning_rate):
-            self.learning_rate = learning_rate
+        rate = schedules.get(learning_rate) if isinstance(learning_rate, Mapping) else learning_rate
+        self._schedule: Callable[[int], float] | None = rate if callable(rate) else None
+        if not callable(rate):
+            self.learning_rate = rate
         clips = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
         given = {argument: value for argument, value in clips.items() if value is not None}
         if len(given) > 1:
@@ -223,19 +225,8 @@ class Optimizer:
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the same optimizer, without its state."""
-        own = {argument: getattr(self, argument) for argument in self.own_config}
-        common = ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "use_ema", "ema_momentum",
-                  "ema_overwrite_frequency", "gradient_accumulation_steps")  # fmt: skip
-        rate = self._schedule if self._schedule is not None else self._learning_rate
-        if isinstance(rate, schedules.LearningRateSchedule):
-            rate = schedules.serialize(rate)  # type: ignore[assignment]
-        return {"name": self.name, "learning_rate": rate, **{a: getattr(self, a) for a in common}, **own}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Optimizer:
-        """The optimizer that `get_config` described."""
-        rate = config.get("learning_rate")
-        return cls(**(config | {"learning_rate": schedules.get(rate)} if isinstance(rate, dict) else config))
+        rate = self._learning_rate if self._schedule is None else plain(self._schedule)
+        return super().get_config() | {"learning_rate": rate}
 
     def get_state(self) -> dict[str, Array]:
         """Copies of all that changes in training, by name."""

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from .._naming import lookup
+from .._config import Configurable, deserialize_in, from_dict, serialize
 
 
-class LearningRateSchedule:
-    """Base of all schedules. A subclass defines `__call__(step)`; its arguments are attributes in `own_config`."""
+class LearningRateSchedule(Configurable):
+    """Base of all schedules. A subclass defines `__call__(step)`; its arguments are attributes."""
 
-    own_config: tuple[str, ...] = ()
+    family = "optimizers.schedules"
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def __call__(self, step: int) -> float:
         raise TypeError(f"{type(self).__name__} must define __call__(step)")
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that make the same schedule."""
-        return {**{argument: getattr(self, argument) for argument in self.own_config}, "name": self.name}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> LearningRateSchedule:
-        return cls(**config)
 
 
 def _positive(schedule: LearningRateSchedule, **arguments: float) -> None:
@@ -37,8 +30,6 @@ def _positive(schedule: LearningRateSchedule, **arguments: float) -> None:
 
 class ExponentialDecay(LearningRateSchedule):
     """initial_learning_rate * decay_rate ^ (step / decay_steps); with `staircase` the exponent is rounded down."""
-
-    own_config = ("initial_learning_rate", "decay_steps", "decay_rate", "staircase")
 
     def __init__(
         self,
@@ -60,8 +51,6 @@ class ExponentialDecay(LearningRateSchedule):
 
 class InverseTimeDecay(LearningRateSchedule):
     """initial_learning_rate / (1 + decay_rate * step / decay_steps); with `staircase` the quotient is rounded down."""
-
-    own_config = ("initial_learning_rate", "decay_steps", "decay_rate", "staircase")
 
     def __init__(
         self,
@@ -87,8 +76,6 @@ class PiecewiseConstantDecay(LearningRateSchedule):
     Raises ValueError unless there is one value more than boundaries.
     """
 
-    own_config = ("boundaries", "values")
-
     def __init__(self, boundaries: Sequence[float], values: Sequence[float], name: str = "PiecewiseConstant") -> None:
         super().__init__(name)
         if len(boundaries) != len(values) - 1:
@@ -107,8 +94,6 @@ class PolynomialDecay(LearningRateSchedule):
 
     After decay_steps the rate stays; with `cycle`, decay_steps grows to the next multiple that is not below the step.
     """
-
-    own_config = ("initial_learning_rate", "decay_steps", "end_learning_rate", "power", "cycle")
 
     def __init__(
         self,
@@ -141,8 +126,6 @@ class CosineDecay(LearningRateSchedule):
     cosine starts from it.
     """
 
-    own_config = ("initial_learning_rate", "decay_steps", "alpha", "warmup_target", "warmup_steps")
-
     def __init__(
         self,
         initial_learning_rate: float,
@@ -172,8 +155,6 @@ class CosineDecayRestarts(LearningRateSchedule):
     The first takes first_decay_steps; the rate never falls below alpha * initial_learning_rate. t_mul: at least 1.
     """
 
-    own_config = ("initial_learning_rate", "first_decay_steps", "t_mul", "m_mul", "alpha")
-
     def __init__(
         self,
         initial_learning_rate: float,
@@ -199,26 +180,26 @@ class CosineDecayRestarts(LearningRateSchedule):
         return self.initial_learning_rate * _cosine(left / length, self.alpha, self.m_mul**restarts)
 
 
-_BY_NAME: dict[str, Any] = {
-    "exponential_decay": ExponentialDecay,
-    "inverse_time_decay": InverseTimeDecay,
-    "piecewise_constant_decay": PiecewiseConstantDecay,
-    "polynomial_decay": PolynomialDecay,
-    "cosine_decay": CosineDecay,
-    "cosine_decay_restarts": CosineDecayRestarts,
-}
+deserialize = partial(deserialize_in, "optimizers.schedules")
 
 
-def serialize(schedule: LearningRateSchedule) -> dict[str, Any]:
-    """The schedule as a dict that `get` takes back."""
-    return {"class_name": type(schedule).__name__, "config": schedule.get_config()}
-
-
-def get(identifier: dict[str, Any] | Callable[[int], float]) -> Callable[[int], float]:
-    """The schedule that such a dict describes, or the schedule itself."""
+def get(identifier: Mapping[str, Any] | Callable[[int], float]) -> Callable[[int], float]:
+    """The schedule that a dict of "class_name" and "config" describes, or the schedule itself."""
     if callable(identifier):
         return identifier
-    schedule: LearningRateSchedule = lookup("learning-rate schedule", identifier["class_name"], _BY_NAME).from_config(
-        identifier["config"]
-    )
+    schedule: LearningRateSchedule = from_dict("optimizers.schedules", LearningRateSchedule, identifier)
     return schedule
+
+
+__all__ = [
+    "CosineDecay",
+    "CosineDecayRestarts",
+    "ExponentialDecay",
+    "InverseTimeDecay",
+    "LearningRateSchedule",
+    "PiecewiseConstantDecay",
+    "PolynomialDecay",
+    "deserialize",
+    "get",
+    "serialize",
+]

@@ -22,8 +22,6 @@ class SGD(Optimizer):
         options: as of `Optimizer`.
     """
 
-    own_config = ("momentum", "nesterov")
-
     def __init__(
         self,
         learning_rate: float | Callable[[int], float] = 0.01,
@@ -54,8 +52,6 @@ class Lion(Optimizer):
         beta_2: 0.99.
         options: as of `Optimizer`.
     """
-
-    own_config = ("beta_1", "beta_2")
 
     def __init__(
         self,

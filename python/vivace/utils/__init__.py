@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from .._config import custom_object_scope
 from .._naming import reset_names
 from .._typing import Array
 from ..random import set_random_seed
+from .model_plot import model_to_dot, plot_model
 
 
 def to_categorical(x: Any, num_classes: int | None = None) -> Array:
@@ -52,4 +54,12 @@ def pad_sequences(
     return out
 
 
-__all__ = ["pad_sequences", "reset_names", "set_random_seed", "to_categorical"]
+__all__ = [
+    "custom_object_scope",
+    "model_to_dot",
+    "pad_sequences",
+    "plot_model",
+    "reset_names",
+    "set_random_seed",
+    "to_categorical",
+]

@@ -1,0 +1,112 @@
+"""Models made again from what they tell about themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .._config import custom_object_scope, deserialize
+from ..layers.base import Layer
+from ..layers.core import InputLayer
+from ..layers.symbolic import SymbolicTensor
+from .functional import Functional
+from .model import Model
+from .sequential import Sequential
+
+
+def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The model that `Model.to_json` described, with new weights. Keras's own JSON of such models will do too.
+
+    Args:
+        json_string: what `to_json` returned. Classes are looked up among vivace's own and the custom objects; nothing
+            in it is run.
+        custom_objects: classes and functions of one's own, by name.
+
+    Raises:
+        ValueError, TypeError: not JSON of a model, a class that is not known, or arguments that do not fit it.
+    """
+    try:
+        described = json.loads(json_string)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"model_from_json: not JSON: {error}") from None
+    if not isinstance(described, Mapping) or "class_name" not in described:
+        raise ValueError("model_from_json: expected the JSON of a model, an object with class_name and config")
+    try:
+        with custom_object_scope(custom_objects):
+            model = deserialize(described, None if described.get("module") else "models")
+    except (KeyError, IndexError, AttributeError, RecursionError) as error:  # parts of it are not what they should be
+        raise ValueError(f"model_from_json: not the JSON of a model: {type(error).__name__}: {error}") from error
+    if not isinstance(model, Model):
+        raise ValueError(f"model_from_json: expected a model, received a {type(model).__name__}")
+    return model
+
+
+def clone_model(
+    model: Model,
+    input_tensors: Any = None,
+    clone_function: Callable[[Layer], Layer] | None = None,
+    call_function: Callable[..., Any] | None = None,
+    recursive: bool = False,
+) -> Any:
+    """A model of new layers, with new weights, made like another one.
+
+    Args:
+        model: a Sequential, a Functional or a class of one's own (from its configuration).
+        input_tensors: symbolic tensors to build upon, one or a list, in place of new Inputs.
+        clone_function: layer -> the layer that takes its place; None: a new one from its configuration. Input layers
+            are always made anew.
+        call_function: (layer, *args, **kwargs) -> what the new layer makes of its new inputs; None: calls it.
+        recursive: use clone_function inside nested models too, instead of on them.
+
+    Raises:
+        ValueError: functions or tensors for a class of one's own.
+    """
+
+    def again(layer: Layer) -> Layer:
+        if recursive and isinstance(layer, (Functional, Sequential)):
+            return clone_model(layer, None, clone_function, call_function, True)
+        if clone_function is not None and not isinstance(layer, InputLayer):
+            return clone_function(layer)
+        return type(layer).from_config(layer.get_config())
+
+    if isinstance(model, Sequential):
+        first: list[Any] = _list(input_tensors) if input_tensors is not None else []
+        if not first and model.declared_input_shape is not None:
+            first = [InputLayer(model.declared_input_shape, dtype=model.input_dtype or model.dtype)]
+        return Sequential([*first, *map(again, model.layers)], name=model.name)
+    if isinstance(model, Functional):
+        return _cloned_graph(model, _list(input_tensors), again, call_function or _call)
+    if clone_function is not None or input_tensors is not None or call_function is not None:
+        raise ValueError(
+            f"clone_model: {model.name} is a class of its own, which is cloned from its configuration only"
+        )
+    return type(model).from_config(model.get_config())
+
+
+def _cloned_graph(
+    model: Functional, given: list[SymbolicTensor], again: Callable[[Layer], Layer], call_function: Callable[..., Any]
+) -> Functional:
+    graph = model._graph
+    if given and len(given) != len(model.inputs):
+        raise ValueError(f"clone_model: {model.name} has {len(model.inputs)} inputs, received {len(given)} tensors")
+    sources = given or [source.output for source in model.input_layers()]
+    tensors: dict[int, Any] = dict(zip(graph.inputs, sources, strict=True))
+    layers = {id(layer): again(layer) for layer in model.layers if not isinstance(layer, InputLayer)}
+    for call in graph.calls:
+        inputs = [tensors[slot] for slot in call.sources]
+        kwargs = {} if call.training is None else {"training": call.training}
+        made = call_function(layers[id(call.unit)], *([inputs] if call.several else inputs), **kwargs)
+        tensors |= dict(zip(call.targets, _list(made), strict=True))
+    outputs: Any = [tensors[slot] for slot in graph.outputs]
+    if model._by_name:
+        outputs = dict(zip(model.output_names, outputs, strict=True))
+    return Functional([tensors[slot] for slot in graph.inputs], outputs, name=model.name)
+
+
+def _call(layer: Layer, *args: Any, **kwargs: Any) -> Any:
+    return layer(*args, **kwargs)
+
+
+def _list(x: Any) -> list[Any]:
+    return [] if x is None else list(x) if isinstance(x, (list, tuple)) else [x]
