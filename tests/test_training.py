@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from helpers import numeric_gradient
 from vivace import callbacks, losses, metrics, optimizers
 from vivace.datasets import digits
 from vivace.layers import Activation, Conv2D, Dense, Dropout, Flatten, Input, MaxPooling2D
-from vivace.models import Sequential
+from vivace.models import Sequential, clone_model
 from vivace.step import Step
 
 
@@ -468,3 +469,34 @@ def test_bytes_train_as_floats_without_becoming_floats_at_once() -> None:
             assert peak < images.nbytes  # as floats they would be four times that
     for one, other in zip(*results, strict=True):
         np.testing.assert_equal(one, other)
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_inference_notices_every_change_of_a_kernel(pooled: bool, rng: np.random.Generator) -> None:
+    # Kernels are packed or transformed once for inference: a stale one would give the old outputs.
+    model = Sequential([Conv2D(24, 3, input_shape=(12, 12, 24)), *([MaxPooling2D(2)] * pooled), Flatten(), Dense(1)])
+    model.compile("sgd", "mse")
+    x, y = rng.standard_normal((3, 12, 12, 24)).astype("f4"), rng.standard_normal((3, 1)).astype("f4")
+    kernel = model.layers[0].kernel
+
+    def fresh() -> np.ndarray:
+        twin = clone_model(model)
+        twin.set_weights(model.get_weights())
+        return twin.predict(x, verbose=0)
+
+    def changes() -> Iterator[None]:
+        yield
+        model.set_weights([2 * w for w in model.get_weights()])
+        yield
+        kernel.assign(kernel.array - 1)
+        yield
+        model.train_on_batch(x, y)
+        yield
+        taken = kernel.value
+        model.predict(x, verbose=0)
+        taken[...] = 0.5  # long after it was taken
+        yield
+
+    for _ in changes():
+        for _ in range(2):  # prepared, and found prepared
+            np.testing.assert_array_equal(model.predict(x, verbose=0), fresh())

@@ -10,7 +10,7 @@ import numpy as np
 from ._core import native
 from ._typing import Array, Shape
 from .layers.base import Layer
-from .layers.conv import Conv2D
+from .layers.conv import Conv2D, KernelForms
 from .layers.pooling import MaxPooling2D
 from .layers.regularization import unit_of
 from .step import Step
@@ -33,7 +33,8 @@ class ConvPool:
     def __init__(self, conv: Conv2D, pool: MaxPooling2D) -> None:
         self.conv, self.pool = conv, pool
         self.activation: Any = conv.activation
-        self._shapes: dict[Shape, tuple[native.Conv2DShape, native.Pool2DShape]] = {}
+        self._shapes: dict[Shape, tuple[native.Conv2DShape, native.Pool2DShape, Shape, str]] = {}
+        self._forms = KernelForms()
 
     @staticmethod
     def fits(conv: Layer, pool: Layer) -> bool:
@@ -50,22 +51,28 @@ class ConvPool:
             and pool.pool_size[0] * pool.pool_size[1] <= 256
         )
 
-    def shapes(self, x_shape: Shape) -> tuple[native.Conv2DShape, native.Pool2DShape]:
+    def shapes(self, x_shape: Shape) -> tuple[native.Conv2DShape, native.Pool2DShape, Shape, str]:
+        """The geometries, the output's shape and the form of the kernel that inference reads."""
         shapes = self._shapes.get(x_shape)
         if shapes is None:
             conv = self.conv.shape_for(x_shape)
+            pool = self.pool.shape_for(conv.output)
             if len(self._shapes) >= 16:
                 self._shapes.clear()
-            shapes = self._shapes[x_shape] = (conv, self.pool.shape_for(conv.output))
+            shapes = self._shapes[x_shape] = (conv, pool, pool.output, native.kernel_form(conv, pool))
         return shapes
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        conv, pool = self.shapes(x.shape)
+        conv, pool, output, form_name = self.shapes(x.shape)
         layer = self.conv
-        y = step.empty(pool.output, x.dtype)
-        positions = step.empty(pool.output, np.uint8) if step.training else None
-        bias = layer.bias.value if layer.bias else None
-        native.conv2d_pool_forward(conv, pool, x, layer.kernel.value, bias, self.activation, y, positions)
+        kernel, bias = layer.kernel, layer.bias.array if layer.bias else None
+        y = step.empty(output, x.dtype)
+        if not step.training:
+            form = self._forms.get(kernel, conv, pool, form_name)
+            native.conv2d_pool_forward(conv, pool, x, kernel.array, bias, self.activation, y, None, form)
+            return y, (conv, pool, x, y, None)
+        positions = step.empty(output, np.uint8)
+        native.conv2d_pool_forward(conv, pool, x, kernel.array, bias, self.activation, y, positions)
         return y, (conv, pool, x, y, positions)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
@@ -78,7 +85,7 @@ class ConvPool:
         if not input_gradient:
             return None
         dx = step.empty(x.shape, x.dtype)
-        native.conv2d_pool_input_gradient(conv, pool, dy, y, positions, self.activation, layer.kernel.value, dx)
+        native.conv2d_pool_input_gradient(conv, pool, dy, y, positions, self.activation, layer.kernel.array, dx)
         return dx
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,16 +21,29 @@ def aligned_empty(shape: Shape, dtype: Any) -> Array:
     return np.ndarray(shape, dtype, raw, start)
 
 
+class Changes:
+    """Counts what may have changed any parameter, so that what inference has prepared from one is known to be current."""
+
+    count = 0
+    _next = itertools.count(1).__next__  # one step, whatever the other threads do
+
+    @classmethod
+    def note(cls) -> None:
+        cls.count = cls._next()
+
+
 class Parameter:
     """A named array with its gradient.
 
-    value: the weights, shape as the layer documents it.
+    value: the weights, shape as the layer documents it. Whoever takes the array may write to it at any time: inference
+        then prepares the kernel of a convolution anew in every call. `assign` and `Layer.get_weights` spare it that.
+    array: the same array, for those that only read it.
     regularizer: a penalty on the value, or None.
     constraint: a function that projects the value after each update, or None.
     gradient: same shape; backward passes add to it, the optimizer consumes it and leaves it zero.
     """
 
-    __slots__ = ("constraint", "gradient", "name", "regularizer", "trainable", "value")
+    __slots__ = ("array", "constraint", "exposed", "gradient", "name", "regularizer", "trainable")
 
     def __init__(
         self,
@@ -40,34 +54,42 @@ class Parameter:
         constraint: Callable[[Array], Array] | None = None,
     ) -> None:
         self.name = name
-        self.value = value
+        self.array = value
+        self.exposed = False  # whether `value` has been taken
         self.gradient = np.zeros_like(value)
         self.trainable = trainable
         self.regularizer = regularizer
         self.constraint = constraint
 
     @property
+    def value(self) -> Array:
+        self.exposed = True
+        return self.array
+
+    @property
     def shape(self) -> Shape:
-        return self.value.shape
+        return self.array.shape
 
     @property
     def size(self) -> int:
-        return self.value.size
+        return self.array.size
 
     def assign(self, value: Any) -> None:
         """Overwrite the value in place. Raises ValueError if the shape differs."""
         array = np.asarray(value)
         if array.shape != self.shape:
             raise ValueError(f"{self.name}: the weight has shape {self.shape}, received shape {array.shape}")
-        self.value[...] = array
+        self.array[...] = array
+        Changes.note()
 
     def constrain(self) -> None:
         """Project the value onto what its constraint allows."""
         if self.constraint is not None:
-            self.value[...] = self.constraint(self.value)
+            self.array[...] = self.constraint(self.array)
+            Changes.note()
 
     def __repr__(self) -> str:
-        return f"<Parameter {self.name}, shape={self.shape}, dtype={self.value.dtype}>"
+        return f"<Parameter {self.name}, shape={self.shape}, dtype={self.array.dtype}>"
 
 
 class FlatParameters:
@@ -78,26 +100,32 @@ class FlatParameters:
     """
 
     def __init__(self, parameters: Sequence[Parameter]) -> None:
-        dtype = parameters[0].value.dtype if parameters else np.dtype(np.float32)
+        dtype = parameters[0].array.dtype if parameters else np.dtype(np.float32)
         offsets, size = self.layout(parameters)
         self.parameters = tuple(parameters)
         self.constrained = [p for p in parameters if p.constraint is not None]
-        self.values = aligned_empty((size,), dtype)
+        self._values = aligned_empty((size,), dtype)
         self.gradients = aligned_empty((size,), dtype)
-        self.values[:] = 0
+        self._values[:] = 0
         self.gradients[:] = 0
         for parameter, start in zip(parameters, offsets, strict=True):
             part = slice(start, start + parameter.size)
-            self.values[part] = parameter.value.ravel()
-            parameter.value = self.values[part].reshape(parameter.shape)
+            self._values[part] = parameter.array.ravel()
+            parameter.array = self._values[part].reshape(parameter.shape)
             parameter.gradient = self.gradients[part].reshape(parameter.shape)
+
+    @property
+    def values(self) -> Array:
+        """All values, to be written to."""
+        Changes.note()
+        return self._values
 
     @staticmethod
     def layout(parameters: Sequence[Parameter]) -> tuple[list[int], int]:
         """Where each of the parameters starts in such a block, and its size."""
         offsets, size = [], 0
         for parameter in parameters:
-            line = 64 // parameter.value.itemsize
+            line = 64 // parameter.array.itemsize
             offsets.append(size)
             size += -(-parameter.size // line) * line
         return offsets, size

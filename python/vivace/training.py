@@ -172,7 +172,7 @@ class Trainer(Layer):
         for gradient in self._frozen:
             gradient.fill(0)
         for parameter, regularizer in self._regularized:
-            regularizer.add_gradient(parameter.value, parameter.gradient)
+            regularizer.add_gradient(parameter.array, parameter.gradient)
         self.optimizer.apply(flat)
 
     def _loss_gradient(self, y: Array, targets: Array, scale: Array, step: Step) -> Array:
@@ -209,7 +209,7 @@ class Trainer(Layer):
 
     def _penalty(self) -> float:
         """What the regularizers add to the loss of every row."""
-        return sum(regularizer(parameter.value) for parameter, regularizer in self._regularized)
+        return sum(regularizer(parameter.array) for parameter, regularizer in self._regularized)
 
     def _account(self, losses_: Array, y: Array, targets: Array, weights: Array | None, step: Step) -> Array:
         """Add a batch to the running loss and metrics; returns each row's factor in the batch's loss.
@@ -259,13 +259,13 @@ class Trainer(Layer):
     def _flat_parameters(self) -> FlatParameters:
         """The block the optimizer works on; rebuilt if a parameter has moved to another model's block since."""
         flat = self._flat
-        if flat is None or any(p.value is not v for p, v in zip(flat.parameters, self._views, strict=True)):
+        if flat is None or any(p.array is not v for p, v in zip(flat.parameters, self._views, strict=True)):
             trainable = self.trainable_weights
             pending = [p.gradient.copy() for p in trainable]
             flat = self._flat = FlatParameters(trainable)
             for parameter, gradient in zip(trainable, pending, strict=True):
                 parameter.gradient[...] = gradient
-            self._views = [p.value for p in trainable]
+            self._views = [p.array for p in trainable]
             self._frozen = [p.gradient for p in self.non_trainable_weights]
             self._regularized = [(p, p.regularizer) for p in trainable if p.regularizer is not None]
         return flat

@@ -242,7 +242,7 @@ class Layer(Configurable):
 
     def get_weights(self) -> list[Array]:
         """Copies of all weights, in Keras's order and shapes."""
-        return [p.value.copy() for p in self.weights]
+        return [p.array.copy() for p in self.weights]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Overwrite all weights. Nothing changes unless every shape fits.

@@ -9,7 +9,7 @@ from .. import constraints, initializers, regularizers
 from .._core import native
 from .._typing import Array, BatchShape, Initializer, Shape
 from ..constraints import Constraint
-from ..parameters import Parameter
+from ..parameters import Changes, Parameter, aligned_empty
 from ..regularizers import L1L2
 from ..step import Step
 from .base import check_rank, positive, same_padding
@@ -149,6 +149,31 @@ class Windowed(Activated):
         return None if dx is None else to_first(self.channels_first, dx, step)
 
 
+class KernelForms:
+    """A kernel in the forms that inference reads: packed or transformed once, until some parameter changes."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, tuple[int, Array]] = {}
+
+    def __reduce__(self) -> tuple[type[KernelForms], tuple[()]]:
+        return KernelForms, ()  # copies make their own
+
+    def get(
+        self, parameter: Parameter, shape: native.Conv2DShape, pool: native.Pool2DShape | None, name: str
+    ) -> Array | None:
+        """The form called `name`, which the shapes want; None where the kernel itself is read."""
+        if name == "original" or parameter.exposed:
+            return None
+        made, now = self._made.get(name), Changes.count
+        if made is not None and made[0] == now:
+            return made[1]
+        kernel = parameter.array.reshape(shape.kernel)
+        form = aligned_empty((native.kernel_form_size(shape, pool, kernel),), kernel.dtype)
+        native.prepare_kernel(shape, pool, kernel, form)
+        self._made[name] = now, form
+        return form
+
+
 class _Convolution(Windowed):
     def __init__(
         self,
@@ -181,6 +206,7 @@ class _Convolution(Windowed):
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
         self.kernel_constraint = constraints.get(kernel_constraint)
+        self.forms = KernelForms()
 
     def build(self, input_shape: BatchShape) -> None:
         kernel = (*self.kernel_size, self.channels(input_shape) // self.groups, self.filters)
@@ -211,9 +237,10 @@ class _Convolution(Windowed):
     def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
         shape = self.shape_for(x.shape)
         y = step.empty((len(x), *shape.output[3 - self.rank :]), x.dtype)
-        image, kernel = x.reshape(shape.input), self.kernel.value.reshape(shape.kernel)
-        bias = self.bias.value if self.bias else None
-        native.conv2d_forward(shape, image, kernel, bias, y.reshape(shape.output), activation)
+        image, kernel = x.reshape(shape.input), self.kernel.array.reshape(shape.kernel)
+        bias = self.bias.array if self.bias else None
+        form = None if step.training else self.forms.get(self.kernel, shape, None, native.kernel_form(shape))
+        native.conv2d_forward(shape, image, kernel, bias, y.reshape(shape.output), activation, form)
         return y, (x, shape)
 
     def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
@@ -224,7 +251,7 @@ class _Convolution(Windowed):
         if not input_gradient:
             return None
         dx = step.empty(x.shape, x.dtype)
-        native.conv2d_input_gradient(shape, dz, self.kernel.value.reshape(shape.kernel), dx.reshape(shape.input))
+        native.conv2d_input_gradient(shape, dz, self.kernel.array.reshape(shape.kernel), dx.reshape(shape.input))
         return dx
 
 

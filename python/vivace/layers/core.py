@@ -209,7 +209,7 @@ class Dense(Activated):
     def forward_linear(self, x: Array, step: Step, activation: Any = "linear") -> tuple[Array, Any]:
         y = step.empty((*x.shape[:-1], self.units), x.dtype)
         flat, out = (x, y) if x.ndim == 2 else (x.reshape(-1, x.shape[-1]), y.reshape(-1, self.units))
-        native.dense_forward(flat, self.kernel.value, self.bias.value if self.bias else None, out, activation)
+        native.dense_forward(flat, self.kernel.array, self.bias.array if self.bias else None, out, activation)
         return y, x
 
     def backward_linear(self, dz: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
@@ -219,7 +219,7 @@ class Dense(Activated):
         if not input_gradient:
             return None
         dx = step.empty(x.shape, x.dtype)
-        native.dense_input_gradient(out, self.kernel.value, dx if x.ndim == 2 else dx.reshape(flat.shape))
+        native.dense_input_gradient(out, self.kernel.array, dx if x.ndim == 2 else dx.reshape(flat.shape))
         return dx
 
 

@@ -54,7 +54,7 @@ def summary_text(
 
     rule = "-" * (sum(widths.values()) + 2 * (len(columns) - 1))
     total, trainable = model.count_params(), sum(p.size for p in model.trainable_weights)
-    weights, kept = sum(p.value.nbytes for p in model.weights), kept_bytes(model)
+    weights, kept = sum(p.array.nbytes for p in model.weights), kept_bytes(model)
     return "\n".join(
         [
             f'Model "{model.name}"',

@@ -204,12 +204,13 @@ class Optimizer(Configurable):
         kept = 1 - self.weight_decay * self.learning_rate
         weights, names = self._spared
         if not weights and not names:
-            flat.values *= kept
+            values = flat.values
+            values *= kept
             return
         spared = set(map(id, weights))
         for parameter in flat.parameters:
             if id(parameter) not in spared and not any(re.search(name, parameter.name) for name in names):
-                parameter.value *= kept
+                parameter.array *= kept
 
     def _average(self, flat: FlatParameters) -> None:
         average = self.average

@@ -35,7 +35,7 @@ def save_weights(model: Model, filepath: str | Path) -> None:
     from safetensors.numpy import save_file
 
     path = _check_path(f"{model.name}.save_weights", filepath)
-    arrays = {name: np.ascontiguousarray(p.value) for name, p in named_parameters(model).items()}
+    arrays = {name: np.ascontiguousarray(p.array) for name, p in named_parameters(model).items()}
     temporary = path.with_name(path.name + ".part")
     save_file(arrays, str(temporary), metadata={"format": "vivace weights 1"})
     temporary.replace(path)
