@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         plotting,
         regularizers,
         utils,
+        wrappers,
     )
     from .config import get_num_threads, set_num_threads, show_config, threads
     from .explain import explain_kernels
@@ -58,6 +59,7 @@ _MODULES = (
     "plotting",
     "regularizers",
     "utils",
+    "wrappers",
 )
 
 __all__ = [
@@ -83,6 +85,7 @@ __all__ = [
     "show_config",
     "threads",
     "utils",
+    "wrappers",
 ]
 
 

@@ -1,7 +1,7 @@
 """Batches, pass after pass: slices of arrays, or what a generator or a data set of the user's hands out.
 
-A source has `steps`, the batches of a pass (None where nobody knows), and `batches(rng, start)`, which makes a pass from
-batch `start` on, in an order drawn from `rng` (None: as they come). `Feed` cuts passes into epochs.
+A source has `steps`, the batches of a pass (None where nobody knows), and `batches(rng, start)`, which makes a pass
+from batch `start` on, in an order drawn from `rng` (None: as they come). `Feed` cuts passes into epochs.
 """
 
 from __future__ import annotations

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-import numpy as np
-
 from . import data, losses, optimizers
 from ._typing import Array
 from .heads import Heads
@@ -78,8 +76,8 @@ class Compiled(Layer):
         Args:
             optimizer: a name such as "adam", or an object of `vivace.optimizers`.
             loss: a name such as "sparse_categorical_crossentropy", or an object or function of `vivace.losses`;
-                "crossentropy" is the one that fits the first targets. Several outputs: one for all, a list, or a dict by
-                output name; None for an output that does not train.
+                "crossentropy" is the one that fits the first targets. Several outputs: one for all, a list, or a dict
+                by output name; None for an output that does not train.
             loss_weights: each loss's factor in the total: a number or, of several outputs, a list or a dict by name; 1.
             metrics: names such as "accuracy", functions of (y_true, y_pred), or objects of `vivace.metrics`. Several
                 outputs: a list of such lists, or a dict by name. They know nothing of sample and class weights.

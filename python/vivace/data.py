@@ -34,9 +34,9 @@ def as_arrays(given: Any, count: int) -> Any:
         return None
     if isinstance(given, Mapping):
         return {name: None if one is None else as_array(one) for name, one in given.items()}
-    if isinstance(given, (list, tuple)) and len(given) == count and not np.isscalar(given[0]):
-        if count > 1 or isinstance(given[0], np.ndarray):
-            return [None if one is None else as_array(one) for one in given]
+    several = isinstance(given, (list, tuple)) and len(given) == count and not np.isscalar(given[0])
+    if several and (count > 1 or isinstance(given[0], np.ndarray)):
+        return [None if one is None else as_array(one) for one in given]
     return as_array(given)
 
 

@@ -176,7 +176,7 @@ class Heads:
         return [list(m) if isinstance(m, (list, tuple)) else [] if m is None else [m] for m in of_outputs]
 
     def _name_metrics(self, plain: list[list[Any]]) -> None:
-        """As Keras names them: an output's name first if there are several; a number, or "weighted_", for a second one."""
+        """As Keras does: an output's name first if there are several; a number, or "weighted_", for a second one."""
         used: Counter[str] = Counter()
 
         def label(head: Head, name: str, weighted: bool) -> str:
@@ -221,8 +221,8 @@ class Heads:
         """Targets and weights of `count` samples; of several outputs lists of them, with None where there is none."""
         if sample_weight is not None and class_weight is not None:
             raise ValueError(
-                f"{owner}: class_weight and sample_weight cannot be given together; multiply the weights of the classes "
-                "into sample_weight"
+                f"{owner}: class_weight and sample_weight cannot be given together; multiply the weights of the "
+                "classes into sample_weight"
             )
         if self.only is not None:
             return self._prepare_one(owner, self.only, y, sample_weight, class_weight, shape, count, dtype)

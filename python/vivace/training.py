@@ -73,8 +73,8 @@ class Trainer(Compiled):
             callbacks: see `vivace.callbacks`.
             validation_split: this last fraction of the samples validates instead of training.
             validation_data: (x, y), (x, y, sample_weight) or a source of batches, to validate on after epochs.
-            shuffle: a new random order for each epoch: of samples, of a PyDataset's batches, or ("batch") of the samples
-                within their batches. Generators come as they come.
+            shuffle: a new random order for each epoch: of samples, of a PyDataset's batches, or ("batch") of the
+                samples within their batches. Generators come as they come.
             class_weight: label -> weight of its samples in the loss and the weighted metrics, for a single output. Not
                 together with sample_weight.
             sample_weight: (samples,) weights in the loss and the weighted metrics, or (samples, steps) where the output
@@ -141,7 +141,7 @@ class Trainer(Compiled):
         self, kind: str, run: Callable[..., Any], batches: Iterable[Batch], calls: CallbackList,
         progress: Progress | None, done: int = 0,
     ) -> int:  # fmt: skip
-        """Run each batch, with the callbacks' batch hooks around every `steps_per_execution` of them; returns how many."""
+        """Run each batch, with the callbacks' hooks around every `steps_per_execution` of them; returns how many."""
         begin, end, stop = f"on_{kind}_batch_begin", f"on_{kind}_batch_end", _STOPS[kind]
         tell_begin, tell_end, every = calls.wants(begin), calls.wants(end), self.steps_per_execution
         outputs: Any = None
@@ -178,7 +178,7 @@ class Trainer(Compiled):
         """Loss and metrics over a data set, in inference mode. Arguments are those of `fit`; steps: batches to take.
 
         Returns:
-            The loss; or, with metrics, a list in the order of `metrics_names`; or a dict by name with `return_dict=True`.
+            The loss; or, with metrics, a list in the order of `metrics_names`; with `return_dict=True` a dict by name.
         """
         self._check_compiled("evaluate")
         feed = self._feed("evaluate", x, y, sample_weight, batch_size, steps)

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from training_program import Case, run
 
 import vivace
-from training_program import Case, run
 
 KERAS = os.environ.get("VIVACE_KERAS_PYTHON")
 COUNT = int(os.environ.get("VIVACE_KERAS_TRAININGS", "60"))
@@ -62,13 +62,18 @@ def draw(r: random.Random, seed: int) -> tuple[Case, dict[str, Any]]:
     kind = r.choice(["plain", "plain", "steps", "two"])
     n, m = r.randint(9, 17), r.randint(4, 9)
     case: Case = {"kind": kind, "regularizer": r.choice([None, None, "l2"]), "activity": False}
-    case |= {"optimizer": r.choice(["SGD", "Adam", "RMSprop"]), "source": r.choice(["arrays"] * 3 + ["dataset", "generator"])}
+    case |= {
+        "optimizer": r.choice(["SGD", "Adam", "RMSprop"]),
+        "source": r.choice(["arrays"] * 3 + ["dataset", "generator"]),
+    }
     arrays: dict[str, Any] = {}
     draw_compile(r, case)
     task, steps, column = case["task"], (5,) if kind == "steps" else (), r.random() < 0.5 or case["task"] == "binary"
     weighted = r.choice(["no", "no", "samples", "column" if kind != "two" else "each"])
     if kind == "steps" and weighted == "samples":
         weighted = "steps"
+    if weighted == "column" and "F1Score" in str(case["compile"]["weighted_metrics"]):  # Keras's cannot take them
+        weighted = "samples"
     for prefix, count in (("", n), ("v", m)):
         if kind == "two":
             arrays |= {f"{prefix}x_0": rng.normal(size=(count, 4)), f"{prefix}x_1": rng.normal(size=(count, 3))}
@@ -88,7 +93,9 @@ def draw(r: random.Random, seed: int) -> tuple[Case, dict[str, Any]]:
     arrays = {name: a.astype("float32") if a.dtype.kind == "f" else a.astype("int32") for name, a in arrays.items()}
     draw_calls(r, case, n, m, has_weights=weighted != "no")
     model = vivace_model(case)
-    arrays |= {f"weight_{i}": rng.normal(size=w.shape).astype("float32") * 0.5 for i, w in enumerate(model.get_weights())}
+    arrays |= {
+        f"weight_{i}": rng.normal(size=w.shape).astype("float32") * 0.5 for i, w in enumerate(model.get_weights())
+    }
     return case, arrays
 
 

@@ -52,11 +52,11 @@ class CSVLogger(Callback):
 class BackupAndRestore(Callback):
     """Saves the state of training now and then; a `fit` that was interrupted goes on from it with the same bits.
 
-    The state is the weights, the optimizer, the order of the data, the streams of dropout, how far the epoch is, and what
-    the running metrics have seen. Call the same program again: `fit` finds the backup and goes on behind it.
+    The state is the weights, the optimizer, the order of the data, the streams of dropout, how far the epoch is, and
+    what the running metrics have seen. Call the same program again: `fit` finds the backup and goes on behind it.
 
-    Arrays and PyDatasets go on where they were. A generator cannot: it is asked for the batches again that were seen, and
-    these are dropped; so the bits are the same if it makes the same batches, and going on takes the time that they take.
+    Arrays and PyDatasets go on where they were. A generator cannot: it is asked again for the batches that were seen,
+    and these are dropped. So the bits are the same if it makes the same batches, and going on takes the time they take.
 
     Args:
         backup_dir: a folder for the backup, of this training alone; made if there is none.
@@ -168,7 +168,7 @@ def _random_layers(layer: Any) -> list[Any]:
 class TensorBoard(Callback):
     """Writes logs for TensorBoard: training into log_dir/train, validation into log_dir/validation.
 
-    Tags are as in "epoch_loss" and "batch_loss". Needs the package tensorboardX; ImportError says so where it is missing.
+    Tags are as in "epoch_loss" and "batch_loss". Needs the package tensorboardX; ImportError says so if it is missing.
 
     Args:
         log_dir: "logs".
@@ -250,8 +250,8 @@ class LearningCurves(Callback):
     Needs matplotlib (pip install 'vivace[plot]'); ImportError says so where it is missing.
 
     Args:
-        path: a file (PNG, SVG or PDF by its ending), replaced after epochs, so that a viewer always finds a whole picture;
-            None: show it in the notebook that runs.
+        path: a file (PNG, SVG or PDF by its ending), replaced after epochs, so that a viewer always finds a whole
+            picture; None: show it in the notebook that runs.
         seconds: draw at most so often, 1; the last epoch is drawn in any case.
     """
 

@@ -312,8 +312,8 @@ class SwapEMAWeights(Callback):
     """Tests and predicts with the moving average of the weights, which an optimizer with `use_ema=True` keeps.
 
     Args:
-        swap_on_epoch: have the average in the model also from the end of an epoch to the begin of the next, for callbacks
-            behind this one, such as ModelCheckpoint.
+        swap_on_epoch: have the average in the model also from the end of an epoch to the beginning of the next, for
+            callbacks behind this one, such as ModelCheckpoint.
 
     Raises:
         ValueError: the optimizer keeps no average.
