@@ -12,7 +12,7 @@ import pytest
 
 from vivace import batches, data
 from vivace.callbacks import LambdaCallback
-from vivace.layers import Dense, Flatten, Identity, Input
+from vivace.layers import LSTM, Dense, Flatten, Identity, Input
 from vivace.models import Sequential
 from vivace.optimizers import SGD
 from vivace.utils import PyDataset, set_random_seed
@@ -192,6 +192,20 @@ def test_bytes_in_batches_train_as_floats() -> None:
         results.append(model.get_weights())
     for a, b in zip(*results, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", "categorical_crossentropy"])
+def test_sequences_of_another_length_in_each_batch(loss: str, rng: np.random.Generator) -> None:
+    model = Sequential([Input((None, 3)), LSTM(5, return_sequences=True), Dense(4, "softmax")])
+    model.compile("adam", loss, weighted_metrics=["accuracy"])
+    lengths = 3, 6, 2
+    labels = [rng.integers(0, 4, (2, t)) for t in lengths]
+    y = labels if loss.startswith("sparse") else [np.eye(4)[of_batch] for of_batch in labels]
+    given = [(rng.normal(size=(2, t, 3)), y[i], rng.uniform(size=(2, t))) for i, t in enumerate(lengths)]
+    model.fit(iter(given), verbose=0)
+    logs = model.evaluate(iter(given), verbose=0, return_dict=True)
+    alone = [model.test_on_batch(*batch, return_dict=True)["loss"] for batch in given]
+    assert logs["loss"] == pytest.approx(np.mean(alone))
 
 
 # Arrays of other libraries

@@ -321,6 +321,17 @@ def test_swap_ema_weights(on_epoch: bool, rng: np.random.Generator) -> None:
         line().evaluate(X, X, callbacks=SwapEMAWeights(), verbose=0)
 
 
+def test_hooks_by_their_older_names() -> None:
+    seen: list[int] = []
+
+    class Old(Callback):
+        def on_batch_end(self, batch: int, logs: Any = None) -> None:
+            seen.append(batch)
+
+    line().fit(X, X, batch_size=1, verbose=0, callbacks=Old())
+    assert seen == [0, 1]
+
+
 def test_a_history_that_is_given_is_used() -> None:
     mine = History()
     model = line()

@@ -1,4 +1,4 @@
-"""compile's losses, weights and metrics: what they compute and what they are called, against NumPy; arguments of fit."""
+"""compile's losses, weights and metrics: what they compute, against NumPy, and their names; fit's arguments."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def model_for(units: int = 3, activation: str | None = "softmax", **compiled: An
 SIGNATURES = {
     "compile": "optimizer loss loss_weights metrics weighted_metrics run_eagerly steps_per_execution jit_compile "
     "auto_scale_loss",
-    "fit": "x y batch_size epochs verbose callbacks validation_split validation_data shuffle class_weight sample_weight "
-    "initial_epoch steps_per_epoch validation_steps validation_batch_size validation_freq",
+    "fit": "x y batch_size epochs verbose callbacks validation_split validation_data shuffle class_weight "
+    "sample_weight initial_epoch steps_per_epoch validation_steps validation_batch_size validation_freq",
     "evaluate": "x y batch_size verbose sample_weight steps callbacks return_dict",
     "predict": "x batch_size verbose steps callbacks",
     "train_on_batch": "x y sample_weight class_weight return_dict",

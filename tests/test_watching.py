@@ -1,4 +1,4 @@
-"""compile(debug_nans=True): the first thing that made a number which is not finite is named, and nothing stays behind."""
+"""compile(debug_nans=True): the first thing that made a NaN or an infinity is named, and nothing stays behind."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def nested(layer: Any) -> Sequential:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"forward_value": np.inf}, r"^bad made it in the forward pass: 1 of 18 numbers are not finite, the first, inf, "
-                                    r"at \(5, 0\); input min -0\.\d+, max 0\.\d+, mean .*, shape \(6, 3\)"),
+        ({"forward_value": np.inf}, r"^bad made it in the forward pass: 1 of 18 numbers are not finite, the first, inf,"
+                                    r" at \(5, 0\); input min -0\.\d+, max 0\.\d+, mean .*, shape \(6, 3\)"),
         ({"backward_value": np.nan}, "^bad made it in the backward pass, in the gradient of its input: 1 of 18"),
     ],
 )  # fmt: skip

@@ -39,8 +39,8 @@ ESTIMATORS = [
     SKLearnTransformer(network, model_kwargs={"loss": "mse"}, fit_kwargs={"epochs": 2}, random_state=0),
 ]
 _WEIGHTS = {
-    "check_sample_weight_equivalence_on_dense_data": "leaving a sample out, or taking it twice, makes other batches than "
-    "a weight of 0 or 2 does; only descent on the whole of the data could pass"
+    "check_sample_weight_equivalence_on_dense_data": "leaving a sample out, or taking it twice, makes other batches "
+    "than a weight of 0 or 2 does; only descent on the whole of the data could pass"
 }
 
 

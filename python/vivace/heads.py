@@ -48,6 +48,10 @@ class Head:
                 raise ValueError(f"{owner}: the targets y are missing")
             return None
         array = data.as_array(y)
+        # An axis of unknown size, such as the steps of sequences, has in the output the size that the targets have.
+        output_shape = tuple(
+            array.shape[i] if n is None and 0 < i < array.ndim else n for i, n in enumerate(output_shape)
+        )
         column = array.ndim == len(output_shape) and array.shape[-1] == 1
         rank = array.ndim - 1 if column else array.ndim
         if self.metrics is None:

@@ -22,7 +22,7 @@ from .training import Trainer
 _NESTED = {"model": "model_kwargs", "fit": "fit_kwargs"}  # set_params(model__units=3) sets model_kwargs["units"]
 
 
-class _Estimator(BaseEstimator):  # type: ignore[misc]
+class SKLearnEstimator(BaseEstimator):  # type: ignore[misc]
     """What the three wrappers share.
 
     Args:
@@ -64,7 +64,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
                 params |= {f"{prefix}__{name}": value for name, value in entries.items()}
         return params
 
-    def set_params(self, **params: Any) -> _Estimator:
+    def set_params(self, **params: Any) -> SKLearnEstimator:
         """Set arguments, or entries of the two dicts."""
         for key in [key for key in params if key.partition("__")[0] in _NESTED and "__" in key]:
             prefix, _, name = key.partition("__")
@@ -75,7 +75,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
 
     # Training
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, **kwargs: Any) -> _Estimator:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, **kwargs: Any) -> SKLearnEstimator:
         """Train on X (samples, features, ...) and y.
 
         Args:
@@ -137,15 +137,16 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         return tags
 
 
-class SKLearnClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
-    """A model as a classifier of scikit-learn.
+class SKLearnClassifier(ClassifierMixin, SKLearnEstimator):  # type: ignore[misc]
+    """A model as a classifier of scikit-learn. For the arguments see `SKLearnEstimator`.
 
-    The function that makes the model gets y one-hot, (samples, classes), as with Keras. What the model trains on follows
-    from its loss and its output: labels 0, 1, ... for a sparse loss, 0 and 1 for a single output, else one-hot rows.
-    A softmax or sigmoid that is left to the loss (`from_logits=True`) is put back for `predict_proba`.
+    The function that makes the model gets y one-hot, (samples, classes), as with Keras. What the model trains on
+    follows from its loss and its output: labels 0, 1, ... for a sparse loss, 0 and 1 for a single output, else one-hot
+    rows. A softmax or sigmoid that is left to the loss (`from_logits=True`) is put back for `predict_proba`.
+
+    Attributes:
+        classes_: (classes,) the labels, sorted.
     """
-
-    __doc__ += (_Estimator.__doc__ or "").partition("share.")[2]
 
     _y_numeric = False
 
@@ -163,38 +164,41 @@ class SKLearnClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
 
     def _for_model(self, model: Trainer, y: Any) -> Any:
         labels = y.argmax(1)
-        if isinstance(losses.get(model.loss), losses.SparseCategoricalCrossentropy):  # type: ignore[arg-type]
+        if isinstance(_loss_of(model), losses.SparseCategoricalCrossentropy):
             return labels
         return labels if (model.output_shape or (0,))[-1] == 1 else y
 
     def predict_proba(self, X: Any) -> Array:
         """The probability of each class, (samples, classes)."""
         outputs = self._outputs(X)
-        if getattr(losses.get(self.model_.loss), "from_logits", False):
+        if self._gives_logits():
             outputs = activations.sigmoid(outputs) if outputs.shape[1] == 1 else activations.softmax(outputs)
         return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
 
     def predict(self, X: Any) -> Array:
         """The most probable class of each sample."""
-        chosen: Array = (
-            self.classes_[self.predict_proba(X).argmax(1)] if hasattr(self, "classes_") else self._outputs(X)
-        )
+        chosen: Array = self.classes_[self.predict_proba(X).argmax(1)]
         return chosen
 
     def decision_function(self, X: Any) -> Array:
-        """Scores: the model's outputs (samples, classes); of two classes (samples,), above 0 where the second one wins."""
+        """The model's outputs (samples, classes); of two classes scores (samples,), above 0 where the second one wins."""
         outputs = self._outputs(X)
         if len(self.classes_) > 2:
             return outputs
         if outputs.shape[1] == 2:
             return outputs[:, 1] - outputs[:, 0]
-        return outputs[:, 0] - (0.0 if getattr(losses.get(self.model_.loss), "from_logits", False) else 0.5)
+        return outputs[:, 0] - (0.0 if self._gives_logits() else 0.5)
+
+    def _gives_logits(self) -> bool:
+        loss = _loss_of(self.model_)
+        return loss is not None and loss.from_logits
 
 
-class SKLearnRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
-    """A model as a regressor of scikit-learn. y is (samples,) or (samples, outputs); the model gets it with two axes."""
+class SKLearnRegressor(RegressorMixin, SKLearnEstimator):  # type: ignore[misc]
+    """A model as a regressor of scikit-learn. For the arguments see `SKLearnEstimator`.
 
-    __doc__ += (_Estimator.__doc__ or "").partition("share.")[2]
+    y is (samples,) or (samples, outputs); the model gets it with two axes.
+    """
 
     def predict(self, X: Any) -> Array:
         """The outputs, in the shape that y had; float64, as scikit-learn's regressors have it."""
@@ -207,10 +211,10 @@ class SKLearnRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         return tags
 
 
-class SKLearnTransformer(TransformerMixin, _Estimator):  # type: ignore[misc]
-    """A model as a transformer of scikit-learn: `transform` returns its outputs."""
-
-    __doc__ += (_Estimator.__doc__ or "").partition("share.")[2]
+class SKLearnTransformer(TransformerMixin, SKLearnEstimator):  # type: ignore[misc]
+    """A model as a transformer of scikit-learn: `transform` returns its outputs. For the arguments see
+    `SKLearnEstimator`.
+    """
 
     def transform(self, X: Any) -> Array:
         """The model's outputs, (samples, ...)."""
@@ -220,6 +224,12 @@ class SKLearnTransformer(TransformerMixin, _Estimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def _loss_of(model: Trainer) -> losses.Loss | None:
+    """The loss of the model's output; None where the first targets will decide."""
+    head = model._heads.only
+    return None if head is None else head.loss
 
 
 def _weights(sample_weight: Any, count: int) -> Array:

@@ -5,16 +5,16 @@ import os
 import sys
 import warnings
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-warnings.simplefilter("ignore")
-
-import keras
 import numpy as np
 from training_program import run
 
 
 def main() -> None:
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.simplefilter("ignore")
+    import keras
+
     with open(sys.argv[1]) as file:
         cases = json.load(file)
     with np.load(sys.argv[2]) as stored:
