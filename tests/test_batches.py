@@ -105,6 +105,7 @@ def test_the_order_of_batches() -> None:
     assert seen_in_fit(Tens(), shuffle=False) == THREE
     assert sorted(seen_in_fit(Tens())) == THREE  # whole batches, in some order
     assert len({tuple(map(tuple, seen_in_fit(Tens(), epochs=1))) for _ in range(20)}) > 2
+    assert seen_in_fit(X, Y, batch_size=4, shuffle=False, validation_split=0.2) == THREE[:2]
     in_chunks = seen_in_fit(X, Y, batch_size=4, shuffle="batch", epochs=8)
     assert [sorted(batch) for batch in in_chunks] == THREE * 8
     assert in_chunks[:3] != in_chunks[3:6]

@@ -114,16 +114,17 @@ def test_masked_steps_count_nowhere() -> None:
     assert got == pytest.approx([(d**2 * weights).mean(), abs(d).mean(), (d**2 * weights).sum() / weights.sum()])
 
 
-def test_loss_weights_of_a_single_output() -> None:
+@pytest.mark.parametrize("weights", [None, W])
+def test_loss_weights_of_a_single_output(weights: Any) -> None:
     results = []
     for loss_weights, rate in ((None, 0.3), (0.3, 1.0), ([0.3], 1.0), ({"out": 0.3}, 1.0)):
         model = Sequential([Input((4,)), Dense(2, name="out", kernel_initializer="ones")])
         model.compile(SGD(rate), "mse", loss_weights)
-        loss = model.train_on_batch(X, np.zeros((12, 2)))
+        loss = model.train_on_batch(X, np.zeros((12, 2)), weights)
         results.append((loss * (1 if loss_weights else 0.3), model.get_weights()[0]))
-    for loss, weights in results[1:]:
+    for loss, kernel in results[1:]:
         assert loss == pytest.approx(results[0][0], rel=1e-6)
-        np.testing.assert_allclose(weights, results[0][1], rtol=1e-5)
+        np.testing.assert_allclose(kernel, results[0][1], rtol=1e-5)
 
 
 def test_names_in_logs() -> None:

@@ -181,7 +181,7 @@ class SKLearnClassifier(ClassifierMixin, SKLearnEstimator):  # type: ignore[misc
         return chosen
 
     def decision_function(self, X: Any) -> Array:
-        """The model's outputs (samples, classes); of two classes scores (samples,), above 0 where the second one wins."""
+        """The model's outputs (samples, classes); of two classes (samples,), above 0 where the second one wins."""
         outputs = self._outputs(X)
         if len(self.classes_) > 2:
             return outputs
