@@ -204,10 +204,13 @@ class Feed:
 
 def is_stream(x: Any) -> bool:
     """Whether x hands out batches, rather than being the data."""
+    if isinstance(x, np.ndarray):
+        return False
     if hasattr(x, "on_epoch_end"):  # a data set, whatever else it is
         return True
-    arrays = (np.ndarray, Mapping, Sequence, str, bytes, int, float, type(None))
-    if isinstance(x, arrays) or any(hasattr(x, protocol) for protocol in ("__array__", "__dlpack__")):
+    if isinstance(x, (Mapping, Sequence, int, float, type(None))) or any(
+        hasattr(x, protocol) for protocol in ("__array__", "__dlpack__")
+    ):
         return False
     return hasattr(x, "__iter__") or (hasattr(x, "__getitem__") and hasattr(x, "__len__"))
 
