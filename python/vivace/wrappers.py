@@ -177,7 +177,8 @@ class SKLearnClassifier(ClassifierMixin, SKLearnEstimator):  # type: ignore[misc
 
     def predict(self, X: Any) -> Array:
         """The most probable class of each sample."""
-        chosen: Array = self.classes_[self.predict_proba(X).argmax(1)]
+        best = self.predict_proba(X).argmax(1)
+        chosen: Array = self.classes_[best]
         return chosen
 
     def decision_function(self, X: Any) -> Array:

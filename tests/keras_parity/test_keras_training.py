@@ -105,6 +105,26 @@ def vivace_model(case: Case) -> Any:
     return model_of(vivace, case)
 
 
+def draw_callbacks(r: random.Random) -> Case:
+    """Values are multiples of 1/4, so that all of them, and their differences, are exact."""
+
+    def quarters(low: int, high: int) -> float:
+        return r.randint(low, high) / 4
+
+    monitor = r.choice(["val_loss", "loss", "other"])
+    mode = r.choice(["min", "max"] if monitor == "other" else ["auto", "min", "max"])
+    early = {"monitor": monitor, "mode": mode, "patience": r.randint(0, 3), "min_delta": quarters(0, 2)}
+    early |= {"baseline": r.choice([None, quarters(0, 12)]), "restore_best_weights": r.random() < 0.5}
+    early |= {"start_from_epoch": r.choice([0, 0, 2])}
+    reduce: dict[str, Any] = {"monitor": monitor, "mode": mode, "patience": r.randint(1, 3)}
+    reduce |= {"min_delta": quarters(0, 2), "factor": r.choice([0.5, 0.1]), "cooldown": r.randint(0, 2)}
+    reduce |= {"min_lr": r.choice([0.0, 0.1])}
+    chosen = [("EarlyStopping", early), ("ReduceLROnPlateau", reduce)]
+    script = [quarters(0, 12) for _ in range(r.randint(3, 12))]
+    return {"kind": "callbacks", "monitor": monitor, "script": script, "callbacks": r.sample(chosen, r.randint(1, 2)),
+            "schedule": r.random() < 0.2}  # fmt: skip
+
+
 def draw_compile(r: random.Random, case: Case) -> None:
     every = r.choice([1, 1, 1, 2, 3]) if os.environ.get("KERAS_BACKEND") != "torch" else 1  # Keras offers 1 there
     case["task"] = "two"
@@ -174,7 +194,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Case, dict[s
     """(case, arrays, Keras's numbers) of every draw."""
     folder = tmp_path_factory.mktemp("training")
     r = random.Random(SEED)
-    draws = [draw(r, SEED * 100_000 + i) for i in range(COUNT)]
+    draws = [(draw_callbacks(r), {}) if i % 3 == 2 else draw(r, SEED * 100_000 + i) for i in range(COUNT)]
     (folder / "cases.json").write_text(json.dumps([case for case, _ in draws]))
     np.savez(folder / "arrays.npz", **{f"{i}/{k}": a for i, (_, arrays) in enumerate(draws) for k, a in arrays.items()})
     worker = Path(__file__).with_name("worker_training.py")

@@ -68,8 +68,29 @@ def batches(api: Any, source: str, arrays: tuple[Any, Any, Any], size: int, endl
     return Batches() if source == "dataset" else generator()
 
 
+def run_callbacks(api: Any, case: Case) -> dict[str, Any]:
+    """What callbacks make of a script of values to monitor: epochs, learning rates, the weights in the end."""
+    model = api.Sequential([api.layers.Input((1,)), api.layers.Dense(1, use_bias=False)])
+    model.compile(api.optimizers.SGD(0.5), "mse")
+
+    class Script(api.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            logs[case["monitor"]] = case["script"][epoch]
+            self.model.set_weights([np.full((1, 1), float(epoch))])
+
+    callbacks = [Script(), *(getattr(api.callbacks, name)(**config) for name, config in case["callbacks"])]
+    if case["schedule"]:
+        callbacks.append(api.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.9))
+    x = np.zeros((2, 1), "float32")
+    history = model.fit(x, x, epochs=len(case["script"]), verbose=0, callbacks=callbacks)
+    rates = history.history.get("learning_rate", [])
+    return {"epochs": np.array(history.epoch), "rates": np.array(rates), "weight": model.get_weights()[0]}
+
+
 def run(api: Any, case: Case, arrays: dict[str, Any]) -> dict[str, Any]:
     """All numbers that the program gives, by name; the kind of error where it is refused."""
+    if case["kind"] == "callbacks":
+        return run_callbacks(api, case)
     model = model_of(api, case)
     model.set_weights([arrays[f"weight_{i}"] for i in range(len(model.weights))])
     chosen = dict(case["compile"])
@@ -129,7 +150,8 @@ def fit(api: Any, model: Any, case: Case, arrays: dict[str, Any]) -> dict[str, A
         history = model.fit(batches(api, case["source"], given, size, endless), **arguments)
     out = {name: np.array(values) for name, values in history.history.items()}
     out |= {f"last_batch_{name}": np.array(value) for name, value in spy.last.items()}
-    return out | {"epochs": np.array(history.epoch), "begun": np.array(begun), "ended": np.array(ended)}
+    # Keras numbers an execution's end by where a whole one would end, also where the data ends before.
+    return out | {"epochs": np.array(history.epoch), "begun": np.array(begun), "ended": np.array(len(ended))}
 
 
 def evaluate(api: Any, model: Any, case: Case, arrays: dict[str, Any]) -> dict[str, Any]:
