@@ -138,6 +138,14 @@ def test_a_generator_is_not_begun_anew() -> None:
     assert model.predict(endless, steps=2, verbose=0).shape[1] == 1
 
 
+def test_a_dataset_may_grow() -> None:
+    class Growing(Tens):
+        def __len__(self) -> int:
+            return min(3, 1 + len(self.told) // 2)
+
+    assert seen_in_fit(Growing(), shuffle=False, epochs=3) == [*THREE[:1], *THREE[:2], *THREE]
+
+
 def test_a_dataset_is_told_of_epochs() -> None:
     dataset = Tens()
     line().fit(dataset, epochs=2, verbose=0)
@@ -287,7 +295,7 @@ def test_what_hands_out_batches(x: Any, stream: bool) -> None:
         ({"x": iter([(X, Y, Y, Y)])}, r"a batch must be \(x,\), \(x, y\) or \(x, y, sample_weight\), received 4 parts"),
         ({"x": iter([X])}, "the targets y are missing"),
         ({"x": X, "y": Y, "shuffle": "all"}, "shuffle must be True, False or 'batch', received 'all'"),
-        ({"x": X, "y": Y, "steps_per_epoch": 0}, "steps must be an integer >= 1, received 0"),
+        ({"x": X, "y": Y, "steps_per_epoch": 0}, "steps_per_epoch must be an integer >= 1, received 0"),
         ({"x": X, "y": Y, "validation_data": (X, Y), "validation_freq": 0}, "validation_freq must be an integer >= 1"),
         ({"x": X, "y": Y, "verbose": 3}, "verbose must be 'auto', 0, 1 or 2, received 3"),
         ({"x": type("None_", (PyDataset,), {"__len__": lambda self: 0})()}, "None_ has no batches"),

@@ -61,32 +61,36 @@ class Dataset:
 
     def __init__(self, source: Any, prepare: Callable[[Any], Batch]) -> None:
         self.source, self.prepare = source, prepare
-        self.steps: int | None = source.num_batches if hasattr(source, "num_batches") else len(source)
         if self.steps == 0:
             raise ValueError(f"{type(source).__name__} has no batches")
 
+    @property
+    def steps(self) -> int | None:
+        """As the data set says now: it may grow from epoch to epoch."""
+        return self.source.num_batches if hasattr(self.source, "num_batches") else len(self.source)
+
     def batches(self, rng: np.random.Generator | None, start: int) -> Iterator[Batch]:
-        order: Iterator[int] | range = itertools.count(start)
-        if self.steps is not None:
-            order = range(start, self.steps)
-            if rng is not None:
-                order = iter(random.permutation(rng, self.steps)[start:].tolist())
+        count = self.steps
+        order: Iterator[int] = itertools.count(start) if count is None else iter(range(start, count))
+        if count is not None and rng is not None:
+            order = iter(random.permutation(rng, count)[start:].tolist())
         workers = getattr(self.source, "workers", 1)
         if workers == 1 and not getattr(self.source, "use_multiprocessing", False):
             return (self.prepare(self.source[i]) for i in order)
-        return map(self.prepare, self._made_ahead(iter(order), workers))
+        return map(self.prepare, self._made_ahead(order, workers))
 
     def _made_ahead(self, order: Iterator[int], workers: int) -> Iterator[Any]:
         from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
+        ahead = getattr(self.source, "max_queue_size", 10)
         pool: Executor
         make: Callable[[int], Any]
-        if self.source.use_multiprocessing:
+        if getattr(self.source, "use_multiprocessing", False):
             pool, make = ProcessPoolExecutor(workers, initializer=_adopt, initargs=(self.source,)), _item
         else:
             pool, make = ThreadPoolExecutor(workers), self.source.__getitem__
         try:
-            pending = deque(pool.submit(make, i) for i in itertools.islice(order, self.source.max_queue_size))
+            pending = deque(pool.submit(make, i) for i in itertools.islice(order, ahead))
             while pending:
                 yield pending.popleft().result()
                 pending.extend(pool.submit(make, i) for i in itertools.islice(order, 1))
@@ -144,11 +148,15 @@ class Feed:
 
     def __init__(self, owner: str, source: Arrays | Dataset | Stream, steps: int | None = None, shuffle: bool = False):
         self.owner, self.source, self.given = owner, source, steps
-        self.steps = steps or source.steps
         self.rng = random.generator() if shuffle else None
         self._pass: Iterator[Batch] | None = None
         self._position = 0  # batches of the pass that were handed out
         self._before: Any = None  # state of `rng` when the pass began
+
+    @property
+    def steps(self) -> int | None:
+        """Batches of an epoch; None where nobody knows."""
+        return self.given or self.source.steps
 
     def epoch(self, done: int = 0) -> Iterator[Batch]:
         """The batches of an epoch of which `done` have been seen before."""
@@ -183,7 +191,7 @@ class Feed:
             function()
 
     def _warn(self, seen: str) -> None:
-        warnings.warn(f"{self.owner}: the data ran out in this epoch: {seen}", stacklevel=4)
+        warnings.warn(f"{self.owner}: the data ran out in this epoch: {seen}", stacklevel=5)
 
     # A feed made the same way goes on from the state of another
 

@@ -27,7 +27,6 @@ class Head:
         self.owner, self.name, self.weight = owner, name, weight
         self.mean = metrics.Mean(f"{name}_loss")
         self.trains = loss is not None
-        self._identifier = loss
         self.loss: losses.Loss | None = None
         if self.trains and not _is_crossentropy(loss):
             self._set_loss(loss)

@@ -286,7 +286,7 @@ class Trainer(Compiled):
         """The batches of what a user handed over."""
         owner, predicts = f"{self.name}.{what}", what == "predict"
         if steps is not None:
-            steps = data.positive(owner, "steps", steps, 1)
+            steps = data.positive(owner, _STEPS.get(what, "steps"), steps, 1)
         if isinstance(shuffle, str) and shuffle != "batch":
             raise ValueError(f"{owner}: shuffle must be True, False or 'batch', received {shuffle!r}")
         if not is_stream(x):
@@ -320,6 +320,7 @@ class Trainer(Compiled):
         return data.split_validation(f"{self.name}.fit", parts, fraction)
 
 
+_STEPS = {"fit": "steps_per_epoch", "fit(validation_data)": "validation_steps"}  # what the argument is called
 _STOPS = {"train": "stop_training", "test": "stop_evaluating", "predict": "stop_predicting"}
 
 
