@@ -126,10 +126,13 @@ def test_steps_per_epoch_goes_on_where_the_epoch_before_stopped(source: str) -> 
         assert [len(b) for b in seen_in_fit(X, Y, steps_per_epoch=2, shuffle=False)] == [5, 5]  # sets the batch size
 
 
-def test_a_generator_is_not_begun_anew() -> None:
+def test_a_generator_is_not_begun_anew(capsys: pytest.CaptureFixture[str]) -> None:
     assert seen_in_fit(generator(2), steps_per_epoch=2, epochs=3) == THREE * 2
     with pytest.warns(UserWarning, match="the data ran out in this epoch: none at all"):
         assert seen_in_fit(generator(), epochs=5) == THREE
+    with pytest.warns(UserWarning, match="none at all"):
+        line().fit(generator(), epochs=5)
+    assert capsys.readouterr().out.count("Epoch") == 1
     endless = itertools.cycle(generator())
     model = line()
     history = model.fit(endless, steps_per_epoch=5, epochs=2, validation_data=endless, validation_steps=3, verbose=0)

@@ -64,10 +64,11 @@ class Progress:
         self._bar.refresh()
 
     def close(self, done: int, logs: Mapping[str, Any]) -> None:
-        """The last word: the line with the final logs."""
+        """The last word: the line with the final logs, if anything was done."""
         if self._bar is not None:
-            self._show(done, logs)
+            if done:
+                self._show(done, logs)
             self._bar.close()
-        elif self.verbose:
+        elif self.verbose and done:
             seconds = time.perf_counter() - self._started
             print(f"{self.title} - {done}/{self.steps or done} - {seconds:.1f} s - {format_logs(logs)}", flush=True)  # noqa: T201

@@ -119,8 +119,9 @@ class Trainer(Compiled):
             calls.call("on_epoch_begin", epoch, {})
             progress = Progress(f"Epoch {epoch + 1}/{epochs}", feed.steps, verbose)
             done = self._loop("train", self.train_step, feed.epoch(self.first_batch), calls, progress, self.first_batch)
-            if not done:
-                break  # the data has run out
+            if not done:  # the data has run out
+                progress.close(0, {})
+                break
             self.first_batch = 0
             logs = self._logs()
             if validation is not None and _due(f"{self.name}.fit", validation_freq, epoch + 1):
