@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +11,8 @@ import pytest
 
 from vivace import batches, data
 from vivace.callbacks import LambdaCallback
-from vivace.layers import LSTM, Dense, Flatten, Identity, Input
-from vivace.models import Sequential
+from vivace.layers import LSTM, Concatenate, Dense, Flatten, Identity, Input
+from vivace.models import Model, Sequential
 from vivace.optimizers import SGD
 from vivace.utils import PyDataset, set_random_seed
 
@@ -155,10 +154,9 @@ def test_a_dataset_is_told_of_epochs() -> None:
     assert dataset.told == ["begin", "end"] * 2
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12's, if there are threads
 @pytest.mark.parametrize("processes", [False, True])
 def test_workers_make_batches_ahead_in_order(processes: bool) -> None:
-    if processes and sys.version_info >= (3, 12):
-        pytest.skip("forking beside threads warns from Python 3.12 on")
     dataset = Tens(workers=2, use_multiprocessing=processes, max_queue_size=2)
     assert seen_in_fit(dataset, shuffle=False, epochs=2) == THREE * 2
     assert seen_in_fit(dataset, shuffle=False, steps_per_epoch=1) == THREE[:1]
@@ -204,6 +202,24 @@ def test_bytes_in_batches_train_as_floats() -> None:
         results.append(model.get_weights())
     for a, b in zip(*results, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_batches_by_name() -> None:
+    a, b = Input((1,), name="a"), Input((1,), name="b")
+    model = Model([a, b], [Dense(1, name="p")(a), Dense(1, name="q")(Concatenate()([a, b]))])
+    results = []
+    for by_name in (False, True):
+        model.set_weights([np.ones_like(w) for w in model.get_weights()])
+        model.compile(SGD(1e-4), "mse", weighted_metrics={"p": ["mae"]})
+        x, y, w = (
+            ({"b": 2 * X, "a": X}, {"q": Y, "p": Y + 1}, {"p": Y + 2}) if by_name else ([X, 2 * X], [Y + 1, Y], None)
+        )
+        batches_ = [(x, y, w)] if by_name else [(x, y, [Y + 2, None])]
+        model.fit(iter(batches_), verbose=0)
+        results.append((model.get_weights(), model.evaluate(iter(batches_), verbose=0)))
+    for one, other in zip(results[0][0], results[1][0], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert results[0][1] == results[1][1]
 
 
 @pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", "categorical_crossentropy"])

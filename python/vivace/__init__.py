@@ -85,8 +85,7 @@ __all__ = [
     "show_config",
     "threads",
     "utils",
-    "wrappers",
-]
+]  # not wrappers, which need scikit-learn
 
 
 def __getattr__(name: str) -> Any:
@@ -103,4 +102,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*__all__, "wrappers", "__version__"]
