@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         plotting,
         regularizers,
         utils,
-        wrappers,
+        wrappers as wrappers,
     )
     from .config import get_num_threads, set_num_threads, show_config, threads
     from .explain import explain_kernels

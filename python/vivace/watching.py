@@ -68,7 +68,7 @@ class _Watch:
         told = _statistics(x)
         self._require(x, "the input of {name} is not finite", told)
         for p in self.parameters:
-            self._require(p.value, f"{{name}}: its weight {p.name} is not finite", told)
+            self._require(p.value, "{name}: its weight " + p.name + " is not finite", told)
         result = run(x, *args, **kwargs)
         made = result[0] if isinstance(result, tuple) else result
         self._require(made, "{name} made it in the forward pass", told)
@@ -80,12 +80,12 @@ class _Watch:
         dx = run(dy, *args, **kwargs)
         self._require(dx, "{name} made it in the backward pass, in the gradient of its input", told)
         for p in self.parameters:
-            self._require(p.gradient, f"{{name}} made it in the backward pass, in the gradient of {p.name}", told)
+            self._require(p.gradient, "{name} made it in the backward pass, in the gradient of " + p.name, told)
         return dx
 
     def _require(self, arrays: Any, what: str, told: str) -> None:
         for array in arrays if isinstance(arrays, (list, tuple)) else [arrays]:
-            _require(array, what.format(name=self.name), told)
+            _require(array, what.replace("{name}", self.name), told)
 
 
 def _checked_update(apply: Callable[..., Any], flat: Any) -> Any:
