@@ -27,6 +27,8 @@ if TYPE_CHECKING:
         plotting,
         regularizers,
         utils,
+    )
+    from . import (
         wrappers as wrappers,
     )
     from .config import get_num_threads, set_num_threads, show_config, threads
