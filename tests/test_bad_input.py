@@ -67,7 +67,7 @@ TABLE: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: fit(X, Y, batch_size=0), ValueError, "batch_size must be an integer >= 1, received 0"),
     (lambda: fit(X, Y, validation_split=1.5), ValueError, r"validation_split must lie in \(0, 1\), received 1.5"),
     (lambda: fit(X, Y, validation_split=0.999), ValueError, "leaves no samples on one side of 6"),
-    (lambda: fit(X, Y, validation_data=(X,)), ValueError, r"validation_data must be \(x, y\)"),
+    (lambda: fit(X, Y, validation_data=(X,)), ValueError, r"fit\(validation_data\): the targets y are missing"),
     (lambda: fit(X, Y, sample_weight=[1, 2]), ValueError, r"one entry per sample \(6\), received 2"),
     (lambda: fit(X, Y, callbacks=[print]), TypeError, "callbacks must be vivace.callbacks.Callback"),
     (lambda: callbacks.LambdaCallback(on_epoch=print), ValueError, "unknown hook 'on_epoch'"),
@@ -77,7 +77,7 @@ TABLE: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: Sequential([Dense(1)]).count_params(), ValueError, "not built yet"),
     (lambda: Sequential().build((None, 3)), ValueError, "the model has no layers"),
     (lambda: Sequential().pop(), ValueError, "the model has no layers"),
-    (lambda: Sequential([Dense(1)]).compile("sgd"), ValueError, "give a loss"),
+    (lambda: fit(X, Y, loss=None), ValueError, "no loss to train with; give compile one"),
     # names
     (lambda: model("categorical_crosentropy"), ValueError, "did you mean 'categorical_crossentropy'"),
     (lambda: optimizers.get("adm"), ValueError, "unknown optimizer 'adm'; did you mean 'adam'"),

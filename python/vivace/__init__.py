@@ -28,6 +28,9 @@ if TYPE_CHECKING:
         regularizers,
         utils,
     )
+    from . import (
+        wrappers as wrappers,
+    )
     from .config import get_num_threads, set_num_threads, show_config, threads
     from .explain import explain_kernels
     from .layers import Input
@@ -58,6 +61,7 @@ _MODULES = (
     "plotting",
     "regularizers",
     "utils",
+    "wrappers",
 )
 
 __all__ = [
@@ -83,7 +87,7 @@ __all__ = [
     "show_config",
     "threads",
     "utils",
-]
+]  # not wrappers, which need scikit-learn
 
 
 def __getattr__(name: str) -> Any:
@@ -100,4 +104,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*__all__, "wrappers", "__version__"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,32 @@ from .layers import base
 from .step import Step
 
 
+def as_array(x: Any) -> Array:
+    """x as NumPy sees it: arrays as they are, anything else by `__array__`, the buffer protocol, DLPack, or as a nest
+    of numbers. Columns of different numeric types (a table's, say) become one array of float64.
+    """
+    if isinstance(x, np.ndarray):
+        return x
+    if not hasattr(x, "__array__") and hasattr(x, "__dlpack__"):
+        return np.from_dlpack(x)
+    array = np.asarray(x)
+    if array.dtype.kind == "O" and all(isinstance(value, (Real, np.bool_)) for value in array.flat):
+        array = array.astype(np.float64)
+    return array
+
+
+def as_arrays(given: Any, count: int) -> Any:
+    """An array; or those of `count` inputs or outputs, if they come as a list or as a dict by name. None stays None."""
+    if given is None:
+        return None
+    if isinstance(given, Mapping):
+        return {name: None if one is None else as_array(one) for name, one in given.items()}
+    several = isinstance(given, (list, tuple)) and len(given) == count and not np.isscalar(given[0])
+    if several and (count > 1 or isinstance(given[0], np.ndarray)):
+        return [None if one is None else as_array(one) for one in given]
+    return as_array(given)
+
+
 def as_input(owner: str, x: Any, dtype: str) -> Array:
     """x as a C-contiguous array of the model's dtype: the one conversion, made before training starts.
 
@@ -21,7 +48,7 @@ def as_input(owner: str, x: Any, dtype: str) -> Array:
     numbers, ValueError for a ragged nest of lists or no samples.
     """
     try:
-        array = np.asarray(x)
+        array = as_array(x)
     except ValueError as error:  # ragged lists
         raise ValueError(f"{owner}: the input is not a rectangular array: {error}") from None
     if array.dtype.kind not in "biuf":
@@ -68,14 +95,18 @@ def in_order(owner: str, kind: str, given: Any, names: Sequence[str], missing: A
 
 
 def samples(x: Any) -> int:
-    """How many samples an input, or each of a list of inputs, has."""
+    """How many samples an input, or each of a list or dict of inputs, has."""
+    if isinstance(x, Mapping):
+        return len(next(iter(x.values())))
     return len(x[0]) if isinstance(x, list) else len(x)
 
 
 def rows_of(arrays: Any, rows: slice) -> Any:
-    """Some samples of an array, or of each in a list; None stays None."""
+    """Some samples of an array, or of each in a list or dict; None stays None."""
     if isinstance(arrays, list):
         return [None if array is None else array[rows] for array in arrays]
+    if isinstance(arrays, Mapping):
+        return {name: None if array is None else array[rows] for name, array in arrays.items()}
     return None if arrays is None else arrays[rows]
 
 
@@ -119,28 +150,36 @@ def check_sample_shape(owner: str, x: Array, input_shape: BatchShape) -> None:
     raise ValueError(f"{owner}: expected input of shape {('batch', *expected)}, received {x.shape}{hint}")
 
 
-def row_weights(
-    owner: str, targets: Array, class_weight: Mapping[int, float] | None, sample_weight: Any, dtype: str
-) -> Array | None:
-    """One weight per sample from class_weight (label -> weight; 1 for others) times sample_weight; None for all 1."""
-    weights = None
-    if sample_weight is not None:
-        given = np.asarray(sample_weight, dtype=dtype)
-        if given.ndim == 0 or given.size != len(given) or len(given) != len(targets):
-            raise ValueError(
-                f"{owner}: sample_weight must have one entry per sample ({len(targets)}), "
-                f"received {given.size} in shape {given.shape}"
-            )
-        if not np.isfinite(given).all():
-            raise ValueError(f"{owner}: sample_weight must be finite, received {given[~np.isfinite(given)][0]}")
-        weights = np.ascontiguousarray(given.ravel())
-    if class_weight is not None:
-        labels = targets.argmax(-1) if targets.dtype.kind == "f" and targets.shape[-1] > 1 else targets
-        of_class = np.ones(len(targets), dtype)
-        flat = labels.reshape(len(targets), -1)[:, 0]
-        for label, weight in class_weight.items():
-            of_class[flat == label] = weight
-        weights = of_class if weights is None else weights * of_class
+def row_weights(owner: str, count: int, output_shape: BatchShape, sample_weight: Any, dtype: str) -> Array:
+    """The weights of `count` samples (samples,), or of their steps (samples, steps, ...), checked."""
+    given = as_array(sample_weight)
+    if given.dtype.kind not in "biuf":
+        raise TypeError(f"{owner}: sample_weight must hold numbers, received dtype {given.dtype}")
+    if given.ndim == 2 and given.shape[1] == 1:
+        given = given[:, 0]
+    rows = (count, *output_shape[1:-1])
+    steps = given.ndim <= len(rows) and all(b in (None, a) for a, b in zip(given.shape, rows, strict=False))
+    if given.ndim == 0 or not steps:
+        more = f" or one per step {rows}" if rows[1:] else ""
+        raise ValueError(
+            f"{owner}: sample_weight must have one entry per sample ({count}){more}, "
+            f"received {given.size} in shape {given.shape}"
+        )
+    if not np.isfinite(given).all():
+        raise ValueError(f"{owner}: sample_weight must be finite, received {given[~np.isfinite(given)][0]}")
+    return np.ascontiguousarray(given, dtype=dtype)
+
+
+def class_weights(owner: str, targets: Array, class_weight: Mapping[int, float], dtype: str) -> Array:
+    """The weight of each label among the targets (1 where none is given); of one-hot targets, of the largest entry."""
+    if not isinstance(class_weight, Mapping):
+        raise TypeError(f"{owner}: class_weight must be a dict from label to weight, received {class_weight!r}")
+    labels = targets
+    if targets.dtype.kind == "f":
+        labels = targets.argmax(-1) if targets.shape[-1] > 1 else np.round(targets[..., 0])
+    weights = np.ones(labels.shape, dtype)
+    for label, weight in class_weight.items():
+        weights[labels == label] = weight
     return weights
 
 

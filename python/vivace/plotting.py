@@ -16,18 +16,28 @@ if TYPE_CHECKING:
 _TRAIN, _VALIDATION, _WRONG = "#1f5fa8", "#d9822b", "#b3261e"
 
 
-def _figure(width: float, height: float) -> Figure:
+def require() -> type[Figure]:
+    """Matplotlib's Figure. Raises ImportError, saying what to install, where it is missing."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError("plotting needs matplotlib: pip install 'vivace[plot]'") from None
-    return Figure(figsize=(width, height), layout="constrained")  # no pyplot: no global state, no display
+    return Figure
 
 
-def _draw_curves(axes: Any, history: Mapping[str, Sequence[float]], name: str) -> None:
+def _figure(width: float, height: float) -> Figure:
+    return require()(figsize=(width, height), layout="constrained")  # no pyplot: no global state, no display
+
+
+def _draw_curves(
+    axes: Any, history: Mapping[str, Sequence[float]], name: str, epochs: Sequence[int] | None = None
+) -> None:
     for key, label, color in ((name, "training", _TRAIN), (f"val_{name}", "validation", _VALIDATION)):
         if key in history:
-            axes.plot(range(1, len(history[key]) + 1), history[key], "o-", ms=3.5, lw=1.6, color=color, label=label)
+            values = np.asarray(history[key], dtype=np.float64)
+            at = np.asarray(epochs or range(1, len(values) + 1))[: len(values)]
+            told = ~np.isnan(values)  # a line through the epochs that have a value
+            axes.plot(at[told], values[told], "o-", ms=3.5, lw=1.6, color=color, label=label)
     axes.set_xlabel("epoch")
     axes.set_title(name, loc="left", fontsize=11)
     axes.grid(alpha=0.25)
@@ -49,18 +59,21 @@ def _draw_prediction(axes: Any, image: Array, label: int, probabilities: Array) 
         spine.set_color("#cccccc" if right else _WRONG)
 
 
-def plot_history(history: Any, path: str | Path | None = None) -> Figure:
+def plot_history(history: Any, path: str | Path | None = None, epochs: Sequence[int] | None = None) -> Figure:
     """Learning curves, one panel for each quantity; training and validation together.
 
     Args:
-        history: what `fit` returned, or its `history` dict.
+        history: what `fit` returned, or its `history` dict; an epoch that has no value may be NaN.
         path: file to write (PNG, SVG or PDF by its ending).
+        epochs: the numbers of the epochs; 1, 2, ...
     """
     curves: Mapping[str, Sequence[float]] = getattr(history, "history", history)
     names = [name for name in curves if not name.startswith("val_")]
-    figure = _figure(4.4 * len(names), 3.2)
+    columns = min(3, max(1, len(names)))
+    rows = max(1, -(-len(names) // columns))
+    figure = _figure(4.4 * columns, 3.2 * rows)
     for i, name in enumerate(names):
-        _draw_curves(figure.add_subplot(1, len(names), i + 1), curves, name)
+        _draw_curves(figure.add_subplot(rows, columns, i + 1), curves, name, epochs)
     if path is not None:
         figure.savefig(path, dpi=130)
     return figure

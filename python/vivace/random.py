@@ -7,6 +7,8 @@ when it is made. So after `set_random_seed(s)` the same program draws the same n
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -26,6 +28,20 @@ def set_random_seed(seed: int) -> None:
     if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
         raise ValueError(f"set_random_seed: seed must be a non-negative integer, received {seed!r}")
     _seed, _drawn = int(seed), 0
+
+
+@contextmanager
+def seeded(seed: int | None) -> Iterator[None]:
+    """As after `set_random_seed(seed)` inside, and as if nothing had been drawn behind; None changes nothing."""
+    global _seed, _drawn
+    before = _seed, _drawn
+    if seed is not None:
+        set_random_seed(seed)
+    try:
+        yield
+    finally:
+        if seed is not None:
+            _seed, _drawn = before
 
 
 def next_seed() -> int:

@@ -12,6 +12,7 @@ from .._naming import reset_names
 from .._typing import Array
 from ..random import set_random_seed
 from .model_plot import model_to_dot, plot_model
+from .py_dataset import PyDataset
 
 
 def to_categorical(x: Any, num_classes: int | None = None) -> Array:
@@ -55,6 +56,7 @@ def pad_sequences(
 
 
 __all__ = [
+    "PyDataset",
     "custom_object_scope",
     "model_to_dot",
     "pad_sequences",
