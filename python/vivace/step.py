@@ -25,7 +25,7 @@ class Step:
         self.training = training
         self.mask: Any = None
         self.penalty = 0.0
-        self._buffers: list[Array] = []
+        self._buffers: list[tuple[Shape, Any, Array]] = []
         self._next = 0
 
     def start(self) -> Step:
@@ -40,18 +40,16 @@ class Step:
         k = self._next
         self._next = k + 1
         if k < len(self._buffers):
-            buffer = self._buffers[k]
-            if buffer.shape == shape and buffer.dtype == dtype:
+            known, kind, buffer = self._buffers[k]
+            if known == shape and (kind is dtype or kind == dtype):
                 return buffer
-            self._buffers[k] = buffer = aligned_empty(shape, dtype)
-            return buffer
         buffer = aligned_empty(shape, dtype)
-        self._buffers.append(buffer)
+        self._buffers[k : k + 1] = [(shape, dtype, buffer)]
         return buffer
 
     def owns(self, array: Array) -> bool:
         """Whether the array is one of the step's buffers."""
-        return id(array) in map(id, self._buffers)
+        return any(buffer is array for _, _, buffer in self._buffers)
 
 
 class Stream:

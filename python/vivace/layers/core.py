@@ -207,8 +207,9 @@ class Dense(Activated):
         return 2 * rows * math.prod(self.kernel.shape)
 
     def forward_linear(self, x: Array, step: Step, activation: Any = "linear") -> tuple[Array, Any]:
-        y = step.empty((*x.shape[:-1], self.units), x.dtype)
-        flat, out = (x, y) if x.ndim == 2 else (x.reshape(-1, x.shape[-1]), y.reshape(-1, self.units))
+        *rows, features = x.shape
+        y = step.empty((*rows, self.units), x.dtype)
+        flat, out = (x, y) if len(rows) == 1 else (x.reshape(-1, features), y.reshape(-1, self.units))
         native.dense_forward(flat, self.kernel.array, self.bias.array if self.bias else None, out, activation)
         return y, x
 
