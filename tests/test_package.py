@@ -27,7 +27,7 @@ ROOMS = [
     ["heads", "watching"],
     ["callbacks"],
     ["progress", "data", "plotting", "explain"],
-    ["fusion"],
+    ["fusion", "plan"],
     ["metrics"],
     ["layers", "losses", "optimizers", "datasets"],
     ["activations", "step", "utils"],

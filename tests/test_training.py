@@ -471,6 +471,27 @@ def test_bytes_train_as_floats_without_becoming_floats_at_once() -> None:
         np.testing.assert_equal(one, other)
 
 
+def test_bound_inference_gives_the_bits_of_the_layers_one_by_one(rng: np.random.Generator) -> None:
+    class Doubled(Dense):
+        def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
+            y, saved = super().forward(x, step)
+            return 2 * y, saved
+
+    for last in (Dense(5, "softmax"), Dense(5, "gelu"), Dense(5, "tanh"), Doubled(5)):
+        model = Sequential([Conv2D(8, 3, activation="relu", input_shape=(8, 9, 3)), MaxPooling2D(), Flatten()])
+        model.add(Dropout(0.5))
+        model.add(last)
+        model.build((None, 8, 9, 3))
+        for batch in (1, 3, 1):
+            x = rng.standard_normal((batch, 8, 9, 3)).astype("f4")
+            kept, y = model(x), x
+            for layer in model.layers:
+                y = layer(y)
+            np.testing.assert_array_equal(model(x), y)
+            model(rng.standard_normal(x.shape).astype("f4"))
+            np.testing.assert_array_equal(kept, y)  # a later call leaves it alone
+
+
 @pytest.mark.parametrize("pooled", [True, False])
 def test_inference_notices_every_change_of_a_kernel(pooled: bool, rng: np.random.Generator) -> None:
     # Kernels are packed or transformed once for inference: a stale one would give the old outputs.

@@ -113,7 +113,9 @@ def compare_kernels(options: argparse.Namespace, start: Callable[[str, Task], Wo
         ratios = []
         for work in works:
             task = Task("", name, 1, options.threads, work)
-            workers = [worker for worker in (start(variant, task) for variant in ["vivace", *peers]) if not worker.missing]
+            workers = [
+                worker for worker in (start(variant, task) for variant in ["vivace", *peers]) if not worker.missing
+            ]
             measure(workers, 1, options.rounds, options.seconds)
             own, best = workers[0].rate, max(workers[1:], key=lambda w: w.rate, default=None)
             line = f"{work:42}{own * flops(task) / 1e9:>8.0f}"

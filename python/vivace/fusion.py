@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -75,6 +76,13 @@ class ConvPool:
         positions = step.empty(output, np.uint8)
         native.conv2d_pool_forward(conv, pool, x, kernel.array, bias, self.activation, y, positions)
         return y, (conv, pool, x, y, positions)
+
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]]:
+        conv, pool, output, form_name = self.shapes(x.shape)
+        kernel, bias = self.conv.kernel, self.conv.bias.array if self.conv.bias else None
+        y, form = step.empty(output, x.dtype), self._forms.get(kernel, conv, pool, form_name)
+        call = partial(native.conv2d_pool_forward, conv, pool, x, kernel.array, bias, self.activation, y, None, form)
+        return y, [call]
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         conv, pool, x, y, positions = saved

@@ -100,6 +100,7 @@ class FlatParameters:
     """
 
     def __init__(self, parameters: Sequence[Parameter]) -> None:
+        Changes.note()  # the parameters' arrays are others from now on
         dtype = parameters[0].array.dtype if parameters else np.dtype(np.float32)
         offsets, size = self.layout(parameters)
         self.parameters = tuple(parameters)

@@ -226,13 +226,17 @@ class Trainer(Compiled):
 
         On symbolic tensors the model is a layer in the graph that they belong to.
         """
-        if len(args) == 1 and not kwargs and self._takes_as_it_is(args[0]):
-            return _copied(self.forward(args[0], self._step(len(args[0]), bool(training)))[0])
+        if len(args) == 1 and not kwargs and not training and self._takes_as_it_is(args[0]):
+            return self.infer(args[0])
         inputs = self.call_inputs(*args, **kwargs)
         if is_symbolic(inputs):
             return super().__call__(inputs, training=training)
         x = data.batch_of(self._prepare_x("__call__", inputs))
-        return _copied(self.forward(x, self._step(data.samples(x), bool(training)))[0])
+        return _copied(self.forward(x, self._step(data.samples(x), training=True))[0]) if training else self.infer(x)
+
+    def infer(self, x: Any) -> Any:
+        """The output for a batch that fits, as a new array."""
+        return _copied(self.forward(x, self._step(data.samples(x), training=False))[0])
 
     def _takes_as_it_is(self, x: Any) -> bool:
         """Whether x needs neither conversion nor a check: what a service that predicts again and again should send."""
@@ -272,7 +276,7 @@ class Trainer(Compiled):
             if not self._takes_as_it_is(x):
                 x = self._prepare_x("predict", x)
             if data.samples(x) <= size:  # the way of small inputs, without machinery
-                return _copied(self.forward(data.batch_of(x), self._step(data.samples(x), training=False))[0])
+                return self.infer(data.batch_of(x))
         feed = self._feed("predict", x, None, None, batch_size, steps)
         quiet = verbose == "auto" and not sys.stdout.isatty()
         progress = Progress("Predict", feed.steps, 0 if quiet else verbose)

@@ -12,7 +12,7 @@ void activation_forward(Activation a, index size, const T* x, T* y);
 template <class T>
 void activation_backward(Activation a, index size, const T* y, const T* dy, T* dx);
 
-// Softmax over each of `rows` rows of `columns` elements, with the row's maximum subtracted first.
+// Softmax over each of `rows` rows of `columns` elements, with the row's maximum subtracted first. y may be x.
 template <class T>
 void softmax_forward(index rows, index columns, const T* x, T* y);
 template <class T>

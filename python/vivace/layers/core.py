@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,15 @@ class Activated(Layer):
             y = activations.pair(self.activation)[0](z)
         return y, (z, y, saved)
 
+    def bound_activation(self, y: Array) -> list[Any]:
+        """What applies an activation that `forward_linear` does not, in place; see `vivace.plan`."""
+        if self.activation in activations.FUSED:
+            return []
+        if self.activation == "softmax":
+            return [partial(native.softmax_forward, y, y)]
+        function = activations.pair(self.activation)[0]
+        return [lambda: np.copyto(y, function(y))]
+
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         z, y, inner = saved
         if self.activation == "softmax":
@@ -213,6 +223,16 @@ class Dense(Activated):
         native.dense_forward(flat, self.kernel.array, self.bias.array if self.bias else None, out, activation)
         return y, x
 
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]]:
+        """See `vivace.plan`."""
+        *rows, features = x.shape
+        y = step.empty((*rows, self.units), x.dtype)
+        flat, out = x.reshape(-1, features), y.reshape(-1, self.units)
+        fused: Any = self.activation if self.activation in activations.FUSED else "linear"
+        bias = self.bias.array if self.bias else None
+        calls = [partial(native.dense_forward, flat, self.kernel.array, bias, out, fused)]
+        return y, [*calls, *self.bound_activation(y)]
+
     def backward_linear(self, dz: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         x: Array = saved
         flat, out = (x, dz) if x.ndim == 2 else (x.reshape(-1, x.shape[-1]), dz.reshape(-1, self.units))
@@ -244,6 +264,10 @@ class Flatten(Layer):
         self.drop_mask(step)
         x = to_last(self.channels_first and x.ndim > 2, x, step)
         return x.reshape(x.shape[0], -1), x.shape
+
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
+        """See `vivace.plan`."""
+        return None if self.channels_first else (x.reshape(len(x), -1), [])
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         return to_first(self.channels_first and len(saved) > 2, dy.reshape(saved), step)
@@ -308,6 +332,10 @@ class Dropout(Layer):
         keep.fill(1)
         native.dropout(keep, self.rate, self.stream.seed, number, keep)
         return np.multiply(x, keep, out=y), keep
+
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]]:
+        """See `vivace.plan`."""
+        return x, []
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if saved is None or not input_gradient:

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .._config import deserialize, serialize
-from .._typing import Array, BatchShape
+from .._typing import Array, BatchShape, Shape
 from ..fusion import Unit, fuse
 from ..layers.base import Layer
 from ..layers.core import Activated, InputLayer
 from ..layers.symbolic import SymbolicTensor, as_inputs
+from ..parameters import Changes
+from ..plan import Plan
 from ..step import Step
 from ..training import Trainer
 from .model import Model, flattened
@@ -164,6 +166,16 @@ class Sequential(Model):
             x, saved = unit.forward(x, step)
             tape.append(saved)
         return x, tape
+
+    def infer(self, x: Array) -> Array:
+        plans: dict[Shape, Plan] = self._local.__dict__.setdefault("plans", {})
+        plan = plans.get(x.shape)
+        if plan is None or plan.changes != Changes.count or plan.units is not self._units:
+            if len(plans) >= 8:
+                plans.clear()
+            plan = plans[x.shape] = Plan(self._units, x.shape, x.dtype)
+        y = plan.run(x)
+        return super().infer(x) if y is None else y
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         return self._backward(dy, saved, step, input_gradient, len(self._units))
