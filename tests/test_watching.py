@@ -110,6 +110,31 @@ def test_a_fused_convolution_is_told_apart() -> None:
         model.fit(x, Y, verbose=0)
 
 
+def test_a_model_with_a_call() -> None:
+    class Own(Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.bad, self.last = Dense(3), bad(), Dense(2)
+
+        def call(self, x: Any) -> Any:
+            return self.last(self.bad(self.first(x)))
+
+    model = Own()
+    model.compile("sgd", "mse", debug_nans=True)
+    assert model.metrics == []
+    with pytest.raises(ValueError, match="metrics_names: not built yet"):
+        model.metrics_names  # noqa: B018
+    model(X)
+    model.fit(X, Y, verbose=0)
+    model.bad.backward_value = np.inf
+    with pytest.raises(FloatingPointError, match="^bad made it in the backward pass"):
+        model.fit(X, Y, verbose=0)
+    model.bad.backward_value = 0.0
+    model(X)
+    model.bad.forward_value = np.inf
+    assert not np.isfinite(model(X)).all()  # nobody watches behind a step
+
+
 def test_recurrent_bidirectional_and_several_outputs() -> None:
     a = Input((5, 3))
     h = L.Bidirectional(L.LSTM(4, return_sequences=True))(a)

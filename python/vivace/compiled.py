@@ -106,12 +106,14 @@ class Compiled(Layer):
     @property
     def metrics(self) -> list[Metric]:
         """The running total loss, the losses of several outputs, and the metrics."""
-        return [self._loss_mean, *self._heads.metrics] if self.compiled else []
+        return [self._loss_mean, *self._heads.metrics] if hasattr(self, "_heads") else []
 
     @property
     def metrics_names(self) -> list[str]:
         """What logs and the results of `evaluate` hold, in this order: "loss", losses of several outputs, metrics."""
         self._check_compiled("metrics_names")
+        if not hasattr(self, "_heads"):  # a class with a `call` is compiled when its outputs are known
+            self.check_built("metrics_names")
         return list(self._heads.log_names)
 
     def reset_metrics(self) -> None:
@@ -216,7 +218,7 @@ class Compiled(Layer):
 
     def metric_named(self, name: str) -> Metric | None:
         """The metric that logs call so; None if there is none."""
-        return self._heads.metric(name) if self.compiled else None
+        return self._heads.metric(name) if hasattr(self, "_heads") else None
 
     def _watched(self) -> Any:
         return watched(self, [head.loss for head in self._heads.heads if head.loss is not None])

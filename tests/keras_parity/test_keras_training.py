@@ -70,10 +70,10 @@ def draw(r: random.Random, seed: int) -> tuple[Case, dict[str, Any]]:
     draw_compile(r, case)
     task, steps, column = case["task"], (5,) if kind == "steps" else (), r.random() < 0.5 or case["task"] == "binary"
     weighted = r.choice(["no", "no", "samples", "column" if kind != "two" else "each"])
-    if kind == "steps" and weighted == "samples":
-        weighted = "steps"
     if weighted == "column" and "F1Score" in str(case["compile"]["weighted_metrics"]):  # Keras's cannot take them
         weighted = "samples"
+    if kind == "steps" and weighted == "samples":
+        weighted = "steps"
     for prefix, count in (("", n), ("v", m)):
         if kind == "two":
             arrays |= {f"{prefix}x_0": rng.normal(size=(count, 4)), f"{prefix}x_1": rng.normal(size=(count, 3))}
