@@ -1,4 +1,4 @@
-"""One convolution or matrix product: vivace's native function, PyTorch's (oneDNN, MKL; by layout), NumPy's (OpenBLAS)."""
+"""One convolution or product: vivace's native function, PyTorch's (oneDNN, MKL; by layout), NumPy's (OpenBLAS)."""
 
 from collections.abc import Callable
 from typing import Any

@@ -22,7 +22,7 @@ def aligned_empty(shape: Shape, dtype: Any) -> Array:
 
 
 class Changes:
-    """Counts what may have changed any parameter, so that what inference has prepared from one is known to be current."""
+    """Counts what may have changed any parameter: what inference has prepared from one is known to be current."""
 
     count = 0
     _next = itertools.count(1).__next__  # one step, whatever the other threads do
