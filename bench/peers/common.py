@@ -17,9 +17,9 @@ import numpy as np
 
 GATES = {"simple": 1, "lstm": 4, "gru": 3}
 
-# Convolutions (images, height, width, channels, filters, kernel height and width, stride, padding, groups), of the
-# reference CNN at batch 32 and of ResNet-50, depthwise and 1-D; products (rows, columns, inner size, whether a and b are
-# transposed).
+# Convolutions (images, height, width, channels, filters, kernel height and width, stride, padding, groups) of the
+# reference CNN at batch 32 and of ResNet-50, depthwise and 1-D. Products: rows, columns, inner size, whether a and b
+# are transposed.
 CONVOLUTIONS = {
     "conv 1": (32, 28, 28, 1, 32, 3, 3, 1, 0, 1),
     "conv 2": (32, 13, 13, 32, 64, 3, 3, 1, 0, 1),
