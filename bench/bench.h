@@ -4,6 +4,7 @@
 #include <benchmark/benchmark.h>
 
 #include <functional>
+#include <memory>
 #include <new>
 #include <string>
 #include <vector>
@@ -28,12 +29,30 @@ using Floats = std::vector<float, Aligned<float>>;
 
 Floats random_floats(index size, unsigned seed);
 
-// FMAs on registers alone, in FLOP/s; main measures it once and leaves it in `peak`.
-double peak_flops(int threads);
-extern double peak;
+// What this machine can do on so many threads, measured by this very run.
+struct Machine {
+    double flops;  // FMAs on registers alone, a second
+    struct Level {
+        const char* name;
+        double size;       // bytes read again and again to measure it
+        double bandwidth;  // bytes a second
+    };
+    std::vector<Level> levels;  // the nearest first
+
+    explicit Machine(int threads);
+    // Seconds that so much work takes at the least, if every byte comes once from the nearest level that holds them all.
+    double floor(double work_flops, double bytes) const;
+};
+extern std::unique_ptr<Machine> machine;
+
+// Useful operations (padding is not counted; a direct sum's, whatever the method), and the bytes of all arrays.
+struct Work {
+    double flops, bytes;
+    Work(double operations, index elements) : flops(operations), bytes(4 * static_cast<double>(elements)) {}
+};
 
 // Times run(output) after comparing its output with that of `trusted`.
-void add(const std::string& name, double flops, index output_size, std::function<void(float*)> run,
+void add(const std::string& name, Work work, index output_size, std::function<void(float*)> run,
          std::function<void(float*)> trusted);
 
 void add_recurrent_layers();

@@ -1,6 +1,7 @@
-// The kernels side by side: naive reference, im2col + GEMM, ours, and oneDNN and OpenBLAS where installed. GFLOP/s are useful operations (padding not counted),
-// "peak" is their share of the FMA rate that this very run measured on as many cores. A result that is not the
-// reference's is reported as an error, not as a time.
+// The kernels side by side: naive reference, im2col + GEMM, ours, and oneDNN and OpenBLAS where installed. GFLOP/s are
+// useful operations (padding not counted; a direct sum's, whatever the method), "peak" is their share of the FMA rate and
+// "roofline" that of what FMAs and bandwidth allow, both measured by this very run on as many cores. Methods that take
+// fewer operations pass 100. A result that is not the reference's is reported as an error, not as a time.
 //
 //   vivace_bench --benchmark_filter='conv2 .*forward'      ('--threads=1' first, for one core)
 #include <algorithm>
@@ -17,29 +18,34 @@ namespace {
 
 struct Conv {
     const char* name;
-    index n, size, c, k, o, stride, pad;
+    index n, h, w, c, kh, kw, o, stride, pad_h, pad_w, groups;
+
+    Conv2DShape shape() const {
+        return conv2d_shape({n, h, w, c}, {kh, kw, c / groups, o}, {stride, stride}, {pad_h, pad_h, pad_w, pad_w}, {1, 1},
+                            groups);
+    }
 };
 
 constexpr Conv convolutions[] = {
-    {"conv1", 32, 28, 1, 3, 32, 1, 0},  // the reference CNN at batch 32, then at batch 1
-    {"conv2", 32, 13, 32, 3, 64, 1, 0},
-    {"conv2_batch1", 1, 13, 32, 3, 64, 1, 0},
-    {"resnet_56x64_k3", 8, 56, 64, 3, 64, 1, 1},
-    {"resnet_28x128_k3", 8, 28, 128, 3, 128, 1, 1},
-    {"resnet_14x256_k3", 8, 14, 256, 3, 256, 1, 1},
-    {"resnet_7x512_k3", 8, 7, 512, 3, 512, 1, 1},
-    {"resnet_56x64_256_k1", 8, 56, 64, 1, 256, 1, 0},
-    {"resnet_7x2048_512_k1", 8, 7, 2048, 1, 512, 1, 0},
-    {"resnet_stem_k7s2", 8, 224, 3, 7, 64, 2, 3},
+    {"conv1", 32, 28, 28, 1, 3, 3, 32, 1, 0, 0, 1},  // the reference CNN at batch 32, then at batch 1
+    {"conv2", 32, 13, 13, 32, 3, 3, 64, 1, 0, 0, 1},
+    {"conv2_batch1", 1, 13, 13, 32, 3, 3, 64, 1, 0, 0, 1},
+    {"resnet_56x64_k3", 8, 56, 56, 64, 3, 3, 64, 1, 1, 1, 1},
+    {"resnet_28x128_k3", 8, 28, 28, 128, 3, 3, 128, 1, 1, 1, 1},
+    {"resnet_14x256_k3", 8, 14, 14, 256, 3, 3, 256, 1, 1, 1, 1},
+    {"resnet_7x512_k3", 8, 7, 7, 512, 3, 3, 512, 1, 1, 1, 1},
+    {"resnet_56x64_256_k1", 8, 56, 56, 64, 1, 1, 256, 1, 0, 0, 1},
+    {"resnet_7x2048_512_k1", 8, 7, 7, 2048, 1, 1, 512, 1, 0, 0, 1},
+    {"resnet_stem_k7s2", 8, 224, 224, 3, 7, 7, 64, 2, 3, 3, 1},
+    {"depthwise_112x32_k3", 8, 112, 112, 32, 3, 3, 32, 1, 1, 1, 32},
+    {"sequence_1000x64_k3", 32, 1, 1000, 64, 1, 3, 64, 1, 0, 1, 1},
 };
 
 void add_convolution(const Conv& c) {
-    const Conv2DShape s =
-        conv2d_shape({c.n, c.size, c.size, c.c}, {c.k, c.k, c.c, c.o}, {c.stride, c.stride}, {c.pad, c.pad, c.pad, c.pad},
-                     {1, 1}, 1);
+    const Conv2DShape s = c.shape();
     const Floats x = random_floats(s.input_size(), 1), w = random_floats(s.kernel_size(), 2),
                  b = random_floats(s.o, 3), dy = random_floats(s.output_size(), 4);
-    const double flops = static_cast<double>(s.flops());
+    const Work work(static_cast<double>(s.flops()), s.input_size() + s.kernel_size() + s.output_size());
     const std::string prefix = std::string("conv/") + c.name + "/";
     auto forward = [=](auto f) { return [=](float* y) { f(s, x.data(), w.data(), b.data(), Activation::relu, y); }; };
     auto input = [=](auto f) { return [=](float* dx) { f(s, dy.data(), w.data(), dx); }; };
@@ -49,29 +55,29 @@ void add_convolution(const Conv& c) {
             f(s, x.data(), dy.data(), dw, static_cast<float*>(nullptr));
         };
     };
-    const bool quick = flops < 2e8;  // the naive loops take seconds on more
+    const bool quick = work.flops < 2e8;  // the naive loops take seconds on more
     const auto trusted_forward = forward(im2col::conv2d_forward<float>);
     const auto trusted_input = input(im2col::conv2d_input_gradient<float>);
     const auto trusted_weight = weight(im2col::conv2d_weight_gradient<float>);
     if (quick) {
-        add(prefix + "forward/naive", flops, s.output_size(), forward(reference::conv2d_forward<float>), trusted_forward);
-        add(prefix + "input_gradient/naive", flops, s.input_size(), input(reference::conv2d_input_gradient<float>),
+        add(prefix + "forward/naive", work, s.output_size(), forward(reference::conv2d_forward<float>), trusted_forward);
+        add(prefix + "input_gradient/naive", work, s.input_size(), input(reference::conv2d_input_gradient<float>),
             trusted_input);
-        add(prefix + "weight_gradient/naive", flops, s.kernel_size(), weight(reference::conv2d_weight_gradient<float>),
+        add(prefix + "weight_gradient/naive", work, s.kernel_size(), weight(reference::conv2d_weight_gradient<float>),
             trusted_weight);
     }
-    add(prefix + "forward/im2col", flops, s.output_size(), trusted_forward, forward(conv2d_forward<float>));
-    add(prefix + "forward/vivace", flops, s.output_size(), forward(conv2d_forward<float>), trusted_forward);
-    add(prefix + "input_gradient/im2col", flops, s.input_size(), trusted_input, input(conv2d_input_gradient<float>));
-    add(prefix + "input_gradient/vivace", flops, s.input_size(), input(conv2d_input_gradient<float>), trusted_input);
-    add(prefix + "weight_gradient/im2col", flops, s.kernel_size(), trusted_weight, weight(conv2d_weight_gradient<float>));
-    add(prefix + "weight_gradient/vivace", flops, s.kernel_size(), weight(conv2d_weight_gradient<float>), trusted_weight);
+    add(prefix + "forward/im2col", work, s.output_size(), trusted_forward, forward(conv2d_forward<float>));
+    add(prefix + "forward/vivace", work, s.output_size(), forward(conv2d_forward<float>), trusted_forward);
+    add(prefix + "input_gradient/im2col", work, s.input_size(), trusted_input, input(conv2d_input_gradient<float>));
+    add(prefix + "input_gradient/vivace", work, s.input_size(), input(conv2d_input_gradient<float>), trusted_input);
+    add(prefix + "weight_gradient/im2col", work, s.kernel_size(), trusted_weight, weight(conv2d_weight_gradient<float>));
+    add(prefix + "weight_gradient/vivace", work, s.kernel_size(), weight(conv2d_weight_gradient<float>), trusted_weight);
     add_onednn(prefix, s, x, w, b, dy, {trusted_forward, trusted_input, trusted_weight});
 }
 
 // The reference CNN's convolutions with the pooling behind them; FLOPs are the dense count, so gradients may exceed peak.
 void add_fused(const Conv& c) {
-    const Conv2DShape s = conv2d_shape({c.n, c.size, c.size, c.c}, {c.k, c.k, c.c, c.o}, {1, 1}, {0, 0, 0, 0}, {1, 1}, 1);
+    const Conv2DShape s = c.shape();
     const Pool2DShape pool = pool2d_shape({s.n, s.p, s.q, s.o}, {2, 2}, {2, 2}, {0, 0, 0, 0});
     const Floats x = random_floats(s.input_size(), 1), w = random_floats(s.kernel_size(), 2), b = random_floats(s.o, 3),
                  dy = random_floats(pool.output_size(), 4);
@@ -81,9 +87,9 @@ void add_fused(const Conv& c) {
     Floats alive(y.size()), full(static_cast<std::size_t>(s.output_size()));
     for (std::size_t i = 0; i < y.size(); ++i) alive[i] = y[i] > 0 ? dy[i] : 0;
     max_pool2d_backward(pool, alive.data(), positions.data(), full.data());
-    const double flops = static_cast<double>(s.flops());
+    const Work work(static_cast<double>(s.flops()), s.input_size() + s.kernel_size() + 2 * pool.output_size());
     const std::string prefix = std::string("conv+relu+pool/") + c.name + "/";
-    add(prefix + "forward/vivace", flops, pool.output_size(),
+    add(prefix + "forward/vivace", work, pool.output_size(),
         [=, p = positions](float* out) mutable {
             conv2d_pool_forward(s, pool, x.data(), w.data(), b.data(), Activation::relu, out, p.data());
         },
@@ -92,12 +98,12 @@ void add_fused(const Conv& c) {
             im2col::conv2d_forward(s, x.data(), w.data(), b.data(), Activation::relu, all.data());
             max_pool2d_forward(pool, all.data(), out, static_cast<std::uint8_t*>(nullptr));
         });
-    add(prefix + "input_gradient/vivace", flops, s.input_size(),
+    add(prefix + "input_gradient/vivace", work, s.input_size(),
         [=](float* dx) {
             conv2d_pool_input_gradient(s, pool, dy.data(), y.data(), positions.data(), Activation::relu, w.data(), dx);
         },
         [=](float* dx) { im2col::conv2d_input_gradient(s, full.data(), w.data(), dx); });
-    add(prefix + "weight_gradient/vivace", flops, s.kernel_size(),
+    add(prefix + "weight_gradient/vivace", work, s.kernel_size(),
         [=](float* dw) {
             std::fill_n(dw, s.kernel_size(), 0.0f);
             conv2d_pool_weight_gradient(s, pool, x.data(), dy.data(), y.data(), positions.data(), Activation::relu, dw,
@@ -115,7 +121,8 @@ void add_pool(const char* name, index n, index size, index c) {
     std::vector<std::uint8_t> positions(dy.size());
     Floats y(dy.size());
     max_pool2d_forward(s, x.data(), y.data(), positions.data());
-    const double compared = static_cast<double>(s.output_size() * 4);  // one comparison an element counts as one
+    // One comparison an element counts as one.
+    const Work compared(static_cast<double>(s.output_size() * 4), s.input_size() + s.output_size() * 5 / 4);
     auto forward = [=](auto f) { return [=, p = positions](float* out) mutable { f(s, x.data(), out, p.data()); }; };
     auto backward = [=](auto f) { return [=](float* dx) { f(s, dy.data(), positions.data(), dx); }; };
     const std::string prefix = std::string("max_pool/") + name + "/";
@@ -130,7 +137,7 @@ void add_pool(const char* name, index n, index size, index c) {
 
 void add_gemm(index m, index n, index k, bool transpose_a, bool transpose_b) {
     const Floats a = random_floats(m * k, 1), b = random_floats(k * n, 2);
-    const double flops = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+    const Work work(2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k), m * k + k * n + m * n);
     const std::string prefix = "gemm/" + std::to_string(m) + "x" + std::to_string(k) + "x" + std::to_string(n) +
                                (transpose_a ? "_at" : "") + (transpose_b ? "_bt" : "") + "/";
     auto product = [=](auto f) { return [=](float* c) { f(m, n, k, a.data(), transpose_a, b.data(), transpose_b, c, false); }; };
@@ -139,10 +146,10 @@ void add_gemm(index m, index n, index k, bool transpose_a, bool transpose_b) {
         for (index i = 0; i < m; ++i)
             gemm(1, n, k, a.data() + i * k, false, b.data(), transpose_b, c + i * n, false);
     };
-    const bool quick = flops < 5e7;
+    const bool quick = work.flops < 5e7;
     const auto trusted = quick || transpose_a ? std::function<void(float*)>(product(reference::gemm<float>)) : row_by_row;
-    if (quick) add(prefix + "naive", flops, m * n, product(reference::gemm<float>), trusted);
-    add(prefix + "vivace", flops, m * n, product(gemm<float>), trusted);
+    if (quick) add(prefix + "naive", work, m * n, product(reference::gemm<float>), trusted);
+    add(prefix + "vivace", work, m * n, product(gemm<float>), trusted);
     add_openblas(prefix, m, n, k, a, transpose_a, b, transpose_b, trusted);
 }
 
@@ -172,9 +179,12 @@ int main(int argc, char** argv) {
     }
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-    bench::peak = bench::peak_flops(get_num_threads());
-    benchmark::AddCustomContext("FMA peak", std::to_string(bench::peak / 1e9) + " GFLOP/s on " +
-                                                std::to_string(get_num_threads()) + " threads");
+    bench::machine = std::make_unique<bench::Machine>(get_num_threads());
+    const auto rounded = [](double x) { return std::to_string(static_cast<long>(x / 1e9 + 0.5)); };
+    benchmark::AddCustomContext("threads", std::to_string(get_num_threads()));
+    benchmark::AddCustomContext("FMA peak", rounded(bench::machine->flops) + " GFLOP/s");
+    for (const auto& level : bench::machine->levels)
+        benchmark::AddCustomContext(std::string(level.name) + " reads", rounded(level.bandwidth) + " GB/s");
     bench::add_all();
     benchmark::RunSpecifiedBenchmarks();
     return 0;

@@ -21,14 +21,14 @@ namespace vivace::bench {
 void add_openblas(const std::string& prefix, index m, index n, index k, const Floats& a, bool transpose_a,
                   const Floats& b, bool transpose_b, const std::function<void(float*)>& trusted) {
     const auto number = [](index i) { return static_cast<int>(i); };
-    const double flops = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+    const Work work(2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k), m * k + k * n + m * n);
     openblas_set_num_threads(get_num_threads());
     const auto run = [=](float* c) {
         cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans, transpose_b ? CblasTrans : CblasNoTrans,
                     number(m), number(n), number(k), 1, a.data(), number(transpose_a ? m : k), b.data(),
                     number(transpose_b ? k : n), 0, c, number(n));
     };
-    add(prefix + "openblas", flops, m * n, run, trusted);
+    add(prefix + "openblas", work, m * n, run, trusted);
 }
 #else
 void add_openblas(const std::string&, index, index, index, const Floats&, bool, const Floats&, bool,
@@ -48,8 +48,9 @@ public:
         : engine_(dnnl::engine::kind::cpu, 0), stream_(engine_), x_(x), w_(w), b_(b), dy_(dy),
           images_({s.n, s.c, s.h, s.w}, memory::data_type::f32, memory::format_tag::nhwc),
           outputs_({s.n, s.o, s.p, s.q}, memory::data_type::f32, memory::format_tag::nhwc),
-          kernel_({s.o, s.c, s.kh, s.kw}, memory::data_type::f32, memory::format_tag::hwio),
-          any_kernel_({s.o, s.c, s.kh, s.kw}, memory::data_type::f32, memory::format_tag::any),
+          kernel_(kernel_dims(s), memory::data_type::f32,
+                  s.groups > 1 ? memory::format_tag::hwigo : memory::format_tag::hwio),
+          any_kernel_(kernel_dims(s), memory::data_type::f32, memory::format_tag::any),
           bias_({s.o}, memory::data_type::f32, memory::format_tag::a), strides_{s.stride_h, s.stride_w},
           before_{s.pad_top, s.pad_left}, after_{s.pad_bottom, s.pad_right} {
         omp_set_num_threads(get_num_threads());
@@ -108,6 +109,10 @@ private:
     std::unique_ptr<dnnl::primitive> primitive_;
     std::unordered_map<int, memory> arguments_;
 
+    static memory::dims kernel_dims(const Conv2DShape& s) {
+        if (s.groups == 1) return {s.o, s.c, s.kh, s.kw};
+        return {s.groups, s.o / s.groups, s.c / s.groups, s.kh, s.kw};
+    }
     dnnl::convolution_forward::desc forward_desc() const {
         return {dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct, images_, any_kernel_, bias_,
                 outputs_, strides_, before_, after_};
@@ -135,12 +140,12 @@ private:
 
 void add_onednn(const std::string& prefix, const Conv2DShape& s, const Floats& x, const Floats& w, const Floats& b,
                 const Floats& dy, const Trusted& trusted) {
-    const double flops = static_cast<double>(s.flops());
+    const Work work(static_cast<double>(s.flops()), s.input_size() + s.kernel_size() + s.output_size());
     const auto conv = [&] { return std::make_shared<OneDnn>(s, x, w, b, dy); };
-    add(prefix + "forward/onednn", flops, s.output_size(), [c = conv()](float* y) { c->forward(y); }, trusted.forward);
-    add(prefix + "input_gradient/onednn", flops, s.input_size(), [c = conv()](float* dx) { c->input_gradient(dx); },
+    add(prefix + "forward/onednn", work, s.output_size(), [c = conv()](float* y) { c->forward(y); }, trusted.forward);
+    add(prefix + "input_gradient/onednn", work, s.input_size(), [c = conv()](float* dx) { c->input_gradient(dx); },
         trusted.input_gradient);
-    add(prefix + "weight_gradient/onednn", flops, s.kernel_size(), [c = conv()](float* dw) { c->weight_gradient(dw); },
+    add(prefix + "weight_gradient/onednn", work, s.kernel_size(), [c = conv()](float* dw) { c->weight_gradient(dw); },
         trusted.weight_gradient);
 }
 #else

@@ -77,8 +77,10 @@ void add_layer(const char* name, Cell cell, index batch, index units) {
 
     const std::string prefix = std::string("rnn/") + name + "_batch" + std::to_string(batch) + "_units" + std::to_string(units);
     const double product = 2.0 * static_cast<double>(batch * steps * l.gates);
-    const double forward = product * static_cast<double>(inputs + units);
-    const double training = forward + product * static_cast<double>(inputs + 2 * units);
+    // The recurrent weights are read in every step.
+    const index read = batch * steps * (inputs + units) + l.gates * (inputs + steps * units);
+    const Work forward(product * static_cast<double>(inputs + units), read);
+    const Work training(forward.flops + product * static_cast<double>(inputs + 2 * units), 2 * read);
     const index last = batch * units;
     const auto final_state = [=](auto run, bool time_first) {
         return [=, r = Run(l)](float* out) mutable {
@@ -101,10 +103,10 @@ void add_layer(const char* name, Cell cell, index batch, index units) {
     };
     const auto forward_steps = final_state([=](Run& r) { step_by_step(l, r, false); }, true);
     const auto training_steps = gradient([=](Run& r) { step_by_step(l, r, true); });
-    if (forward < 2e8) add(prefix + "/forward/naive", forward, last, naive, forward_steps);
+    if (forward.flops < 2e8) add(prefix + "/forward/naive", forward, last, naive, forward_steps);
     add(prefix + "/forward/step_by_step", forward, last, forward_steps, forward_steps);
     add(prefix + "/forward/fused", forward, last, final_state([=](Run& r) { fused(l, r, x, false); }, false),
-        forward < 2e8 ? naive : forward_steps);
+        forward.flops < 2e8 ? naive : forward_steps);
     if (batch == 1) return;
     add(prefix + "/training/step_by_step", training, l.whole.units * l.gates, training_steps, training_steps);
     add(prefix + "/training/fused", training, l.whole.units * l.gates, gradient([=](Run& r) { fused(l, r, x, true); }),
