@@ -189,7 +189,7 @@ def test_functions_are_the_losses_by_row() -> None:
         (lambda: losses.MeanSquaredError("average"), ValueError, "reduction must be one of"),
         (lambda: losses.Huber(0), ValueError, "Huber: delta must be positive, received 0"),
         (lambda: losses.CategoricalGeneralizedCrossEntropy(1.0), ValueError, r"q must lie in \(0, 1\), received 1.0"),
-        (lambda: losses.get(np.square), TypeError, "loss must be a name, or a loss or a function of vivace.losses"),
+        (lambda: losses.get(3), TypeError, "loss must be a name, a loss, or a function of"),
         (lambda: losses.CTC()([[1, 9]], np.zeros((1, 4, 3))), ValueError, r"labels must be integers in \[1, 3\)"),
         (lambda: losses.CTC()([1], np.zeros((1, 3))), ValueError, "takes outputs"),
         (lambda: Sequential().compile("sgd", losses.MeanSquaredError("none")), ValueError, "needs a reduction"),

@@ -210,7 +210,7 @@ def test_discretization_and_category_encoding() -> None:
     ("make", "text"),
     [
         (lambda: Resizing(0, 3), "height must be an integer >= 1, received 0"),
-        (lambda: Resizing(3, 3, "cubic"), "'bilinear' or 'nearest', received 'cubic'"),
+        (lambda: Resizing(3, 3, "cubic"), "lanczos3, lanczos5, received 'cubic'"),
         (lambda: RandomFlip("diagonal"), "mode must be 'horizontal', 'vertical'"),
         (lambda: RandomRotation(0.1, fill_mode="black"), "fill_mode must be 'reflect' or"),
         (lambda: RandomZoom((-2, 1)), "height_factor must be a number or two, at least -1.0"),

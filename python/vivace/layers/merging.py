@@ -116,7 +116,32 @@ class Subtract(_Merge):
 
 
 class Multiply(_Merge):
-    __doc__ = f"y = x_1 x_2 ..., element by element.\n\n    {_Merge.__doc__}"
+    __doc__ = f"""y = x_1 x_2 ..., element by element. A masked step of an input is left out of the product; where all
+    have masks and none counts, y is 0.
+
+    {_Merge.__doc__}"""
+
+    def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
+        masks = step.mask if isinstance(step.mask, list) else [None] * len(x)
+        if all(mask is None for mask in masks):
+            y, saved = super().forward(x, step)
+            return y, (saved, None, None)
+        counts = [
+            None if m is None else (m != 0)[(..., *(None,) * (a.ndim - m.ndim))] for a, m in zip(x, masks, strict=True)
+        ]
+        y, saved = super().forward(
+            [a if c is None else np.where(c, a, a.dtype.type(1)) for a, c in zip(x, counts, strict=True)], step
+        )
+        left = None if step.mask is None else (step.mask != 0)[(..., *(None,) * (y.ndim - step.mask.ndim))]
+        return y if left is None else np.multiply(y, left, out=step.empty(y.shape, y.dtype)), (saved, counts, left)
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        inner, counts, left = saved
+        gradients = super().backward(dy if left is None else dy * left, inner, step, input_gradient)
+        for gradient, count in zip(gradients or (), counts or (), strict=counts is not None and gradients is not None):
+            if count is not None:
+                gradient *= count
+        return gradients
 
     def merge(self, x: list[Array], y: Array) -> None:
         np.multiply(x[0], x[1], out=y)

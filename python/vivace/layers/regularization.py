@@ -10,6 +10,7 @@ import numpy as np
 from .. import random
 from .._core import native
 from .._typing import Array, BatchShape
+from ..differentiation import pullback
 from ..regularizers import L1L2
 from ..step import Step, Stream
 from .base import Layer, check_rank
@@ -200,7 +201,7 @@ class AlphaDropout(Layer):
 
 
 class ActivityRegularization(Layer):
-    """Passes its input on, and adds l1 * sum(abs(x)) + l2 * sum(x^2), over the whole batch, to the loss.
+    """Passes its input on, and adds l1 * sum(abs(x)) + l2 * sum(x^2), the mean over the samples, to the loss.
 
     Args:
         l1, l2: the penalty's factors, at least 0.
@@ -213,12 +214,15 @@ class ActivityRegularization(Layer):
         self.penalty = L1L2(l1, l2)
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        step.penalty += self.penalty(x)
+        step.penalty += self.penalty(x) / max(1, len(x))
         return x, x
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if input_gradient:
-            self.penalty.add_gradient(saved, dy)
+            slope = np.zeros_like(dy)
+            self.penalty.add_gradient(saved, slope)
+            slope /= max(1, len(dy))
+            dy += slope
         return dy
 
 
@@ -264,11 +268,12 @@ class Identity(Layer):
 class Lambda(Layer):
     """Applies a function of NumPy arrays.
 
-    There is no automatic differentiation here: to train through the layer, give the function's derivative too.
+    To train through the layer, give the function's derivative too; or the autograd library (the extra `autograd`)
+    derives it, if the function computes with `autograd.numpy`.
 
     Args:
         function: x (batch, ...) -> y (batch, ...), plus the arguments by name.
-        gradient: (x, y, dy) -> dx, plus the arguments by name; None: inference only, or as the first layer.
+        gradient: (x, y, dy) -> dx, plus the arguments by name; None: autograd's.
         output_shape: the shape of a sample of the output, or a function of the input's; by default what the function
             makes of zeros.
         mask: the output's mask, or a function (inputs, mask) -> mask; None: the output has none.
@@ -309,7 +314,7 @@ class Lambda(Layer):
         if not input_gradient:
             return None
         if self.gradient is None:
-            raise ValueError(f"{self.name} (Lambda): training through it needs its gradient, Lambda(f, gradient=...)")
+            return pullback(f"{self.name} (Lambda)", lambda x: self.function(x, **self.arguments), [saved[0]])[1](dy)[0]
         return np.ascontiguousarray(self.gradient(*saved, dy, **self.arguments), self.dtype)
 
 

@@ -16,8 +16,13 @@ from .py_dataset import PyDataset
 
 
 def to_categorical(x: Any, num_classes: int | None = None) -> Array:
-    """Integer labels (...) as one-hot rows (..., num_classes), float32. num_classes defaults to the largest + 1."""
+    """Integer labels (...) as one-hot rows (..., num_classes), float32. num_classes defaults to the largest + 1.
+
+    A last axis of size 1 gives way to the rows.
+    """
     labels = np.asarray(x)
+    if labels.ndim > 1 and labels.shape[-1] == 1:
+        labels = labels[..., 0]
     if labels.dtype.kind not in "iu":
         raise TypeError(f"to_categorical: labels must be integers, received dtype {labels.dtype}")
     classes = int(labels.max()) + 1 if num_classes is None else num_classes
