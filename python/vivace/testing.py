@@ -22,7 +22,7 @@ def check_gradients(
     rtol: float = 1e-5,
     atol: float = 1e-7,
 ) -> None:
-    """Compare a layer's `backward` with central differences of its `forward`, for the inputs and every trainable weight.
+    """Compare `backward` with central differences of `forward`, for the inputs and every trainable weight of a layer.
 
     The weights are drawn anew for the check, since zeros hide mistakes, and are afterwards what they were.
 
@@ -79,7 +79,9 @@ class _Pass:
         """(outputs, saved, penalty, whether the outputs came as a list); copies of the outputs."""
         step = step or Step(self.training)
         step.mask = self.mask
-        y, saved = self.layer.forward(list(self.xs) if self.several else self.xs[0], step)  # type: ignore[arg-type]
+        x: Any = list(self.xs) if self.several else self.xs[0]
+        y: Any
+        y, saved = self.layer.forward(x, step)
         ys = y if isinstance(y, list) else [y]
         return [np.array(one) for one in ys], saved, step.penalty, isinstance(y, list)
 
@@ -101,7 +103,7 @@ def _check(run: _Pass, announced: Any, weights: list[Any], rng: np.random.Genera
     for y, shape in zip(ys, announced if listed else [announced], strict=True):
         fits = len(shape) == y.ndim and all(a in (None, b) for a, b in zip(shape, y.shape, strict=True))
         assert fits, f"{name}: compute_output_shape announces {tuple(shape)}, forward returns shape {y.shape}"
-    dys = [rng.standard_normal(y.shape) for y in ys]
+    dys: list[Array] = [np.asarray(rng.standard_normal(y.shape)) for y in ys]
 
     def loss() -> float:
         outputs, _, penalty, _ = run.forward()

@@ -49,7 +49,7 @@ def draw(key: tuple[str, str], number: int) -> Case:
 
 
 class Comparison:
-    """All cases, done in Keras in one process."""
+    """All cases, and what Keras makes of them."""
 
     def __init__(self, folder: Path) -> None:
         keys = [(key, number) for key in DRAWS for number in range(COUNT)]
@@ -57,7 +57,9 @@ class Comparison:
         self.of: dict[tuple[str, str], list[int]] = {}
         for i, (key, _) in enumerate(keys):
             self.of.setdefault(key, []).append(i)
-        self.results = keras_results(folder, self.cases)
+        # A process for every so many: each draw has shapes of its own, and JAX keeps what it compiles for them.
+        parts = [self.cases[start : start + 600] for start in range(0, len(self.cases), 600)]
+        self.results = [result for part in parts for result in keras_results(folder, part)]
 
 
 def keras_results(folder: Path, cases: list[tuple[Job, Arrays]]) -> list[dict[str, Any]]:

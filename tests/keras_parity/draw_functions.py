@@ -65,6 +65,8 @@ def draw_loss(d: Dice, name: str, rank: int) -> Case:
         config |= d.some(apply_class_balancing=d.chance()) if name.startswith("Binary") else {}
     elif "Generalized" in name:
         config |= d.some(q=d.number(0.1, 0.9))
+    elif name == "KLDivergence":
+        shape[-1] = max(2, shape[-1])  # JAX halves the gradient where a prediction of 1 meets the clip
     elif name == "Huber":
         config |= d.some(delta=d.number(0.2, 2))
     elif name == "CosineSimilarity":

@@ -21,7 +21,7 @@ def activation(d: Dice) -> str | None:
 
 
 def penalties(d: Dice, *names: str) -> dict[str, Any]:
-    return {f"{name}_regularizer": d.pick("l1", "l2", "l1_l2") for name in names if d.chance(0.15)}
+    return {f"{name}_regularizer": d.pick("l1", "l2") for name in names if d.chance(0.15)}
 
 
 def formatted(d: Dice, shape: list[int], config: dict[str, Any]) -> list[int]:

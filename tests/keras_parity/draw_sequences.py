@@ -17,7 +17,7 @@ def recurrent_config(d: Dice, name: str) -> dict[str, Any]:
         config |= d.some(reset_after=d.chance(0.7))
     if name == "LSTM":
         config |= d.some(unit_forget_bias=d.chance())
-    config |= d.some(return_sequences=d.chance(), go_backwards=d.chance(), unroll=d.chance())
+    config |= d.some(return_sequences=d.chance(), go_backwards=d.chance())
     return config | penalties(d, "kernel", "recurrent", "bias")
 
 
@@ -32,6 +32,8 @@ def draw_recurrent(d: Dice, name: str, rank: int) -> Case:
     arrays: Arrays = {"x0": d.normal(batch, steps, features)}
     if d.chance():
         arrays["m0"] = d.mask(batch, steps)
+    else:
+        config |= d.some(unroll=d.chance())  # unrolled, Keras gives masked steps in front zeros, not the initial state
     more: dict[str, Any] = {}
     if d.chance(0.25):
         config["stateful"], more["passes"] = True, 2

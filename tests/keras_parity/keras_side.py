@@ -54,6 +54,8 @@ def layer(job, arrays):
             if mask is not None:
                 set_keras_mask(x, jnp.asarray(mask, bool))
         more = {"initial_state": list(states)} if states else {}
+        if states and masks[0] is not None:  # beside states Keras does not look for the mask that the input carries
+            more["mask"] = jnp.asarray(masks[0], bool)
         return layer(*(xs if form == "several" else [xs[0] if form == "one" else list(xs)]), **more, **call)
 
     def symbols(arrays):
@@ -225,9 +227,6 @@ def main(jobs_path, arrays_path, out_path):
         except Exception as error:
             results = {"error": np.array(f"{type(error).__name__}: {error}"[:600])}
         out |= {f"{i}/{name}": np.asarray(value) for name, value in results.items()}
-        if i % 200 == 199:
-            jax.clear_caches()  # every draw has shapes of its own
-            keras.backend.clear_session()
     np.savez(out_path, **out)
 
 

@@ -191,8 +191,8 @@ def page(keras: dict[str, Any]) -> tuple[str, list[str]]:
     head = [
         f"# The public names of Keras {keras['version']}, and vivace",
         "",
-        "Written by `python tests/keras_parity/names.py --keras PYTHON`, which asks both. That what is present gives the",
-        "same numbers, `tests/keras_parity` checks over random configurations.",
+        "Written by `python tests/keras_parity/names.py --keras PYTHON`, which asks both. That what is present gives",
+        "the same numbers, `tests/keras_parity` checks over random configurations.",
     ]
     return "\n".join([*head, *lines]) + "\n", wrong
 

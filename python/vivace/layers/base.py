@@ -120,12 +120,14 @@ class Layer(Configurable):
         Raises:
             ValueError: inputs of the wrong number or shape. TypeError: arrays among symbolic tensors; no numbers.
         """
-        inputs = args[0] if len(args) == 1 and not kwargs else None
+        inputs: Any = args[0] if len(args) == 1 and not kwargs else None
         if type(inputs) is not np.ndarray:
             inputs = self.call_inputs(*args, **kwargs)
             if is_symbolic(inputs):
                 return self._record(inputs, training)
-        dtype, shapes, x = self.input_dtype or self.dtype, self.input_shape, inputs
+        dtype = self.input_dtype or self.dtype
+        x: Any
+        shapes: Any = self.input_shape
         if isinstance(inputs, list):
             x = [data_array(self.name, one, dtype) for one in inputs]
             self._check_count(len(x))
@@ -135,7 +137,7 @@ class Layer(Configurable):
             if shapes is None or shapes[1:] != x.shape[1:]:
                 shapes = (None, *x.shape[1:])
         if not self.built or shapes != self.input_shape:
-            self.build_once(shapes)  # type: ignore[arg-type]
+            self.build_once(shapes)
         step = Step(bool(training))
         if mask is not None:
             step.mask = _masks(mask, isinstance(x, list))

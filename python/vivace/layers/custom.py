@@ -46,7 +46,7 @@ class AutogradLayer(Layer):
         weights = dict(zip(names, arrays[len(inputs) :], strict=True))
         return self.call(inputs if self.several_inputs else inputs[0], **weights)
 
-    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+    def compute_output_shape(self, input_shape: Any) -> BatchShape:
         if not self.built:
             self.build(input_shape)
             self.built = True

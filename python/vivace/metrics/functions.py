@@ -26,8 +26,9 @@ def categorical_accuracy(y_true: Any, y_pred: Any) -> Array:
 
 
 def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Array:
-    """See `SparseCategoricalAccuracy`. 0 or 1 for each row."""
-    return _values(accuracy.SparseCategoricalAccuracy(), y_true, y_pred)
+    """See `SparseCategoricalAccuracy`. 0 or 1 for each row; without a last axis of 1."""
+    values = _values(accuracy.SparseCategoricalAccuracy(), y_true, y_pred)
+    return values[..., 0] if values.ndim > 1 and values.shape[-1] == 1 else values
 
 
 def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Array:
@@ -36,8 +37,9 @@ def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Array:
 
 
 def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5, from_sorted_ids: bool = False) -> Array:
-    """See `SparseTopKCategoricalAccuracy`. 0 or 1 for each row."""
-    return _values(accuracy.SparseTopKCategoricalAccuracy(k, from_sorted_ids=from_sorted_ids), y_true, y_pred)
+    """See `SparseTopKCategoricalAccuracy`. 0 or 1 for each label."""
+    values = _values(accuracy.SparseTopKCategoricalAccuracy(k, from_sorted_ids=from_sorted_ids), y_true, y_pred)
+    return values.reshape(np.shape(y_true))
 
 
 def pearson_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Array:
