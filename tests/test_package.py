@@ -30,10 +30,11 @@ ROOMS = [
     ["fusion", "plan"],
     ["metrics"],
     ["layers", "losses", "optimizers", "datasets"],
-    ["activations", "step", "utils", "differentiation"],
+    ["activations", "step", "utils"],
     ["initializers", "parameters", "random", "config"],
     ["regularizers", "constraints"],
     ["_config"],
+    ["differentiation"],
     ["_core", "_naming", "_typing"],
 ]
 LEVEL = {name: i for i, room in enumerate(ROOMS) for name in room}

@@ -430,3 +430,13 @@ def pair(name: str) -> tuple[Callable[..., Array], Callable[..., Array]]:
 def get(identifier: str | Callable[..., Array] | None) -> Callable[..., Array]:
     """The function of that name; a function itself; linear for None."""
     return identifier if callable(identifier) else _BY_NAME[name_of(identifier)]
+
+
+def serialize(activation: str | Callable[..., Array]) -> str:
+    """The activation's name."""
+    return name_of(activation)
+
+
+def deserialize(config: str) -> Callable[..., Array]:
+    """The function of that name."""
+    return get(config)

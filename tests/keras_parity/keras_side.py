@@ -1,5 +1,7 @@
 """Runs in a Python that has Keras on JAX: does the jobs of a file and writes what Keras makes of them. No vivace here.
 
+(On TensorFlow, with KERAS_BACKEND=tensorflow, it does only the jobs of the kind "preprocessing".)
+
 python keras_side.py JOBS.json ARRAYS.npz OUT.npz: job i names its arrays "i/name", and its results are written so too;
 "i/error" is the message of what Keras would not do.
 """
@@ -8,13 +10,16 @@ import json
 import os
 import sys
 
-os.environ["KERAS_BACKEND"] = "jax"
+os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ["JAX_ENABLE_X64"] = "1"
 os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-import jax
-import jax.numpy as jnp
 import keras
 import numpy as np
+
+if os.environ["KERAS_BACKEND"] == "jax":
+    import jax
+    import jax.numpy as jnp
+
 from keras.src.backend import get_keras_mask, set_keras_mask
 
 
@@ -189,10 +194,13 @@ def initializer(job, arrays):
 
 def preprocessing(job, arrays):
     """A layer that prepares data, adapted to some of it."""
+    if isinstance(job["config"].get("ngrams"), list):
+        job["config"]["ngrams"] = tuple(job["config"]["ngrams"])
     layer = made(keras.layers, job)
     if "adapt" in arrays:
         layer.adapt(arrays["adapt"])
-    return {"value": np.asarray(layer(arrays["x"]))}
+    value = np.asarray(layer(arrays["x"]))
+    return {"value": np.char.decode(value.astype(bytes)) if value.dtype.kind == "O" else value}
 
 
 def padded(job, arrays):

@@ -6,17 +6,21 @@ import os
 import traceback
 from typing import Any
 
+import names
 import numpy as np
 import ours
 import pytest
 
-from conftest import COMPARED, DRAWS, Comparison
+from conftest import COMPARED, DRAWS, LOOKUPS, Comparison
 
 pytestmark = [
     pytest.mark.keras,
     pytest.mark.filterwarnings("ignore:.* counts, so its weights are cut"),  # as Keras's are
-    pytest.mark.skipif("VIVACE_KERAS_PYTHON" not in os.environ, reason="VIVACE_KERAS_PYTHON is not set"),
 ]
+needs_keras = pytest.mark.skipif("VIVACE_KERAS_PYTHON" not in os.environ, reason="VIVACE_KERAS_PYTHON is not set")
+needs_tensorflow = pytest.mark.skipif(
+    "VIVACE_KERAS_TENSORFLOW" not in os.environ, reason="VIVACE_KERAS_TENSORFLOW is not set"
+)
 
 
 def tolerance(job: dict[str, Any]) -> tuple[float, float]:
@@ -71,8 +75,26 @@ def statistics(job: dict[str, Any], a: np.ndarray, b: np.ndarray) -> list[str]:
     return [f"{name} off by {value:.3g}" for name, value in found.items() if value > 0.12]
 
 
+@needs_keras
 @pytest.mark.parametrize("key", DRAWS, ids=lambda key: "-".join(key))
 def test_same_as_keras(key: tuple[str, str], comparison: Comparison) -> None:
+    compare(key, comparison)
+
+
+@needs_tensorflow
+@pytest.mark.parametrize("key", LOOKUPS, ids=lambda key: "-".join(key))
+def test_same_as_keras_on_tensorflow(key: tuple[str, str], lookups: Comparison) -> None:
+    compare(key, lookups)
+
+
+@needs_keras
+def test_the_page_of_names_is_up_to_date() -> None:
+    text, wrong = names.page(names.kerass_names(os.environ["VIVACE_KERAS_PYTHON"]))
+    assert not wrong, "\n".join(wrong)
+    assert names.PAGE.read_text() == text, "run python tests/keras_parity/names.py --keras PYTHON"
+
+
+def compare(key: tuple[str, str], comparison: Comparison) -> None:
     refused, wrong = [], []
     numbers = comparison.of[key]
     for i in numbers:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._config import custom_object_scope
+from .._config import custom_object_scope, deserialize, serialize
 from .._naming import reset_names
 from .._typing import Array
 from ..random import set_random_seed
@@ -60,13 +60,35 @@ def pad_sequences(
     return out
 
 
+def normalize(x: Any, axis: int = -1, order: int = 2) -> Array:
+    """x divided by its norm of that order along the axis; zeros stay zeros."""
+    x = np.atleast_1d(np.asarray(x))
+    norms = np.linalg.norm(x, order, axis, keepdims=True)
+    return x / np.where(norms == 0, 1, norms)
+
+
+def deserialize_keras_object(config: Any, custom_objects: dict[str, Any] | None = None) -> Any:
+    """The object that `serialize_keras_object` described; its class is looked up where the dict's "module" says."""
+    with custom_object_scope(custom_objects):
+        return deserialize(config)
+
+
+clear_session = reset_names
+CustomObjectScope = custom_object_scope
+serialize_keras_object = serialize
+
 __all__ = [
+    "CustomObjectScope",
     "PyDataset",
+    "clear_session",
     "custom_object_scope",
+    "deserialize_keras_object",
     "model_to_dot",
+    "normalize",
     "pad_sequences",
     "plot_model",
     "reset_names",
+    "serialize_keras_object",
     "set_random_seed",
     "to_categorical",
 ]
