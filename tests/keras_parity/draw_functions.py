@@ -64,6 +64,7 @@ def draw_loss(d: Dice, name: str, rank: int) -> Case:
         config |= d.some(gamma=d.pick(2.0, 1.5, 0.0, 1.0), alpha=alpha)
         config |= d.some(apply_class_balancing=d.chance()) if name.startswith("Binary") else {}
     elif "Generalized" in name:
+        shape = [shape[0], max(2, shape[-1])]
         config |= d.some(q=d.number(0.1, 0.9))
     elif name == "KLDivergence":
         shape[-1] = max(2, shape[-1])  # JAX halves the gradient where a prediction of 1 meets the clip

@@ -45,8 +45,8 @@ def draw_recurrent(d: Dice, name: str, rank: int) -> Case:
 def draw_bidirectional(d: Dice, name: str, rank: int) -> Case:
     kind = d.pick("SimpleRNN", "LSTM", "GRU")
     inner = recurrent_config(d, kind) | d.some(return_state=d.chance(0.4))
-    for argument in ("kernel", "recurrent", "bias"):
-        inner.pop(f"{argument}_regularizer", None)
+    for argument in ("kernel_regularizer", "recurrent_regularizer", "bias_regularizer", "go_backwards"):
+        inner.pop(argument, None)
     config: dict[str, Any] = {"layer": {"class_name": kind, "config": inner}}
     config |= d.some(merge_mode=d.pick("concat", "sum", "mul", "ave", None))
     batch, steps, features = d.integer(1, 4), d.integer(1, 6), d.integer(1, 5)
@@ -105,6 +105,7 @@ def draw_attention(d: Dice, name: str, rank: int) -> Case:
     else:
         config = {"head_dim": d.integer(1, 5), "num_query_heads": 2 * heads, "num_key_value_heads": d.pick(heads, 1)}
         config |= d.some(use_bias=d.chance(), use_gate=d.chance(0.3))
+        features = [features[0]] * 3
     shapes = [[batch, queries, features[0]], [batch, keys, features[1]], [batch, keys, features[2]]][: d.integer(2, 3)]
     if config.get("sliding_window"):
         shapes = [[batch, queries, one[-1]] for one in shapes]

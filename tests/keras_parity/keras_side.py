@@ -71,7 +71,11 @@ def layer(job, arrays):
         layer.adapt(arrays["adapt"])
     elif given:
         layer.set_weights(given)
-    trained, others = layer.trainable_variables, layer.non_trainable_variables
+    trained, others = layer.trainable_variables, list(layer.non_trainable_variables)
+    if job["config"].get("stateful"):  # whose states are made by the first call on arrays
+        apply([jnp.zeros_like(x) for x in xs], [], [None] * len(xs))
+        layer.reset_state()
+        others += [v for v in layer.states if all(v is not o for o in others)]
     floats = [k for k, x in enumerate(xs) if x.dtype.kind == "f"]
 
     def total(values, inputs, states, other_values, dys):

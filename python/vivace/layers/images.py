@@ -337,16 +337,16 @@ class _RandomAffine(_Random):
             inside = np.ones(row.shape, bool)
             if self.fill_mode == "constant":
                 inside = (row >= 0) & (row < h) & (column >= 0) & (column < w)
+            if self.fill_mode == "wrap":
+                row, column = np.mod(row, h), np.mod(column, w)
             index = np.clip(row, 0, h - 1).astype(np.intp) * w + np.clip(column, 0, w - 1).astype(np.intp)
             yield index, weight.astype(dtype), inside
 
     def _into(self, at: Array, size: int) -> Array:
         """Coordinates beyond the image as the fill mode maps them into it."""
-        if self.fill_mode == "constant":
+        if self.fill_mode in ("constant", "wrap"):  # the pixels' numbers are mapped, not the places between them
             return at
-        if self.fill_mode == "wrap":
-            at = np.mod(at, size)
-        elif self.fill_mode == "reflect":  # about the outer edges of the first and the last pixel
+        if self.fill_mode == "reflect":  # about the outer edges of the first and the last pixel
             at = np.mod(at + 0.5, 2 * size)
             at = np.minimum(at, 2 * size - at) - 0.5
         return np.clip(at, 0, size - 1)

@@ -301,12 +301,10 @@ class BinaryFocalCrossentropy(_Smoothed):
         super().__init__(from_logits, label_smoothing, axis, reduction, name, dtype)
         self.apply_class_balancing, self.alpha, self.gamma = apply_class_balancing, alpha, gamma
 
-    @over_axis
     def forward_logits(self, z: Array, targets: Array, step: Step) -> tuple[Array, Array]:
         p = activations.sigmoid(z)
         return self.forward(p, targets, step), p
 
-    @over_axis
     def backward_logits(self, p: Array, targets: Array, scale: Array, step: Step) -> Array:
         dy = self.backward(p, targets, scale, step)
         dy *= p * (1 - p)
@@ -365,16 +363,13 @@ class CategoricalFocalCrossentropy(_Smoothed):
         s = self.label_smoothing
         return (targets * (1 - s) + s / targets.shape[-1]).astype(targets.dtype, copy=False) if s else targets
 
-    @over_axis
     def forward_logits(self, z: Array, targets: Array, step: Step) -> tuple[Array, Array]:
-        p = activations.softmax(z)
+        p = activations.softmax(z, self.axis)
         return self.forward(p, targets, step), p
 
-    @over_axis
     def backward_logits(self, p: Array, targets: Array, scale: Array, step: Step) -> Array:
         dp = self.backward(p, targets, scale, step)
-        native.softmax_backward(p, dp, dp)
-        return dp
+        return np.ascontiguousarray(activations.softmax_gradient(p, p, dp, self.axis))
 
     @over_axis
     def forward(self, y: Array, targets: Array, step: Step) -> Array:
