@@ -9,6 +9,7 @@ import numpy as np
 
 from ._typing import Array
 from .layers import Layer
+from .layers.base import step_masks
 from .step import Step
 
 
@@ -78,7 +79,7 @@ class _Pass:
     def forward(self, step: Step | None = None) -> tuple[list[Array], Any, float, bool]:
         """(outputs, saved, penalty, whether the outputs came as a list); copies of the outputs."""
         step = step or Step(self.training)
-        step.mask = self.mask
+        step.mask = None if self.mask is None else step_masks(self.mask, self.several)
         x: Any = list(self.xs) if self.several else self.xs[0]
         y: Any
         y, saved = self.layer.forward(x, step)

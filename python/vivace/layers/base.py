@@ -140,7 +140,7 @@ class Layer(Configurable):
             self.build_once(shapes)
         step = Step(bool(training))
         if mask is not None:
-            step.mask = _masks(mask, isinstance(x, list))
+            step.mask = step_masks(mask, isinstance(x, list))
         y: Any = self.forward(x, step)[0]
         # The step's own memory is new and nobody else's; anything else may be the input.
         if isinstance(y, list):
@@ -299,7 +299,7 @@ def data_array(owner: str, x: Any, dtype: str) -> Array:
     return np.ascontiguousarray(array, dtype=dtype)
 
 
-def _masks(mask: Any, several: bool) -> Any:
+def step_masks(mask: Any, several: bool) -> Any:
     """Masks as a step has them: of bytes; of several inputs a list."""
     if several and isinstance(mask, (list, tuple)):
         return [None if m is None else np.ascontiguousarray(m, np.uint8) for m in mask]
