@@ -89,3 +89,11 @@ def keras_results(folder: Path, cases: list[tuple[Job, Arrays]], python: str, ba
             else:
                 COMPARED[f"Keras {out[name]}"] = 0
     return results
+
+
+def summary() -> str:
+    """How many configurations were compared, and with which Keras."""
+    versions = [name for name in COMPARED if name.startswith("Keras ")]
+    kinds = {name: count for name, count in COMPARED.items() if name not in versions}
+    told = ", ".join(f"{count} of the kind {kind}" for kind, count in sorted(kinds.items()))
+    return f"{sum(kinds.values())} random configurations compared with {versions[0]} (seed {SEED}): {told}"

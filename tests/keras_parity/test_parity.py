@@ -74,6 +74,17 @@ def statistics(job: dict[str, Any], a: np.ndarray, b: np.ndarray) -> list[str]:
     return [f"{name} off by {value:.3g}" for name, value in found.items() if value > 0.12]
 
 
+@pytest.fixture(scope="session")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    return Comparison(tmp_path_factory.mktemp("keras"), DRAWS, os.environ["VIVACE_KERAS_PYTHON"], "jax")
+
+
+@pytest.fixture(scope="session")
+def lookups(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    python = os.environ["VIVACE_KERAS_TENSORFLOW"]
+    return Comparison(tmp_path_factory.mktemp("lookups"), LOOKUPS, python, "tensorflow")
+
+
 @needs_keras
 @pytest.mark.parametrize("key", DRAWS, ids=lambda key: "-".join(key))
 def test_same_as_keras(key: tuple[str, str], comparison: Comparison) -> None:

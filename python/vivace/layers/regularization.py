@@ -214,16 +214,25 @@ class ActivityRegularization(Layer):
         self.penalty = L1L2(l1, l2)
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        step.penalty += self.penalty(x) / max(1, len(x))
+        step.penalty += _mean_penalty(self.penalty, x)
         return x, x
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if input_gradient:
-            slope = np.zeros_like(dy)
-            self.penalty.add_gradient(saved, slope)
-            slope /= max(1, len(dy))
-            dy += slope
+            _add_mean_gradient(self.penalty, saved, dy)
         return dy
+
+
+def _mean_penalty(regularizer: L1L2, y: Array) -> float:
+    """A penalty on a layer's output, of which every sample has its share: it does not grow with the batch."""
+    return regularizer(y) / max(1, len(y))
+
+
+def _add_mean_gradient(regularizer: L1L2, y: Array, dy: Array) -> None:
+    slope = np.zeros_like(dy)
+    regularizer.add_gradient(y, slope)
+    slope /= max(1, len(y))
+    dy += slope
 
 
 class Penalized:
@@ -237,7 +246,7 @@ class Penalized:
         y, saved = self.layer.forward(x, step)
         assert self.layer.activity_regularizer is not None
         for one in y if isinstance(y, list) else [y]:
-            step.penalty += self.layer.activity_regularizer(one)
+            step.penalty += _mean_penalty(self.layer.activity_regularizer, one)
         return y, (y, saved)
 
     def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
@@ -246,7 +255,7 @@ class Penalized:
         assert self.layer.activity_regularizer is not None
         several = isinstance(y, list)
         for one, d in zip(y if several else [y], dy if several else [dy], strict=True):
-            self.layer.activity_regularizer.add_gradient(one, d)
+            _add_mean_gradient(self.layer.activity_regularizer, one, d)
         return self.layer.backward(dy, inner, step, input_gradient)
 
 
