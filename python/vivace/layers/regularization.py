@@ -223,30 +223,33 @@ class ActivityRegularization(Layer):
         return dy
 
 
-def _mean_penalty(regularizer: L1L2, y: Array) -> float:
-    """A penalty on a layer's output, of which every sample has its share: it does not grow with the batch."""
-    return regularizer(y) / max(1, len(y))
+def _mean_penalty(regularizer: L1L2, y: Array, parts: int = 1) -> float:
+    """A penalty on a layer's output, of which every sample has its share: it does not grow with the batch.
+
+    parts: how many rows of y are of one sample.
+    """
+    return regularizer(y) * parts / max(1, len(y))
 
 
-def _add_mean_gradient(regularizer: L1L2, y: Array, dy: Array) -> None:
+def _add_mean_gradient(regularizer: L1L2, y: Array, dy: Array, parts: int = 1) -> None:
     slope = np.zeros_like(dy)
     regularizer.add_gradient(y, slope)
-    slope /= max(1, len(y))
+    slope *= parts / max(1, len(y))
     dy += slope
 
 
 class Penalized:
     """A layer with a penalty on what it puts out: the loss gets the penalty, the gradient its derivative."""
 
-    def __init__(self, layer: Layer) -> None:
-        self.layer = layer
+    def __init__(self, layer: Layer, parts: int = 1) -> None:
+        self.layer, self.parts = layer, parts
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
         y: Any
         y, saved = self.layer.forward(x, step)
         assert self.layer.activity_regularizer is not None
         for one in y if isinstance(y, list) else [y]:
-            step.penalty += _mean_penalty(self.layer.activity_regularizer, one)
+            step.penalty += _mean_penalty(self.layer.activity_regularizer, one, self.parts)
         return y, (y, saved)
 
     def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
@@ -255,13 +258,13 @@ class Penalized:
         assert self.layer.activity_regularizer is not None
         several = isinstance(y, list)
         for one, d in zip(y if several else [y], dy if several else [dy], strict=True):
-            _add_mean_gradient(self.layer.activity_regularizer, one, d)
+            _add_mean_gradient(self.layer.activity_regularizer, one, d, self.parts)
         return self.layer.backward(dy, inner, step, input_gradient)
 
 
-def unit_of(layer: Layer) -> Any:
+def unit_of(layer: Layer, parts: int = 1) -> Any:
     """What runs a layer that is not fused."""
-    return layer if layer.activity_regularizer is None else Penalized(layer)
+    return layer if layer.activity_regularizer is None else Penalized(layer, parts)
 
 
 class Identity(Layer):
