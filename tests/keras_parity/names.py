@@ -14,6 +14,7 @@ import importlib
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,7 @@ ABSENT = {
     "utils.*_custom_objects": "`custom_object_scope` and the arguments custom_objects say it",
     "utils.register_keras_serializable": "`custom_object_scope` and the arguments custom_objects say it",
     "utils.get_registered_*": "`custom_object_scope` and the arguments custom_objects say it",
+    "utils.PyDataset": "`Sequence`, its older name, is",
     "utils.split_dataset": "`validation_split` of fit, or slices",
     "layers.Hash*": "`StringLookup` and `IntegerLookup` have no collisions",
     "layers.InputSpec": "shape rules are written in `compute_output_shape`",
@@ -107,6 +109,14 @@ LACKING = {
     "optimizers.*.loss_scale_factor": "for half precision, which training does not use",
     "layers.Layer.autocast": "an array is converted to the layer's dtype",
     "callbacks.TensorBoard.*": "scalars only",
+    "callbacks.BackupAndRestore.*": "it saves at the end of an epoch: not yet in between",
+    "callbacks.LambdaCallback.on_*": "taken as keywords",
+    "callbacks.TerminateOnNaN.*": "not yet",
+    "callbacks.CallbackList.*": "internal to fit",
+    "utils.Sequence.*": "batches are made in the process itself",
+    "utils.clear_session.*": "nothing is kept",
+    "utils.deserialize_keras_object.*": "nothing is read that could run code",
+    "utils.serialize_keras_object.obj": "the argument has no name in common",
 }
 
 DUMP = """
@@ -149,16 +159,27 @@ def reason(patterns: dict[str, str], name: str, used: set[str]) -> str:
     return ""
 
 
+def inits(found: Any) -> list[Any]:
+    """A class's constructors, its own first."""
+    own = [c.__dict__.get("__init__") for c in inspect.getmro(found)[:-1]] if inspect.isclass(found) else []
+    return [f for f in own if inspect.isfunction(f)]
+
+
 def accepted(found: Any) -> set[str]:
     """The arguments that a function or class of ours takes, those that it hands on to its bases included."""
     names: set[str] = set()
-    functions = [c.__init__ for c in inspect.getmro(found) if c is not object] if inspect.isclass(found) else [found]
-    for function in functions:
+    for function in inits(found) or [found]:
         parameters = inspect.signature(function).parameters.values()
         names |= {p.name for p in parameters}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
     return names
+
+
+def only_off(found: Any) -> list[str]:
+    """The arguments that are taken only where they are off: the constructors say so by a call of that name."""
+    calls = [re.search(r"only_off\((.*)\)", inspect.getsource(f)) for f in inits(found)]
+    return [name for call in calls if call for name in re.findall(r"(\w+)=", call.group(1))]
 
 
 def rows(keras: dict[str, Any]) -> tuple[list[str], list[str]]:
@@ -181,6 +202,8 @@ def rows(keras: dict[str, Any]) -> tuple[list[str], list[str]]:
                 why = reason(LACKING, f"{area}.{name}.{argument}", used)
                 wrong += [] if why else [f"{area}.{name} lacks {argument}, without a reason"]
                 whys.setdefault(why, []).append(f"`{argument}`")
+            off = [f"`{name}`" for name in only_off(found)]
+            whys |= {"accepted only where they are off": off} if off else {}
             told = "; ".join(f"without {', '.join(which)} ({why})" for why, which in whys.items())
             lines.append(f"| `{name}` | present{', ' + told if told else ''} |")
     unused = [pattern for pattern in [*ABSENT, *LACKING] if pattern not in used]
