@@ -34,7 +34,7 @@ def formatted(d: Dice, shape: list[int], config: dict[str, Any]) -> list[int]:
 
 
 def draw_dense(d: Dice, name: str, rank: int) -> Case:
-    config = {"units": d.integer(1, 9), **d.some(use_bias=d.chance()), **penalties(d, "kernel", "bias")}
+    config = {"units": d.integer(1, 9), **d.some(use_bias=d.chance()), **penalties(d, "kernel", "bias", "activity")}
     config["activation"] = activation(d)
     return layer(name, config, {"x0": d.normal(d.integer(1, 5), *d.integers(1, 5, d.integer(0, 3)), d.integer(1, 7))})
 
@@ -64,7 +64,7 @@ def draw_convolution(d: Dice, name: str, rank: int) -> Case:
     elif d.chance(0.4):
         each = strides if isinstance(strides, list) else [strides] * rank
         config["output_padding"] = [d.integer(0, s - 1) for s in each]
-    config |= penalties(d, *names)
+    config |= penalties(d, *names, "activity")
     sizes = d.integers(8, 13, rank) if rank < 3 else d.integers(7, 9, 3)
     if transpose:
         sizes = d.integers(2, 6, rank)

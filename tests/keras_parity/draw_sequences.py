@@ -18,7 +18,7 @@ def recurrent_config(d: Dice, name: str) -> dict[str, Any]:
     if name == "LSTM":
         config |= d.some(unit_forget_bias=d.chance())
     config |= d.some(return_sequences=d.chance(), go_backwards=d.chance())
-    return config | penalties(d, "kernel", "recurrent", "bias")
+    return config | penalties(d, "kernel", "recurrent", "bias", "activity")
 
 
 def states_of(d: Dice, name: str, units: int, batch: int, copies: int = 1) -> Arrays:
@@ -45,7 +45,8 @@ def draw_recurrent(d: Dice, name: str, rank: int) -> Case:
 def draw_bidirectional(d: Dice, name: str, rank: int) -> Case:
     kind = d.pick("SimpleRNN", "LSTM", "GRU")
     inner = recurrent_config(d, kind) | d.some(return_state=d.chance(0.4))
-    for argument in ("kernel_regularizer", "recurrent_regularizer", "bias_regularizer", "go_backwards"):
+    for argument in ("kernel_regularizer", "recurrent_regularizer", "bias_regularizer", "activity_regularizer",
+                     "go_backwards"):  # fmt: skip
         inner.pop(argument, None)
     config: dict[str, Any] = {"layer": {"class_name": kind, "config": inner}}
     config |= d.some(merge_mode=d.pick("concat", "sum", "mul", "ave", None))

@@ -9,6 +9,7 @@ and argument that vivace lacks needs a reason in this file, and no reason may be
 from __future__ import annotations
 
 import argparse
+import ast
 import fnmatch
 import importlib
 import inspect
@@ -119,6 +120,14 @@ LACKING = {
     "utils.serialize_keras_object.obj": "the argument has no name in common",
 }
 
+# Defaults and orders that are not Keras's, and why: patterns of what `departures` says.
+DEPARTING = (
+    "layers.CategoryEncoding: num_tokens *",  # without it, Keras raises an error
+    "layers.Input: *",  # shapes and names stand first there too; what is between belongs to TensorFlow
+    "callbacks.CallbackList: *",  # internal
+    "callbacks.ModelCheckpoint: save_weights_only *",  # whole models: not yet
+)
+
 DUMP = """
 import importlib, inspect, json, sys
 areas = {}
@@ -132,7 +141,8 @@ for area in json.loads(sys.argv[1]):
         arguments = []
         if callable(found) and name not in ("serialize", "deserialize"):  # whose arguments have no common names
             target = found.__init__ if inspect.isclass(found) else found
-            arguments = [p.name for p in inspect.signature(target).parameters.values()
+            arguments = [[p.name, None if p.default is p.empty else repr(p.default)]
+                         for p in inspect.signature(target).parameters.values()
                          if p.name not in ("self", "args", "kwargs")]
         if callable(found) or area == "datasets":
             names[name] = arguments
@@ -143,7 +153,7 @@ print(json.dumps({"version": keras.__version__, "areas": areas}))
 
 
 def kerass_names(python: str) -> dict[str, Any]:
-    """{"version": ..., "areas": {area: {name: [arguments]}}}, asked of Keras itself."""
+    """{"version": ..., "areas": {area: {name: [(argument, default)]}}}, asked of Keras itself."""
     environment = {**os.environ, "KERAS_BACKEND": os.environ.get("KERAS_BACKEND", "jax")}
     command = [python, "-c", DUMP, json.dumps(AREAS)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
@@ -176,6 +186,29 @@ def accepted(found: Any) -> set[str]:
     return names
 
 
+def departures(name: str, found: Any, arguments: dict[str, str | None]) -> list[str]:
+    """Defaults and the order of arguments where they are not Keras's."""
+    target = inits(found)[0] if inits(found) else found
+    own = {p.name: p.default for p in inspect.signature(target).parameters.values() if p.name in arguments}
+    told = []
+    for argument, default in own.items():
+        keras = arguments[argument]
+        if keras is None or argument == "name":  # needed there, or made of the class's name
+            continue
+        if default is inspect.Parameter.empty or spread(default) != spread(ast.literal_eval(keras)):
+            told.append(f"{name}: {argument} is {default!r} by default, in Keras {keras}")
+    if [a for a in own if a in arguments] != [a for a in arguments if a in own]:
+        told.append(f"{name}: its arguments stand in another order than Keras's {list(arguments)}")
+    return [departure for departure in told if not any(fnmatch.fnmatchcase(departure, p) for p in DEPARTING)]
+
+
+def spread(default: Any) -> Any:
+    """A default without what makes no difference: one number for several equal ones, the case of a name."""
+    while isinstance(default, tuple) and len(set(default)) == 1:
+        default = default[0]
+    return default.lower() if isinstance(default, str) else default
+
+
 def only_off(found: Any) -> list[str]:
     """The arguments that are taken only where they are off: the constructors say so by a call of that name."""
     calls = [re.search(r"only_off\((.*)\)", inspect.getsource(f)) for f in inits(found)]
@@ -196,7 +229,8 @@ def rows(keras: dict[str, Any]) -> tuple[list[str], list[str]]:
                 lines.append(f"| `{name}` | absent: {why} |")
                 continue
             found = getattr(module, name)
-            lacking = [a for a in arguments if callable(found) and a not in accepted(found)]
+            wrong += departures(f"{area}.{name}", found, dict(arguments)) if callable(found) else []
+            lacking = [a for a, _ in arguments if callable(found) and a not in accepted(found)]
             whys: dict[str, list[str]] = {}
             for argument in lacking:
                 why = reason(LACKING, f"{area}.{name}.{argument}", used)

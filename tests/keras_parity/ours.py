@@ -10,6 +10,7 @@ from dice import Arrays, Dice, Job
 
 from vivace import activations, constraints, initializers, layers, losses, metrics, optimizers, regularizers, utils
 from vivace.layers import Layer
+from vivace.layers.regularization import unit_of
 from vivace.parameters import FlatParameters, Parameter
 from vivace.step import Step
 
@@ -44,6 +45,15 @@ def prepare_layer(job: Job, arrays: Arrays, d: Dice) -> None:
         arrays[f"d{k}"] = d.normal(len(x[0]), *shape[1:])  # type: ignore[arg-type]
 
 
+def called(layer: Layer, job: Job, xs: Any, states: Any, masks: Any, training: bool) -> list[Any]:
+    """The outputs of a call on arrays."""
+    form, more = job.get("form", "one"), {"initial_state": states} if states else {}
+    if states and masks is not None:
+        masks = masks[0]
+    y = layer(*(xs if form == "several" else [xs if form == "list" else xs[0]]), mask=masks, training=training, **more)
+    return y if isinstance(y, list) else [y]
+
+
 def layer(job: Job, arrays: Arrays) -> Results:
     layer = made_layer(job, job["dtype"])
     xs, states = numbered(arrays, "x"), numbered(arrays, "s")
@@ -65,14 +75,17 @@ def layer(job: Job, arrays: Arrays) -> Results:
         step.start().mask = masks
         if several and all(m is None for m in masks):
             step.mask = None
-        y, saved = layer.forward(x, step)
+        y, saved = unit_of(layer).forward(x, step)
     ys = y if isinstance(y, list) else [y]
     out: Results = {f"y{k}": one.copy() for k, one in enumerate(ys)}
     out_masks = step.mask if isinstance(step.mask, list) else [step.mask]
     out |= {f"mask{k}": m != 0 for k, m in enumerate(m for m in out_masks if m is not None)}
+    if job.get("passes", 1) == 1 and not layer.non_trainable_weights and not job["config"].get("stateful"):
+        again = called(layer, job, xs, states, masks, training)
+        assert all(np.array_equal(a, out[f"y{k}"]) for k, a in enumerate(again)), "a call gives something else"
     dys = numbered(arrays, "d")
     dy: Any = [d.copy() for d in dys] if isinstance(y, list) else dys[0].copy()
-    dx = layer.backward(dy, saved, step)
+    dx = unit_of(layer).backward(dy, saved, step)
     if layer.input_dtype is None:
         gradients = dx if isinstance(dx, list) else [dx]
         out |= {f"dx{k}": g for k, g in enumerate(gradients[: len(xs)])}
