@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from helpers import numeric_gradient
-from vivace import losses
+from vivace import losses, regularizers
 from vivace.layers import AutogradLayer, BatchNormalization, Dense, Dropout, Embedding, Input, Lambda, Layer, Multiply
 from vivace.losses import Loss, LossFunctionWrapper
 from vivace.metrics import Metric
@@ -222,3 +222,18 @@ def test_a_subclass_must_define_something() -> None:
         AutogradLayer(**F64)(np.ones((2, 3)))
     with pytest.raises(TypeError, match="must define forward"):
         Layer()(np.ones((2, 3)))
+
+
+class Peaks(regularizers.Regularizer):
+    def __call__(self, w: Any) -> Any:
+        return anp.sum(anp.exp(-(w**2)))
+
+
+def test_a_regularizer_that_is_a_formula(rng: np.random.Generator) -> None:
+    w, gradient = rng.standard_normal((3, 2)), np.ones((3, 2))
+    Peaks().add_gradient(w, gradient)
+    np.testing.assert_allclose(gradient - 1, numeric_gradient(lambda: float(Peaks()(w)), w), rtol=1e-6)
+    model = Sequential([Input((3,), **F64), Dense(2, kernel_regularizer=Peaks(), **F64)])
+    model.compile("sgd", "mse")
+    kernel = model.get_weights()[0]
+    assert model.evaluate(np.zeros((4, 3)), np.zeros((4, 2)), verbose=0) == pytest.approx(np.exp(-(kernel**2)).sum())

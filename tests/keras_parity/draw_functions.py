@@ -66,8 +66,8 @@ def draw_loss(d: Dice, name: str, rank: int) -> Case:
     elif "Generalized" in name:
         shape = [shape[0], max(2, shape[-1])]
         config |= d.some(q=d.number(0.1, 0.9))
-    elif name == "KLDivergence":
-        shape[-1] = max(2, shape[-1])  # JAX halves the gradient where a prediction of 1 meets the clip
+    elif name in ("KLDivergence", "CategoricalHinge"):
+        shape[-1] = max(2, shape[-1])  # JAX halves the gradient where a prediction of 1 meets the bound
     elif name == "Huber":
         config |= d.some(delta=d.number(0.2, 2))
     elif name == "CosineSimilarity":
