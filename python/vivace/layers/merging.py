@@ -146,9 +146,10 @@ class Multiply(_Merge):
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
         inner, counts, left = saved
         gradients = super().backward(dy if left is None else dy * left, inner, step, input_gradient)
-        for gradient, count in zip(gradients or (), counts or (), strict=counts is not None and gradients is not None):
-            if count is not None:
-                gradient *= count
+        if gradients is not None and counts is not None:
+            for gradient, count in zip(gradients, counts, strict=True):
+                if count is not None:
+                    gradient *= count
         return gradients
 
     def merge(self, x: list[Array], y: Array) -> None:
