@@ -215,7 +215,7 @@ def draw_metric(d: Dice, name: str, rank: int) -> Case:
     arrays = {f"y_true_{i}": t for i, (t, _) in enumerate(batches)} | {
         f"y_pred_{i}": y for i, (_, y) in enumerate(batches)
     }
-    if d.chance():
+    if d.chance() and config.get("class_id") is None:  # Keras does not pick the class's weights
         weights = d.pick(*weight_shapes)
         arrays |= {f"weight_{i}": d.uniform(*weights, high=2) for i in range(3)}
     return job("metric", name, config, batches=3, arguments=["y_true", "y_pred"]), arrays
