@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -39,3 +40,9 @@ def mnist_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs MNIST in {folder.parent}")
     return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    comparison = sys.modules.get("comparison")  # of tests/keras_parity, where it ran
+    if comparison is not None and comparison.COMPARED:
+        terminalreporter.write_line(comparison.summary())

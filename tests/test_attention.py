@@ -143,10 +143,20 @@ def test_threads_do_not_change_a_bit(rng: Any) -> None:
         (lambda: MultiHeadAttention(1, 2, attention_axes=2, **F64), (2, 2, 3, 4)),
         (lambda: MultiHeadAttention(2, 2, output_shape=(2, 3), **F64), (1, 2, 2, 3)),
         (lambda: GroupQueryAttention(3, 4, 2, **F64), (2, 4, 3)),
+        (lambda: MultiHeadAttention(2, 3, 2, use_gate=True, sliding_window=2, **F64), (2, 5, 3)),
+        (lambda: GroupQueryAttention(3, 4, 2, use_gate=True, use_causal_mask=True, **F64), (2, 4, 3)),
     ],
 )
 def test_gradients(layer: Any, shape: tuple[int, ...], rng: Any) -> None:
     check_gradients(layer(), rng.standard_normal(shape), rng)
+
+
+def test_a_window_hides_what_is_far(rng: Any) -> None:
+    layer, x = MultiHeadAttention(1, 2, sliding_window=2, **F64), rng.standard_normal((1, 6, 3))
+    y = output(layer, x)
+    x[0, 4:] += 1  # two and more steps behind step 2
+    np.testing.assert_array_equal(output(layer, x)[0, :3], y[0, :3])
+    assert (output(layer, x)[0, 3:] != y[0, 3:]).all()
 
 
 def test_gradients_behind_a_mask(rng: Any) -> None:
@@ -161,6 +171,8 @@ def test_gradients_behind_a_mask(rng: Any) -> None:
         (lambda: MultiHeadAttention(2, 3, **F64), ((2, 3, 4), (2, 5, 3), (2, 5, 2))),
         (lambda: Attention(use_scale=True, **F64), ((2, 3, 4), (2, 5, 4))),
         (lambda: Attention(use_causal_mask=True, **F64), ((2, 3, 4), (2, 5, 2), (2, 5, 4))),
+        (lambda: Attention(True, "concat", **F64), ((2, 3, 4), (2, 5, 4))),
+        (lambda: Attention(score_mode="concat", use_causal_mask=True, **F64), ((2, 3, 4), (2, 5, 2), (2, 5, 4))),
         (lambda: AdditiveAttention(**F64), ((2, 3, 4), (2, 5, 4))),
         (lambda: AdditiveAttention(False, use_causal_mask=True, **F64), ((2, 3, 4), (2, 5, 2), (2, 5, 4))),
     ],

@@ -166,6 +166,8 @@ def test_a_transposed_convolution_scatters(padding: str, stride: int, window: in
         (lambda: Conv2DTranspose(3, 3, 2, "same", use_bias=False, data_format="channels_first", **F64), (1, 2, 3, 2)),
         (lambda: Conv3DTranspose(2, (2, 1, 3), (2, 1, 2), activation="tanh", **F64), (1, 2, 2, 2, 3)),
         (lambda: Conv3DTranspose(2, 3, 2, "same", output_padding=(0, 1, 0), **F64), (1, 2, 2, 2, 2)),
+        (lambda: Conv2DTranspose(2, (4, 2), 3, "same", output_padding=(0, 1), **F64), (1, 3, 2, 2)),
+        (lambda: Conv3DTranspose(2, (4, 1, 2), 3, "same", output_padding=(0, 1, 2), **F64), (1, 3, 2, 2, 2)),
         (lambda: MaxPooling1D(3, 2, "same", **F64), (2, 6, 3)),
         (lambda: MaxPooling3D(2, padding="same", **F64), (2, 3, 4, 5, 2)),
         (lambda: MaxPooling3D((3, 2, 2), (1, 2, 1), **F64), (1, 4, 4, 3, 2)),

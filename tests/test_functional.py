@@ -151,6 +151,23 @@ def test_merging_broadcasts_as_numpy_does(merge: Any, shapes: Any, rng: np.rando
     check_gradients(model, x, rng)
 
 
+def test_masked_steps_are_left_out_of_products_and_extrema() -> None:
+    x = [np.array([[[2.0], [2.0], [2.0]]]), np.array([[[3.0], [3.0], [1.0]]])]
+    masks = [np.array([[1, 1, 0]], "u1"), np.array([[1, 0, 0]], "u1")]
+    for merge, both in ((L.Multiply, 6), (L.Maximum, 3), (L.Minimum, 2)):
+        step = Step(training=True)
+        step.mask = masks
+        y, saved = merge(**D).forward(x, step)
+        np.testing.assert_array_equal(y[0, :2, 0], [both, 2])
+        np.testing.assert_array_equal(step.mask, [[1, 1, 0]])
+        dx = merge(**D).backward(np.ones((1, 3, 1)), saved, step)
+        assert dx[1][0, 1, 0] == 0
+        assert dx[0][0, 1, 0] == 1
+        if merge is L.Multiply:
+            assert y[0, 2, 0] == dx[0][0, 2, 0] == dx[1][0, 2, 0] == 0
+            np.testing.assert_array_equal([d[0, 0, 0] for d in dx], [3, 2])
+
+
 def test_equal_inputs_share_the_gradient_of_an_extremum() -> None:
     layer, x = L.Maximum(**D), np.ones((1, 2))
     _, saved = layer.forward([x, x.copy()], step := Step(training=True))

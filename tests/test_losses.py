@@ -189,7 +189,7 @@ def test_functions_are_the_losses_by_row() -> None:
         (lambda: losses.MeanSquaredError("average"), ValueError, "reduction must be one of"),
         (lambda: losses.Huber(0), ValueError, "Huber: delta must be positive, received 0"),
         (lambda: losses.CategoricalGeneralizedCrossEntropy(1.0), ValueError, r"q must lie in \(0, 1\), received 1.0"),
-        (lambda: losses.get(np.square), TypeError, "loss must be a name, or a loss or a function of vivace.losses"),
+        (lambda: losses.get(3), TypeError, "loss must be a name, a loss, or a function of"),
         (lambda: losses.CTC()([[1, 9]], np.zeros((1, 4, 3))), ValueError, r"labels must be integers in \[1, 3\)"),
         (lambda: losses.CTC()([1], np.zeros((1, 3))), ValueError, "takes outputs"),
         (lambda: Sequential().compile("sgd", losses.MeanSquaredError("none")), ValueError, "needs a reduction"),
@@ -198,3 +198,26 @@ def test_functions_are_the_losses_by_row() -> None:
 def test_bad_arguments(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("from_logits", [False, True])
+@pytest.mark.parametrize("name", ["Categorical", "SparseCategorical", "CategoricalFocal", "Binary", "BinaryFocal"])
+def test_classes_along_another_axis(name: str, from_logits: bool, rng: np.random.Generator) -> None:
+    kind = getattr(losses, f"{name}Crossentropy")
+    last, first = kind(from_logits, reduction="sum"), kind(from_logits, axis=1, reduction="sum")
+    if "Focal" in name:
+        last, first = (kind(from_logits=from_logits, axis=axis, reduction="sum") for axis in (-1, 1))
+    y, labels = rng.dirichlet(np.ones(4), (5, 3)), rng.integers(0, 4, (5, 3))
+    t = labels if name.startswith("Sparse") else np.eye(4)[labels]
+    moved = t if t is labels else np.moveaxis(t, -1, 1)
+    assert first(moved, np.moveaxis(y, -1, 1)) == pytest.approx(last(t, y), rel=1e-12)
+    gradients = []
+    for loss, given, predictions in ((last, t, y), (first, moved, np.ascontiguousarray(np.moveaxis(y, -1, 1)))):
+        rows, targets = loss.by_row(given, predictions)
+        step, scale = Step(True), np.ones_like(rows)
+        if from_logits:
+            p = loss.forward_logits(predictions, targets, step)[1]
+            gradients.append(loss.backward_logits(p, targets, scale, step))
+        else:
+            gradients.append(loss.backward(predictions, targets, scale, step))
+    np.testing.assert_allclose(np.moveaxis(gradients[1], 1, -1), gradients[0], rtol=1e-12)

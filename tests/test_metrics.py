@@ -105,7 +105,9 @@ def test_r2() -> None:
 
 def test_losses_as_metrics_leave_out_an_ignored_class() -> None:
     metric = metrics.SparseCategoricalCrossentropy(ignore_class=-1)
-    assert metric([1, -1, 2], P) == pytest.approx(-(np.log(0.2) + np.log(0.2)) / 2)
+    assert metric([1, -1, 2], P, np.ones(3)) == pytest.approx(-(np.log(0.2) + np.log(0.2)) / 2)
+    metric.reset_state()
+    assert metric([1, -1, 2], P) == pytest.approx(-(np.log(0.2) + np.log(0.2)) / 3)  # without weights it counts as 0
     assert metrics.CosineSimilarity()([[1.0, 0.0]], [[2.0, 0.0]]) == pytest.approx(1)
 
 

@@ -207,7 +207,7 @@ def test_a_wrapped_layer_has_its_activity_regularizer_too(rng: np.random.Generat
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     states = model.layers[0](x.astype("float32"))
     plain = np.square(model.predict(x) - y).mean()
-    penalties = 0.1 * (np.square(states).sum() + np.square(model.predict(x)).sum())
+    penalties = 0.1 * (np.square(states).sum() + np.square(model.predict(x)).sum()) / len(x)
     assert model.evaluate(x, y, verbose=0) == pytest.approx(plain + penalties, rel=1e-4)
 
 

@@ -26,7 +26,7 @@ ROOMS = [
     ["compiled", "batches"],
     ["heads", "watching"],
     ["callbacks"],
-    ["progress", "data", "plotting", "explain"],
+    ["progress", "data", "plotting", "explain", "testing"],
     ["fusion", "plan"],
     ["metrics"],
     ["layers", "losses", "optimizers", "datasets"],
@@ -34,6 +34,7 @@ ROOMS = [
     ["initializers", "parameters", "random", "config"],
     ["regularizers", "constraints"],
     ["_config"],
+    ["differentiation"],
     ["_core", "_naming", "_typing"],
 ]
 LEVEL = {name: i for i, room in enumerate(ROOMS) for name in room}

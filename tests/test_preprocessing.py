@@ -117,6 +117,25 @@ def test_resizing_and_cropping() -> None:
     assert output(RandomCrop(2, 2), x).shape == (1, 2, 2, 1)
 
 
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"])
+@pytest.mark.parametrize("options", [{}, {"antialias": True}, {"pad_to_aspect_ratio": True, "fill_value": 0.5}])
+def test_resizing_keeps_what_is_even(interpolation: str, options: Any, rng: Any) -> None:
+    layer = Resizing(3, 7, interpolation, **options, **F64)
+    y = output(layer, np.full((2, 5, 4, 2), 0.5))
+    np.testing.assert_allclose(y, np.full((2, 3, 7, 2), 0.5), rtol=1e-12)
+    check_gradients(Resizing(3, 7, interpolation, **options, **F64), rng.standard_normal((2, 5, 4, 2)), rng)
+
+
+def test_padding_to_the_aspect_ratio_keeps_proportions() -> None:
+    x = np.arange(8, dtype="f4").reshape(1, 4, 2, 1)
+    y = output(Resizing(4, 4, pad_to_aspect_ratio=True, fill_value=-1), x)[0, ..., 0]
+    np.testing.assert_array_equal(y, np.pad(x[0, ..., 0], ((0, 0), (1, 1)), constant_values=-1))
+    shrunk = output(Resizing(1, 2, antialias=True), x)  # every row has its share
+    assert 2 < shrunk[0, 0, 0, 0] < 4
+    with pytest.raises(ValueError, match="only one of crop_to_aspect_ratio"):
+        Resizing(2, 2, crop_to_aspect_ratio=True, pad_to_aspect_ratio=True)
+
+
 def test_tones() -> None:
     x = np.arange(8, dtype="f4").reshape(1, 2, 2, 2)
     np.testing.assert_allclose(output(RandomBrightness((0.5, 0.5), (0, 10)), x, True), np.minimum(x + 5, 10))
@@ -210,7 +229,7 @@ def test_discretization_and_category_encoding() -> None:
     ("make", "text"),
     [
         (lambda: Resizing(0, 3), "height must be an integer >= 1, received 0"),
-        (lambda: Resizing(3, 3, "cubic"), "'bilinear' or 'nearest', received 'cubic'"),
+        (lambda: Resizing(3, 3, "cubic"), "lanczos3, lanczos5, received 'cubic'"),
         (lambda: RandomFlip("diagonal"), "mode must be 'horizontal', 'vertical'"),
         (lambda: RandomRotation(0.1, fill_mode="black"), "fill_mode must be 'reflect' or"),
         (lambda: RandomZoom((-2, 1)), "height_factor must be a number or two, at least -1.0"),

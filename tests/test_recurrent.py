@@ -320,8 +320,16 @@ def test_bad_input(call: Any, message: str) -> None:
 def test_text_vectorization() -> None:
     vectorize = TextVectorization(max_tokens=5, output_sequence_length=4)
     vectorize.adapt(["The cat, the dog!", "the cat sat"])
-    assert vectorize.get_vocabulary() == ["", "[UNK]", "the", "cat", "dog"]
-    np.testing.assert_array_equal(vectorize(["THE dog sat on the mat", "cat"]), [[2, 4, 1, 1], [3, 0, 0, 0]])
+    assert vectorize.get_vocabulary() == ["", "[UNK]", "the", "cat", "sat"]
+    np.testing.assert_array_equal(vectorize(["THE dog sat on the mat", "cat"]), [[2, 1, 4, 1], [3, 0, 0, 0]])
+    pairs = TextVectorization(ngrams=2, output_mode="count", max_tokens=9, pad_to_max_tokens=True)
+    pairs.adapt(["the cat", "the cat sat"])
+    assert pairs.get_vocabulary() == ["[UNK]", "the cat", "the", "cat", "sat", "cat sat"]
+    np.testing.assert_array_equal(pairs(["the cat the mat"]), [[3, 1, 2, 1, 0, 0, 0, 0, 0]])
+    weighed = TextVectorization(output_mode="tf_idf")
+    weighed.adapt(["a b", "a"])
+    weights = np.log(1 + 2 / np.array([3, 2]))
+    np.testing.assert_allclose(weighed(["a a c"]), [[weights.mean(), 2 * weights[0], 0]], rtol=1e-6)
     characters = TextVectorization(split="character", standardize=None, vocabulary=["a", "b"])
     np.testing.assert_array_equal(characters(["abA", "b"]), [[2, 3, 1], [3, 0, 0]])
     with pytest.raises(ValueError, match="call adapt"):

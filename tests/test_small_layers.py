@@ -129,7 +129,7 @@ def test_a_masked_softmax(rng: Any) -> None:
     x, mask = rng.standard_normal((2, 5)), np.array([[1, 0, 1, 1, 0], [0, 0, 0, 0, 0]], "u1")
     y = output(Softmax(**F64), x, mask=mask)
     e = np.exp(x[0]) * mask[0]
-    np.testing.assert_allclose(y, [e / e.sum(), np.full(5, 0.2)], rtol=1e-12)
+    np.testing.assert_allclose(y, [e / e.sum(), np.zeros(5)], rtol=1e-12)
     check_gradients(Softmax(**F64), x, rng, mask)
 
 
@@ -179,7 +179,7 @@ def test_activity_regularization_enters_the_loss_and_the_gradient(rng: Any) -> N
 
     def loss() -> float:
         z = x @ kernel + bias
-        return float(((z - y) ** 2).mean() + 0.1 * np.abs(z).sum() + 0.2 * (z * z).sum())
+        return float(((z - y) ** 2).mean() + (0.1 * np.abs(z).sum() + 0.2 * (z * z).sum()) / 6)
 
     assert model.evaluate(x, y, verbose=0) == pytest.approx(loss(), rel=1e-12)
     expected = kernel - 0.5 * numeric_gradient(loss, kernel)
@@ -196,7 +196,7 @@ def test_activity_regularization_enters_the_loss_and_the_gradient(rng: Any) -> N
         (lambda: ZeroPadding2D((1, 2, 3)), "padding must be an integer >= 0, 2 of them or 2 pairs"),
         (lambda: Cropping1D((2, 2)).build_once((None, 4, 1)), "leaves nothing of shape"),
         (lambda: UpSampling2D(0), "size must be an integer >= 1"),
-        (lambda: UpSampling2D(2, interpolation="cubic"), "'nearest' or 'bilinear', received 'cubic'"),
+        (lambda: UpSampling2D(2, interpolation="cubic"), "lanczos3, lanczos5, received 'cubic'"),
         (lambda: ReLU(negative_slope=-1), "negative_slope must not be negative, received -1"),
         (lambda: Softmax(3).build_once((None, 2)), "is out of bounds"),
         (lambda: SpatialDropout1D(1.0), r"rate must lie in \[0, 1\), received 1.0"),
@@ -207,11 +207,3 @@ def test_activity_regularization_enters_the_loss_and_the_gradient(rng: Any) -> N
 def test_bad_input(make: Any, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         make()
-
-
-def test_a_lambda_without_gradient_says_what_is_missing() -> None:
-    layer, step = Lambda(square), Step(True)
-    x = np.ones((2, 2), "f4")
-    _, saved = layer.forward(x, step)
-    with pytest.raises(ValueError, match="needs its gradient"):
-        layer.backward(x, saved, step)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from layer_checks import numeric_gradient
+from helpers import numeric_gradient
 from vivace import layers as L
 from vivace.layers import Conv2D, Dense, Dropout, Embedding, Flatten, Input, MaxPooling2D
 from vivace.models import Functional, Model, Sequential

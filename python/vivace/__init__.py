@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         optimizers,
         plotting,
         regularizers,
+        testing,
         utils,
     )
     from . import (
@@ -60,6 +61,7 @@ _MODULES = (
     "optimizers",
     "plotting",
     "regularizers",
+    "testing",
     "utils",
     "wrappers",
 )
@@ -85,6 +87,7 @@ __all__ = [
     "regularizers",
     "set_num_threads",
     "show_config",
+    "testing",
     "threads",
     "utils",
 ]  # not wrappers, which need scikit-learn

@@ -221,9 +221,16 @@ def function_named(name: str) -> Any:
     return CUSTOM.get()[name]
 
 
-def deserialize_in(family: str, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The object of a family that `serialize` described. custom_objects: classes and functions of one's own."""
+def deserialize_in(
+    family: str, config: Mapping[str, Any] | str, custom_objects: Mapping[str, Any] | None = None
+) -> Any:
+    """The object of a family that `serialize` described, or of that name.
+
+    custom_objects: classes and functions of one's own.
+    """
     with custom_object_scope(custom_objects):
+        if isinstance(config, str):
+            return importlib.import_module(f".{family}", __package__).get(config)
         return deserialize(config, family)
 
 

@@ -2,7 +2,7 @@
 
 linear, relu, sigmoid and tanh are fused into the kernels before them; softmax has kernels of its own. Every one is a
 pair: a function of x, and `<name>_gradient(x, y, dy)`, the gradient of x where y is the function's value and dy the
-gradient of y. softmax, log_softmax and sparsemax work along the last axis.
+gradient of y. softmax, log_softmax and sparsemax work along `axis`, the last one.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def linear_gradient(x: Array, y: Array, dy: Array) -> Array:
 def relu(x: Any, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Array:
     """max(x, 0); NaN stays NaN.
 
-    In general: max_value where x is at least that, x from the threshold on, negative_slope * (x - threshold) below.
+    In general: x above the threshold, with max_value cut to [0, max_value]; negative_slope * (x - threshold) below.
     """
     if negative_slope == 0 and max_value is None and threshold == 0:
         return _apply("relu", x)
     x = _floating(x)
-    y = np.where(x >= threshold, x, negative_slope * (x - threshold)).astype(x.dtype, copy=False)
-    return y if max_value is None else np.minimum(y, x.dtype.type(max_value))
+    above = x if max_value is None else np.clip(x, 0, x.dtype.type(max_value))
+    return np.where(~(x <= threshold), above, negative_slope * (x - threshold)).astype(x.dtype, copy=False)
 
 
 def relu_gradient(
@@ -61,9 +61,8 @@ def relu_gradient(
     max_value: float | None = None,
     threshold: float = 0.0,
 ) -> Array:
-    above = x > threshold if threshold == 0 else x >= threshold
-    slope = np.where(above, 1, negative_slope)
-    return _times(dy, slope if max_value is None else np.where(x < max_value, slope, 0))
+    above = 1 if max_value is None else (x > 0) & (x < max_value)
+    return _times(dy, np.where(x > threshold, above, negative_slope))
 
 
 def sigmoid(x: Any) -> Array:
@@ -84,32 +83,41 @@ def tanh_gradient(x: Array, y: Array, dy: Array) -> Array:
     return dy * (1 - y * y)
 
 
-def softmax(x: Any) -> Array:
-    """exp(x) / sum(exp(x)) over the last axis."""
+def softmax(x: Any, axis: int = -1) -> Array:
+    """exp(x) / sum(exp(x)) over an axis."""
     x = _floating(x)
+    if axis % x.ndim != x.ndim - 1:
+        return _along(axis, softmax, x)
     y = np.empty_like(x)
     native.softmax_forward(x, y)
     return y
 
 
-def softmax_gradient(x: Array, y: Array, dy: Array) -> Array:
-    return y * (dy - (dy * y).sum(-1, keepdims=True))
+def softmax_gradient(x: Array, y: Array, dy: Array, axis: int = -1) -> Array:
+    return y * (dy - (dy * y).sum(axis, keepdims=True))
 
 
-def log_softmax(x: Any) -> Array:
-    """x - log(sum(exp(x))) over the last axis."""
+def log_softmax(x: Any, axis: int = -1) -> Array:
+    """x - log(sum(exp(x))) over an axis."""
     x = _floating(x)
-    shifted = x - x.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    shifted = x - x.max(axis, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
 
 
-def log_softmax_gradient(x: Array, y: Array, dy: Array) -> Array:
-    return dy - np.exp(y) * dy.sum(-1, keepdims=True)
+def log_softmax_gradient(x: Array, y: Array, dy: Array, axis: int = -1) -> Array:
+    return dy - np.exp(y) * dy.sum(axis, keepdims=True)
 
 
-def sparsemax(x: Any) -> Array:
-    """The nearest point to x among the distributions over the last axis (Martins & Astudillo 2016)."""
+def _along(axis: int, function: Callable[[Array], Array], *arrays: Array) -> Array:
+    """A function of last axes along another one."""
+    return np.moveaxis(function(*(np.moveaxis(a, axis, -1) for a in arrays)), -1, axis)
+
+
+def sparsemax(x: Any, axis: int = -1) -> Array:
+    """The nearest point to x among the distributions over an axis (Martins & Astudillo 2016)."""
     x = _floating(x)
+    if axis % x.ndim != x.ndim - 1:
+        return _along(axis, sparsemax, x)
     largest = -np.sort(-x, axis=-1)
     sums, counts = largest.cumsum(-1), np.arange(1, x.shape[-1] + 1, dtype=x.dtype)
     support = np.count_nonzero(1 + counts * largest > sums, axis=-1)[..., None]
@@ -117,9 +125,9 @@ def sparsemax(x: Any) -> Array:
     return np.maximum(x - threshold, 0)
 
 
-def sparsemax_gradient(x: Array, y: Array, dy: Array) -> Array:
+def sparsemax_gradient(x: Array, y: Array, dy: Array, axis: int = -1) -> Array:
     support = y > 0
-    mean = (dy * support).sum(-1, keepdims=True) / support.sum(-1, keepdims=True, dtype=dy.dtype)
+    mean = (dy * support).sum(axis, keepdims=True) / support.sum(axis, keepdims=True, dtype=dy.dtype)
     return (dy - mean) * support
 
 
@@ -422,3 +430,13 @@ def pair(name: str) -> tuple[Callable[..., Array], Callable[..., Array]]:
 def get(identifier: str | Callable[..., Array] | None) -> Callable[..., Array]:
     """The function of that name; a function itself; linear for None."""
     return identifier if callable(identifier) else _BY_NAME[name_of(identifier)]
+
+
+def serialize(activation: str | Callable[..., Array]) -> str:
+    """The activation's name."""
+    return name_of(activation)
+
+
+def deserialize(config: str) -> Callable[..., Array]:
+    """The function of that name."""
+    return get(config)

@@ -101,3 +101,24 @@ def get(identifier: str | Mapping[str, Any] | Callable[[Array], Array] | None) -
     if not isinstance(identifier, str):
         raise TypeError(f"constraint must be a name or a function of the weight, received {identifier!r}")
     return lookup("constraint", identifier, _BY_NAME)()
+
+
+max_norm = MaxNorm
+min_max_norm = MinMaxNorm
+non_neg = NonNeg
+unit_norm = UnitNorm
+
+__all__ = [
+    "Constraint",
+    "MaxNorm",
+    "MinMaxNorm",
+    "NonNeg",
+    "UnitNorm",
+    "deserialize",
+    "get",
+    "max_norm",
+    "min_max_norm",
+    "non_neg",
+    "serialize",
+    "unit_norm",
+]

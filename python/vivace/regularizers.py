@@ -12,12 +12,27 @@ from ._config import Configurable, deserialize_in, from_dict
 from ._config import serialize as serialize
 from ._naming import lookup
 from ._typing import Array
+from .differentiation import pullback
 
 
-class L1L2(Configurable):
-    """l1 * sum(|w|) + l2 * sum(w^2)."""
+class Regularizer(Configurable):
+    """Base of all regularizers: called with a weight, returns the penalty.
+
+    A subclass defines `__call__(w)`, and `add_gradient(w, gradient)` unless it computes with `autograd.numpy`.
+    """
 
     family = "regularizers"
+
+    def __call__(self, w: Array) -> float:
+        raise TypeError(f"{type(self).__name__} must define __call__(w)")
+
+    def add_gradient(self, w: Array, gradient: Array) -> None:
+        """gradient += that of the penalty; derived by autograd, the extra of that name."""
+        gradient += pullback(type(self).__name__, self, [w])[1](np.ones((), w.dtype))[0]
+
+
+class L1L2(Regularizer):
+    """l1 * sum(|w|) + l2 * sum(w^2)."""
 
     def __init__(self, l1: float = 0.0, l2: float = 0.0) -> None:
         if l1 < 0 or l2 < 0:
@@ -95,15 +110,36 @@ _BY_NAME: dict[str, Any] = {"l1": L1, "l2": L2, "l1_l2": lambda: L1L2(0.01, 0.01
 _BY_NAME["orthogonal_regularizer"] = OrthogonalRegularizer
 
 
-def get(identifier: str | Mapping[str, Any] | L1L2 | None) -> L1L2 | None:
+def get(identifier: str | Mapping[str, Any] | Regularizer | None) -> L1L2 | None:
     """The regularizer of that name ("l1", "l2", "l1_l2", each with 0.01), or that a dict describes; the object
     itself, or None.
     """
-    if identifier is None or isinstance(identifier, L1L2):
-        return identifier
+    if identifier is None or isinstance(identifier, Regularizer):
+        return identifier  # type: ignore[return-value]  # one of the user's serves as well
     if isinstance(identifier, Mapping):
-        return from_dict("regularizers", L1L2, identifier)
+        return from_dict("regularizers", Regularizer, identifier)
     if not isinstance(identifier, str):
         raise TypeError(f"regularizer must be a name or a vivace.regularizers object, received {identifier!r}")
     regularizer: L1L2 = lookup("regularizer", identifier, _BY_NAME)()
     return regularizer
+
+
+l1 = L1
+l2 = L2
+l1_l2 = L1L2
+orthogonal_regularizer = OrthogonalRegularizer
+
+__all__ = [
+    "L1",
+    "L1L2",
+    "L2",
+    "OrthogonalRegularizer",
+    "Regularizer",
+    "deserialize",
+    "get",
+    "l1",
+    "l1_l2",
+    "l2",
+    "orthogonal_regularizer",
+    "serialize",
+]

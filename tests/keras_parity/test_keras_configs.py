@@ -23,18 +23,15 @@ pytestmark = [
     pytest.mark.skipif(not KERAS, reason="opt-in: VIVACE_KERAS_PYTHON names a Python with Keras"),
 ]
 
-# Arguments that ours do not have, and why not: nothing here has low-rank or quantized variants, sparse or ragged
-# tensors, hashing or text features beyond words, or a dtype of its own for what only prepares data.
+# Arguments that ours do not have, and why not: nothing here has low-rank or quantized variants or sparse tensors.
 _LORA = {"lora_rank", "lora_alpha", "quantization_config"}
-_DATA = {"sparse", "name", "dtype", "ragged", "pad_to_max_tokens", "idf_weights", "encoding", "salt", "oov_method",
-         "vocabulary_dtype", "ngrams", "output_mode"}  # fmt: skip
 _FANS = {"input_axes", "output_axes"}
 ABSENT = {
     "layers.Dense": _LORA, "layers.Embedding": _LORA,
-    **{f"layers.{name}": _DATA for name in ("CategoryEncoding", "Discretization", "IntegerLookup", "StringLookup",
-                                            "TextVectorization")},
+    "layers.CategoryEncoding": {"sparse"},
     **{f"initializers.{kind}{shape}": _FANS for kind in ("Glorot", "He", "Lecun") for shape in ("Normal", "Uniform")},
-    "initializers.VarianceScaling": _FANS,
+    **{f"initializers.{kind}_{shape}": _FANS for kind in ("glorot", "he", "lecun") for shape in ("normal", "uniform")},
+    "initializers.VarianceScaling": _FANS, "initializers.variance_scaling": _FANS,
 }  # fmt: skip
 BASES = ("layers.Layer", "losses.Loss", "metrics.Metric", "optimizers.Optimizer", "initializers.Initializer",
          "regularizers.Regularizer", "constraints.Constraint", "optimizers.schedules.LearningRateSchedule")  # fmt: skip

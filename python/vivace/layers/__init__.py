@@ -16,6 +16,7 @@ from .conv_transpose import (
     Convolution3DTranspose,
 )
 from .core import Activation, Dense, Dropout, Flatten, Input, InputLayer, RepeatVector
+from .custom import AutogradLayer
 from .embedding import Embedding, Masking
 from .images import (
     CenterCrop,
@@ -130,6 +131,7 @@ __all__ = [
     "AdditiveAttention",
     "AlphaDropout",
     "Attention",
+    "AutogradLayer",
     "Average",
     "AveragePooling1D",
     "AveragePooling2D",

@@ -18,7 +18,7 @@ from .geometry import copied
 
 
 class ReLU(Layer):
-    """y = x where x >= threshold, at most max_value; negative_slope * (x - threshold) below the threshold.
+    """y = x above the threshold, at most max_value; negative_slope * (x - threshold) below the threshold.
 
     Args:
         max_value: None: no limit.
@@ -41,7 +41,7 @@ class ReLU(Layer):
         if self.threshold or self.negative_slope:
             np.subtract(x, self.threshold, out=y)
             y *= self.negative_slope
-            np.copyto(y, x, where=~(x < self.threshold))  # NaN stays NaN
+            np.copyto(y, x, where=~(x <= self.threshold))  # NaN stays NaN
         else:
             native.activation_forward("relu", x, y)
         if self.max_value is not None:
@@ -53,8 +53,7 @@ class ReLU(Layer):
         if self.max_value is not None:
             dy *= x < self.max_value
         if self.threshold or self.negative_slope:
-            below = x < self.threshold if self.threshold else x <= 0
-            np.multiply(dy, self.negative_slope, out=dy, where=below)
+            np.multiply(dy, self.negative_slope, out=dy, where=x <= self.threshold)
         else:
             native.activation_backward("relu", x, dy, dy)
         return dy
@@ -163,8 +162,8 @@ class ELU(Layer):
 class Softmax(Layer):
     """y = exp(x) / sum(exp(x)) over one or several axes.
 
-    Where a mask of the input's shape (or of shape (batch, steps), for the steps) is 0, y is 0, as in Keras by giving x
-    the value -1e9 there; if nothing is left, all elements are equal.
+    Where a mask of the input's shape (or of shape (batch, steps), for the steps) is 0, y is 0, also where nothing is
+    left.
 
     Args:
         axis: an integer or several, -1. Axes that are not the last ones are moved to the end and back, two copies.
@@ -205,10 +204,15 @@ class Softmax(Layer):
         rows = self._rows(x, step)
         y = step.empty(rows.shape, x.dtype)
         native.softmax_forward(rows, y)
-        return self._back(y, x, step), (y, keep)
+        out = self._back(y, x, step)
+        if keep is None:
+            return out, (y, keep)
+        return np.multiply(out, keep, out=step.empty(x.shape, x.dtype)), (y, keep)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         y, keep = saved
+        if keep is not None:
+            dy *= keep
         rows = self._rows(dy, step)
         native.softmax_backward(y, rows, rows)
         dx = self._back(rows, dy, step)

@@ -15,7 +15,7 @@ from ..constraints import Constraint
 from ..parameters import Parameter
 from ..regularizers import L1L2
 from ..step import Step, Stream
-from .base import Layer, only_off, positive
+from .base import Layer, positive
 from .symbolic import as_inputs
 
 
@@ -74,9 +74,13 @@ class _Attention(Layer):
         bias_constraint: str | Constraint | None,
         seed: int | None,
         use_causal_mask: bool,
+        sliding_window: int | None,
+        use_gate: bool,
         **kwargs: Any,
     ) -> None:
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self.sliding_window = None if sliding_window is None else positive(self.name, "sliding_window", sliding_window)
+        self.use_gate = use_gate
         self.heads, self.key_heads, self.key_dim, self.value_dim = heads, key_heads, key_dim, value_dim
         if not 0 <= dropout < 1:
             raise ValueError(f"{self.name}: dropout must lie in [0, 1), received {dropout!r}")
@@ -142,6 +146,7 @@ class _Attention(Layer):
         self.features = (query, value, key)
         self.query = self._projection("query", (query,), (self.heads, self.key_dim))
         self.key = self._projection("key", (key,), (self.key_heads, self.key_dim))
+        self.gate = self._projection("gate", (query,), (self.heads, self.value_dim)) if self.use_gate else None
         self.value = self._projection("value", (value,), (self.key_heads, self.value_dim))
         self.out = self._projection("attention_output", (self.heads, self.value_dim), self.sample_shape or (query,))
 
@@ -187,15 +192,27 @@ class _Attention(Layer):
             "causal": self.use_causal_mask,
             "query_mask": masks[0],
             "key_mask": masks[1],
-            "attention_mask": None,
+            "attention_mask": self._window(batch, q.shape[1], k.shape[1]),
             "rate": rate,
             "seed": self.stream.seed,
             "stream": self.stream.next() if rate else 0,
         }
         native.attention_forward(q, k, v, **options, y=attended, maximum=maximum, share=share)
-        y = self.out.forward(attended, query.shape[:-1], step)
+        gate, gated = None, attended
+        if self.gate is not None:
+            gate = self.gate.forward(query, (batch, -1), step)
+            native.activation_forward("sigmoid", gate, gate)
+            gated = np.multiply(attended, gate, out=step.empty(gate.shape, gate.dtype))
+        y = self.out.forward(gated, query.shape[:-1], step)
         step.mask = step.mask[0] if isinstance(step.mask, (list, tuple)) else step.mask
-        return y, (x, q, k, v, options, attended, maximum, share)
+        return y, (x, q, k, v, options, attended, maximum, share, gate, gated)
+
+    def _window(self, batch: int, queries: int, keys: int) -> Array | None:
+        """Which pairs are near enough to each other for `sliding_window`."""
+        if self.sliding_window is None:
+            return None
+        near = np.abs(np.arange(queries)[:, None] - np.arange(keys)) < self.sliding_window
+        return np.ascontiguousarray(np.broadcast_to(near, (batch, queries, keys)), np.uint8)
 
     def _masks(self, mask: Any, several: bool) -> tuple[Array | None, Array | None]:
         """Of the queries and of the keys; values and keys that are masked both count for nothing."""
@@ -208,15 +225,24 @@ class _Attention(Layer):
         return query, value if key is None else key if value is None else value & key
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
-        x, q, k, v, options, attended, maximum, share = saved
-        d = self.out.backward(attended, dy, step, True)
+        x, q, k, v, options, attended, maximum, share, gate, gated = saved
+        d = self.out.backward(gated, dy, step, True)
         dq, dk, dv = (step.empty(array.shape, array.dtype) for array in (q, k, v))
         assert d is not None
+        dgate = None
+        if gate is not None:
+            dgate = np.multiply(d, attended, out=step.empty(d.shape, d.dtype))
+            native.activation_backward("sigmoid", gate, dgate, dgate)
+            d *= gate
         native.attention_backward(
             q, k, v, **options, y=attended, maximum=maximum, share=share, dy=d, dq=dq, dk=dk, dv=dv
         )
         query, value, key = self._inputs(x, "backward")
         dquery = self.query.backward(query, dq, step, input_gradient)
+        if self.gate is not None and dgate is not None:
+            more = self.gate.backward(query, dgate, step, input_gradient)
+            if dquery is not None and more is not None:
+                dquery += more
         dvalue = self.value.backward(value, dv, step, input_gradient)
         dkey = self.key.backward(key, dk, step, input_gradient)
         if dquery is None or dvalue is None or dkey is None:
@@ -239,8 +265,8 @@ class MultiHeadAttention(_Attention):
 
     {_Attention.__doc__}
 
-    Weights, in this order: query (features, num_heads, key_dim) and its bias (num_heads, key_dim), key, value
-    (features, num_heads, value_dim), output (num_heads, value_dim, output features).
+    Weights, in this order: query (features, num_heads, key_dim) and its bias (num_heads, key_dim), key, with use_gate
+    gate and value (features, num_heads, value_dim), output (num_heads, value_dim, output features).
 
     Args:
         num_heads: number of heads.
@@ -251,11 +277,13 @@ class MultiHeadAttention(_Attention):
         output_shape: features of an output step, an integer or several; None: the query's.
         attention_axes: the axes that attention runs over; they must be the last ones before the features. None: all
             between the batch and the features. Axes before them are further batches.
+        sliding_window: queries attend only to keys less than this many steps away; None: to all.
+        flash_attention: accepted for Keras's sake; scores are never stored.
+        use_gate: multiply what each head attends to by sigmoid of a projection of the query (False).
         kernel_initializer, bias_initializer: names or callables; "glorot_uniform" and "zeros".
         kernel_regularizer, bias_regularizer, activity_regularizer: penalties of `vivace.regularizers` on the weights
             and on the output, none by default.
         kernel_constraint, bias_constraint: of `vivace.constraints`, none by default.
-        sliding_window, use_gate: not supported. flash_attention: without effect, there is one kernel.
         seed: of the dropout; by default the next seed of the global stream.
         use_causal_mask: no query attends to later steps (False; Keras takes it when the layer is called).
     """
@@ -284,13 +312,12 @@ class MultiHeadAttention(_Attention):
         **kwargs: Any,
     ) -> None:
         owner = kwargs.get("name") or "MultiHeadAttention"
-        only_off(owner, sliding_window=sliding_window, use_gate=use_gate)
         heads, key_size = positive(owner, "num_heads", num_heads), positive(owner, "key_dim", key_dim)
         value_size = key_size if value_dim is None else positive(owner, "value_dim", value_dim)
         super().__init__(
             heads, heads, key_size, value_size, dropout, use_bias, kernel_initializer, bias_initializer,
             kernel_regularizer, bias_regularizer, activity_regularizer, kernel_constraint,
-            bias_constraint, seed, use_causal_mask, **kwargs,
+            bias_constraint, seed, use_causal_mask, sliding_window, use_gate, **kwargs,
         )  # fmt: skip
         if output_shape is not None:
             sizes = [output_shape] if isinstance(output_shape, (int, np.integer)) else output_shape
@@ -324,11 +351,11 @@ class GroupQueryAttention(_Attention):
         num_key_value_heads: number of heads of keys and values; divides num_query_heads.
         dropout: rate at which probabilities are dropped in training, 0.
         use_bias: add biases (True).
+        sliding_window, flash_attention, use_gate: as of `MultiHeadAttention`.
         kernel_initializer, bias_initializer: names or callables; "glorot_uniform" and "zeros".
         kernel_regularizer, bias_regularizer, activity_regularizer: penalties of `vivace.regularizers` on the weights
             and on the output, none by default.
         kernel_constraint, bias_constraint: of `vivace.constraints`, none by default.
-        sliding_window, use_gate: not supported. flash_attention: without effect, there is one kernel.
         seed: of the dropout; by default the next seed of the global stream.
         use_causal_mask: no query attends to later steps (False; Keras takes it when the layer is called).
     """
@@ -355,7 +382,6 @@ class GroupQueryAttention(_Attention):
         **kwargs: Any,
     ) -> None:
         owner = kwargs.get("name") or "GroupQueryAttention"
-        only_off(owner, sliding_window=sliding_window, use_gate=use_gate)
         size, heads = positive(owner, "head_dim", head_dim), positive(owner, "num_query_heads", num_query_heads)
         key_heads = positive(owner, "num_key_value_heads", num_key_value_heads)
         if heads % key_heads:
@@ -365,7 +391,7 @@ class GroupQueryAttention(_Attention):
         super().__init__(
             heads, key_heads, size, size, dropout, use_bias, kernel_initializer, bias_initializer,
             kernel_regularizer, bias_regularizer, activity_regularizer, kernel_constraint,
-            bias_constraint, seed, use_causal_mask, **kwargs,
+            bias_constraint, seed, use_causal_mask, sliding_window, use_gate, **kwargs,
         )  # fmt: skip
 
 

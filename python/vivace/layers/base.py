@@ -120,25 +120,28 @@ class Layer(Configurable):
         Raises:
             ValueError: inputs of the wrong number or shape. TypeError: arrays among symbolic tensors; no numbers.
         """
-        inputs = self.call_inputs(*args, **kwargs)
-        if is_symbolic(inputs):
-            return self._record(inputs, training)
-        several = isinstance(inputs, list)
+        inputs: Any = args[0] if len(args) == 1 and not kwargs else None
+        if type(inputs) is not np.ndarray:
+            inputs = self.call_inputs(*args, **kwargs)
+            if is_symbolic(inputs):
+                return self._record(inputs, training)
         dtype = self.input_dtype or self.dtype
-        arrays = [data_array(self.name, x, dtype) for x in (inputs if several else [inputs])]
-        self._check_count(len(arrays))
-        shapes: Any = [(None, *array.shape[1:]) for array in arrays]
-        shapes = shapes if several else shapes[0]
+        x: Any
+        shapes: Any = self.input_shape
+        if isinstance(inputs, list):
+            x = [data_array(self.name, one, dtype) for one in inputs]
+            self._check_count(len(x))
+            shapes = [(None, *one.shape[1:]) for one in x]
+        else:
+            x = data_array(self.name, inputs, dtype)
+            if shapes is None or shapes[1:] != x.shape[1:]:
+                shapes = (None, *x.shape[1:])
         if not self.built or shapes != self.input_shape:
             self.build_once(shapes)
         step = Step(bool(training))
         if mask is not None:
-            several_masks = isinstance(mask, (list, tuple)) and several
-            masks = [
-                None if m is None else np.ascontiguousarray(m, np.uint8) for m in (mask if several_masks else [mask])
-            ]
-            step.mask = masks if several_masks else masks[0]
-        y: Any = self.forward(arrays if several else arrays[0], step)[0]  # type: ignore[arg-type]
+            step.mask = step_masks(mask, isinstance(x, list))
+        y: Any = self.forward(x, step)[0]
         # The step's own memory is new and nobody else's; anything else may be the input.
         if isinstance(y, list):
             return [one.copy() for one in y]
@@ -294,6 +297,13 @@ def data_array(owner: str, x: Any, dtype: str) -> Array:
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{owner}: expected numbers, received dtype {array.dtype}")
     return np.ascontiguousarray(array, dtype=dtype)
+
+
+def step_masks(mask: Any, several: bool) -> Any:
+    """Masks as a step has them: of bytes; of several inputs a list."""
+    if several and isinstance(mask, (list, tuple)):
+        return [None if m is None else np.ascontiguousarray(m, np.uint8) for m in mask]
+    return np.ascontiguousarray(mask, np.uint8)
 
 
 def positive(owner: str, argument: str, value: int) -> int:

@@ -83,6 +83,17 @@ class _ConvTranspose(Windowed):
             return (size - 1) * stride + (max(window, stride) if extra is None else window + extra)
         return size * stride if extra is None else (size - 1) * stride + window % 2 + extra
 
+    def pads(self, input_sizes: Sequence[int]) -> list[tuple[int, int]]:
+        """What is cut off each axis of the whole output, (size - 1) * stride + window elements, as Keras shares it."""
+        return [self._cut(axis) if self.padding == "same" else (0, 0) for axis in range(self.rank)]
+
+    def _cut(self, axis: int) -> tuple[int, int]:
+        window = (self.kernel_size[axis] - 1) * self.dilation_rate[axis] + 1
+        extra = None if self.output_padding is None else self.output_padding[axis]
+        kept = self.strides[axis] + window - 2 if extra is None else window + window % 2 - 2 + extra
+        before = min(kept // 2 + kept % 2, window - 1)
+        return window - 1 - before, max(0, window - 1 - (kept - before))
+
     def shape_for(self, x_shape: Shape) -> native.Conv2DShape:
         """The convolution that leads from this layer's output back to its input."""
 

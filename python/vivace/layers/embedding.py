@@ -81,7 +81,7 @@ class Embedding(Layer):
 
 
 class Masking(Layer):
-    """Masks the steps of (batch, steps, features) whose features all equal mask_value; the values pass unchanged."""
+    """Masks the steps of (batch, steps, features) whose features all equal mask_value, and makes them 0."""
 
     def __init__(self, mask_value: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -92,8 +92,12 @@ class Masking(Layer):
         return input_shape
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        step.mask = (x != self.mask_value).any(-1).astype(np.uint8)
-        return x, None
+        counts = (x != self.mask_value).any(-1)
+        step.mask = counts.astype(np.uint8)
+        if self.mask_value == 0:  # they are 0 already
+            return x, counts
+        return np.multiply(x, counts[..., None], out=step.empty(x.shape, x.dtype)), counts
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        dy *= saved[..., None]
         return dy

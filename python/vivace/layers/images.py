@@ -10,9 +10,9 @@ import numpy as np
 from .. import random
 from .._typing import Array, BatchShape
 from ..step import Step
-from .base import Layer, check_rank, only_off, positive
+from .base import Layer, check_rank, positive
 from .geometry import check_data_format, copied, first_shape, last_shape, to_first, to_last
-from .reshaping import bilinear_matrix, both_axes
+from .reshaping import both_axes, check_interpolation, resizing_matrix
 
 Range = tuple[float, float]
 
@@ -66,10 +66,12 @@ class Resizing(_Images):
 
     Args:
         height, width: the new size.
-        interpolation: "bilinear" (the default) between the pixels' centres, or "nearest". Shrinking samples, without
-            averaging over what lies between.
+        interpolation: "bilinear" (the default), "bicubic", "lanczos3" or "lanczos5" between the pixels' centres, or
+            "nearest".
         crop_to_aspect_ratio: cut the largest centred part of the new shape first, instead of distorting (False).
-        pad_to_aspect_ratio, antialias: not supported; fill_mode and fill_value belong to the former.
+        pad_to_aspect_ratio: pad to the new shape first, instead of distorting (False).
+        fill_mode, fill_value: what is padded: "constant" is the only mode; 0.
+        antialias: in shrinking, average over all pixels, instead of sampling some (False).
         data_format: "channels_last" (None, the default), or "channels_first", which is transposed to it and back.
     """
 
@@ -88,36 +90,46 @@ class Resizing(_Images):
     ) -> None:
         super().__init__(data_format, **kwargs)
         self.height, self.width = positive(self.name, "height", height), positive(self.name, "width", width)
-        if interpolation not in ("bilinear", "nearest"):
-            raise ValueError(f"{self.name}: interpolation must be 'bilinear' or 'nearest', received {interpolation!r}")
-        only_off(self.name, pad_to_aspect_ratio=pad_to_aspect_ratio, antialias=antialias)
-        self.interpolation = interpolation
-        self.crop_to_aspect_ratio = crop_to_aspect_ratio
+        self.interpolation = check_interpolation(self.name, interpolation)
+        if crop_to_aspect_ratio and pad_to_aspect_ratio:
+            raise ValueError(f"{self.name}: only one of crop_to_aspect_ratio and pad_to_aspect_ratio may be true")
+        if fill_mode != "constant":
+            raise ValueError(f"{self.name}: fill_mode must be 'constant', received {fill_mode!r}")
+        self.crop_to_aspect_ratio, self.pad_to_aspect_ratio = crop_to_aspect_ratio, pad_to_aspect_ratio
+        self.fill_mode, self.fill_value, self.antialias = fill_mode, float(fill_value), antialias
 
     def changed_shape(self, shape: BatchShape) -> BatchShape:
         return (shape[0], self.height, self.width, shape[3])
 
-    def _matrices(self, h: int, w: int, dtype: Any) -> tuple[Array, Array]:
-        """Of each axis: output pixels times input pixels."""
-        matrices = []
-        cut_h, cut_w = h, w
+    def _parts(self, h: int, w: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Of each axis: where the part that is resized starts, below 0 where it is padded, and its size."""
+        tall, wide = int(w * self.height / self.width), int(h * self.width / self.height)  # of the new shape
         if self.crop_to_aspect_ratio:
-            cut_h = max(1, min(h, int(w * self.height / self.width)))
-            cut_w = max(1, min(w, int(h * self.width / self.height)))
-        for size, cut, outputs in ((h, cut_h, self.height), (w, cut_w, self.width)):
-            matrix = np.zeros((outputs, size), dtype)
-            part = matrix[:, (size - cut) // 2 : (size - cut) // 2 + cut]
-            if self.interpolation == "bilinear":
-                part[...] = bilinear_matrix(cut, outputs, dtype)
-            else:
-                picked = np.minimum(((np.arange(outputs) + 0.5) * cut / outputs).astype(int), cut - 1)
-                part[np.arange(outputs), picked] = 1
+            tall, wide = max(1, min(h, tall)), max(1, min(w, wide))
+            return ((h - tall) // 2, tall), ((w - wide) // 2, wide)
+        if self.pad_to_aspect_ratio:
+            above, before = (max(h, tall) - h) // 2, (max(w, wide) - w) // 2
+            return (-above, h + 2 * above), (-before, w + 2 * before)
+        return (0, h), (0, w)
+
+    def _matrices(self, h: int, w: int, dtype: Any) -> tuple[Array, Array]:
+        """Of each axis: output pixels times input pixels; what padding has a share in sums to less than 1."""
+        matrices = []
+        for size, outputs, (start, part) in zip((h, w), (self.height, self.width), self._parts(h, w), strict=True):
+            matrix = resizing_matrix(part, outputs, dtype, self.interpolation, self.antialias)
+            if start < 0:
+                matrix = np.ascontiguousarray(matrix[:, -start : size - start])
+            elif part < size:
+                matrix = np.pad(matrix, ((0, 0), (start, size - start - part)))
             matrices.append(matrix)
         return matrices[0], matrices[1]
 
     def change(self, x: Array, step: Step) -> tuple[Array, Any]:
-        matrices = self._matrices(x.shape[1], x.shape[2], x.dtype)
-        return both_axes(*matrices, x, step), matrices
+        rows, columns = self._matrices(x.shape[1], x.shape[2], x.dtype)
+        y = both_axes(rows, columns, x, step)
+        if self.pad_to_aspect_ratio and self.fill_value:
+            y += self.fill_value * (1 - np.outer(rows.sum(1), columns.sum(1)))[..., None]
+        return y, (rows, columns)
 
     def change_backward(self, dy: Array, saved: Any, step: Step) -> Array:
         rows, columns = saved
@@ -325,16 +337,16 @@ class _RandomAffine(_Random):
             inside = np.ones(row.shape, bool)
             if self.fill_mode == "constant":
                 inside = (row >= 0) & (row < h) & (column >= 0) & (column < w)
+            if self.fill_mode == "wrap":
+                row, column = np.mod(row, h), np.mod(column, w)
             index = np.clip(row, 0, h - 1).astype(np.intp) * w + np.clip(column, 0, w - 1).astype(np.intp)
             yield index, weight.astype(dtype), inside
 
     def _into(self, at: Array, size: int) -> Array:
         """Coordinates beyond the image as the fill mode maps them into it."""
-        if self.fill_mode == "constant":
+        if self.fill_mode in ("constant", "wrap"):  # the pixels' numbers are mapped, not the places between them
             return at
-        if self.fill_mode == "wrap":
-            at = np.mod(at, size)
-        elif self.fill_mode == "reflect":  # about the outer edges of the first and the last pixel
+        if self.fill_mode == "reflect":  # about the outer edges of the first and the last pixel
             at = np.mod(at + 0.5, 2 * size)
             at = np.minimum(at, 2 * size - at) - 0.5
         return np.clip(at, 0, size - 1)

@@ -5,6 +5,7 @@ They prepare data before it is fed, like `TextVectorization`: called on arrays o
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -12,9 +13,12 @@ from typing import Any
 import numpy as np
 
 from .._config import Configurable
+from .._naming import unique_name
 from .._typing import Array
+from .base import only_off
 
 _MODES = ("int", "one_hot", "multi_hot", "count")
+_LOOKUP_MODES = (*_MODES, "tf_idf")
 
 
 def encode(owner: str, numbers: Array, depth: int, mode: str, dtype: Any = "float32") -> Array:
@@ -50,8 +54,12 @@ class _Lookup(Configurable):
         mask_token: a token that stands for nothing; None: there is none.
         oov_token: what an unknown number is turned into with `invert`.
         vocabulary: tokens to use instead of adapting.
+        idf_weights: with "tf_idf" and a vocabulary, the weights of its tokens.
         invert: turn numbers back into tokens (False).
-        output_mode: "int" (the default), "one_hot", "multi_hot" or "count".
+        output_mode: "int" (the default), "one_hot", "multi_hot", "count" or "tf_idf": counts times
+            log(1 + samples / (1 + samples that hold the token)).
+        pad_to_max_tokens: vectors have max_tokens entries, however many tokens there are (False).
+        sparse: not supported. name: "string_lookup" and so on.
     """
 
     family = "layers"
@@ -63,46 +71,77 @@ class _Lookup(Configurable):
         mask_token: Any,
         oov_token: Any,
         vocabulary: Sequence[Any] | None,
+        idf_weights: Any,
         invert: bool,
         output_mode: str,
+        pad_to_max_tokens: bool,
+        name: str | None,
     ) -> None:
         self._owner = type(self).__name__
+        self.name = name or unique_name(self._owner)
         if max_tokens is not None and max_tokens < 2:
             raise ValueError(f"{self._owner}: max_tokens must be at least 2, received {max_tokens}")
         if num_oov_indices < 0:
             raise ValueError(f"{self._owner}: num_oov_indices must not be negative, received {num_oov_indices}")
+        if pad_to_max_tokens and max_tokens is None:
+            raise ValueError(f"{self._owner}: pad_to_max_tokens needs max_tokens")
         self.max_tokens, self.num_oov_indices = max_tokens, num_oov_indices
         self.mask_token, self.oov_token = mask_token, oov_token
-        self.invert, self.output_mode = invert, _check_mode(self._owner, output_mode)
+        self.invert, self.output_mode = invert, _check_mode(self._owner, output_mode, _LOOKUP_MODES)
+        self.pad_to_max_tokens = pad_to_max_tokens
         if invert and output_mode != "int":
             raise ValueError(f"{self._owner}: invert needs output_mode 'int', received {output_mode!r}")
+        self.idf_weights: Array | None = None  # of the tokens without the special ones
         self._tokens: list[Any] = []
         self._index: dict[Any, int] = {}
         if vocabulary is not None:
-            self.set_vocabulary(vocabulary)
+            self.set_vocabulary(vocabulary, idf_weights)
+
+    @property
+    def _masks(self) -> int:
+        """How many numbers the mask token has: one with "int", none in vectors."""
+        return int(self.mask_token is not None and self.output_mode == "int")
 
     def _special(self) -> list[Any]:
-        return ([] if self.mask_token is None else [self.mask_token]) + [self.oov_token] * self.num_oov_indices
+        return [self.mask_token] * self._masks + [self.oov_token] * self.num_oov_indices
 
     def adapt(self, data: Any) -> None:
-        """Learn the vocabulary from an array or list of any shape."""
-        counts = Counter(token for token in np.asarray(data).ravel().tolist() if token != self.mask_token)
+        """Learn the vocabulary from an array or list of any shape; each entry of its first axis is a sample."""
+        self.adapt_to([np.ravel(row).tolist() for row in np.asarray(data)])
+
+    def adapt_to(self, samples: Sequence[Sequence[Any]]) -> None:
+        """Learn the vocabulary from the tokens of samples, which may be of different lengths."""
+        special = {self.mask_token, self.oov_token}
+        counts = Counter(token for sample in samples for token in sample if token not in special)
         ordered = sorted(counts, reverse=True)
         ordered.sort(key=lambda token: -counts[token])
         room = None if self.max_tokens is None else max(0, self.max_tokens - len(self._special()))
-        self.set_vocabulary(ordered[:room])
+        idf_weights = None
+        if self.output_mode == "tf_idf":
+            holding = Counter(token for sample in samples for token in set(sample))
+            idf_weights = [math.log(1 + len(samples) / (1 + holding[token])) for token in ordered[:room]]
+        self.set_vocabulary(ordered[:room], idf_weights)
 
-    def set_vocabulary(self, vocabulary: Sequence[Any]) -> None:
-        """Use these tokens; leading special ones, as `get_vocabulary` returns them, are skipped."""
+    def set_vocabulary(self, vocabulary: Sequence[Any], idf_weights: Any = None) -> None:
+        """Use these tokens; leading special ones, as `get_vocabulary` returns them, are skipped.
+
+        idf_weights: with "tf_idf", one for each token.
+        """
         tokens, special = list(np.asarray(vocabulary).tolist()), self._special()
+        weights = None if idf_weights is None else np.asarray(idf_weights, np.float32)
+        if (weights is not None) != (self.output_mode == "tf_idf"):
+            raise ValueError(f"{self._owner}: idf_weights go with output_mode 'tf_idf', and it needs them")
+        if weights is not None and weights.shape != (len(tokens),):
+            raise ValueError(f"{self._owner}: {len(tokens)} tokens need as many idf_weights, received {weights.shape}")
         if special and tokens[: len(special)] == special:
             tokens = tokens[len(special) :]
+            weights = None if weights is None else weights[len(special) :]
         if len(set(tokens)) != len(tokens):
             raise ValueError(f"{self._owner}: the vocabulary holds a token twice")
-        self._tokens = tokens
+        self._tokens, self.idf_weights = tokens, weights
         self._index = {token: len(special) + i for i, token in enumerate(tokens)}
         if self.mask_token is not None:
-            self._index[self.mask_token] = 0
+            self._index[self.mask_token] = 0 if self._masks else -1
 
     @property
     def vocabulary(self) -> list[Any] | None:
@@ -120,25 +159,38 @@ class _Lookup(Configurable):
     def _unknown(self, token: Any) -> int:
         raise TypeError(f"{self._owner} must define _unknown")
 
-    def __call__(self, data: Any) -> Array:
-        """int64 of the data's shape, or float32 vectors by `output_mode`; with `invert`, tokens."""
+    def numbers(self, tokens: Sequence[Any]) -> list[int]:
+        """The number of each token. Raises ValueError before `adapt`."""
         if not self._tokens:
             raise ValueError(f"{self._owner}: call adapt(data) first, or give a vocabulary")
+        found = ((token, self._index.get(token)) for token in tokens)
+        return [self._unknown(token) if number is None else number for token, number in found]
+
+    def __call__(self, data: Any) -> Array:
+        """int64 of the data's shape, or float32 vectors by `output_mode`; with `invert`, tokens."""
         x = np.asarray(data)
         if self.invert:
+            if not self._tokens:
+                raise ValueError(f"{self._owner}: call adapt(data) first, or give a vocabulary")
             known = np.asarray(self.get_vocabulary())
             outside = (x < 0) | (x >= len(known))
             return np.where(outside, np.asarray(self.oov_token), known[np.where(outside, 0, x)])
-        found = (self._index.get(token) for token in x.ravel().tolist())
-        numbers = [
-            self._unknown(token) if number is None else number
-            for token, number in zip(x.ravel().tolist(), found, strict=True)
-        ]
-        out = np.array(numbers, np.int64).reshape(x.shape)
-        mask = 0 if self.mask_token is None else 1
+        return self.encoded(np.array(self.numbers(x.ravel().tolist()), np.int64).reshape(x.shape))
+
+    def encoded(self, numbers: Array) -> Array:
+        """Numbers as `output_mode` says; -1 stands for nothing in vectors."""
         if self.output_mode == "int":
-            return out
-        return encode(self._owner, out - mask, self.vocabulary_size() - mask, self.output_mode)
+            return numbers
+        size = self.vocabulary_size()
+        depth = self.max_tokens if self.pad_to_max_tokens and self.max_tokens else size
+        mode = "count" if self.output_mode == "tf_idf" else self.output_mode
+        vectors = encode(self._owner, numbers, depth, mode)
+        if self.idf_weights is not None:
+            weights = np.zeros(depth, np.float32)
+            weights[: size - len(self._tokens)] = self.idf_weights.mean()  # of the unknown nothing better is known
+            weights[size - len(self._tokens) : size] = self.idf_weights
+            vectors *= weights
+        return vectors
 
 
 class StringLookup(_Lookup):
@@ -151,17 +203,28 @@ class StringLookup(_Lookup):
         mask_token: str | None = None,
         oov_token: str = "[UNK]",
         vocabulary: Sequence[str] | None = None,
+        idf_weights: Any = None,
         invert: bool = False,
         output_mode: str = "int",
+        pad_to_max_tokens: bool = False,
+        sparse: bool = False,
+        encoding: str = "utf-8",
+        name: str | None = None,
+        salt: Any = None,
     ) -> None:
         if num_oov_indices > 1:
             raise ValueError(f"StringLookup: num_oov_indices must be 0 or 1, received {num_oov_indices}")
-        super().__init__(max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, invert, output_mode)
+        only_off("StringLookup", sparse=sparse, salt=salt)
+        self.encoding = encoding
+        super().__init__(
+            max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, idf_weights, invert, output_mode,
+            pad_to_max_tokens, name,
+        )  # fmt: skip
 
     def _unknown(self, token: Any) -> int:
         if not self.num_oov_indices:
             raise ValueError(f"StringLookup: {token!r} is not in the vocabulary, and num_oov_indices is 0")
-        return 0 if self.mask_token is None else 1
+        return self._masks
 
 
 class IntegerLookup(_Lookup):
@@ -174,15 +237,29 @@ class IntegerLookup(_Lookup):
         mask_token: int | None = None,
         oov_token: int = -1,
         vocabulary: Sequence[int] | None = None,
+        vocabulary_dtype: Any = "int64",
+        idf_weights: Any = None,
         invert: bool = False,
         output_mode: str = "int",
+        sparse: bool = False,
+        pad_to_max_tokens: bool = False,
+        oov_method: str = "floormod",
+        salt: Any = None,
+        name: str | None = None,
     ) -> None:
-        super().__init__(max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, invert, output_mode)
+        only_off("IntegerLookup", sparse=sparse, salt=salt)
+        if oov_method != "floormod":
+            raise ValueError(f"IntegerLookup: oov_method must be 'floormod', received {oov_method!r}")
+        self.vocabulary_dtype, self.oov_method = vocabulary_dtype, oov_method
+        super().__init__(
+            max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, idf_weights, invert, output_mode,
+            pad_to_max_tokens, name,
+        )  # fmt: skip
 
     def _unknown(self, token: Any) -> int:
         if not self.num_oov_indices:
             raise ValueError(f"IntegerLookup: {token!r} is not in the vocabulary, and num_oov_indices is 0")
-        return int(token) % self.num_oov_indices + (0 if self.mask_token is None else 1)
+        return int(token) % self.num_oov_indices + self._masks
 
 
 class CategoryEncoding(Configurable):
@@ -228,7 +305,12 @@ class Discretization(Configurable):
         num_bins: int | None = None,
         epsilon: float = 0.01,
         output_mode: str = "int",
+        sparse: bool = False,
+        dtype: Any = None,
+        name: str | None = None,
     ) -> None:
+        only_off("Discretization", sparse=sparse)
+        self.dtype, self.name = dtype, name or unique_name("Discretization")
         if (bin_boundaries is None) == (num_bins is None):
             raise ValueError("Discretization: give either bin_boundaries or num_bins")
         if num_bins is not None and num_bins < 1:

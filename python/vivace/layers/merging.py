@@ -41,11 +41,7 @@ class _Merge(Layer):
         raise TypeError(f"{type(self).__name__} must define part(i, x, y, dy, out)")
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
-        rank = max(array.ndim for array in x)
-        stretched = [a if a.ndim == rank else a.reshape(len(a), *(1,) * (rank - a.ndim), *a.shape[1:]) for a in x]
-        shape = stretched[0].shape
-        if any(array.shape != shape for array in stretched):
-            shape = np.broadcast_shapes(*(array.shape for array in stretched))
+        stretched, shape = _stretched(x)
         y = step.empty(shape, x[0].dtype)
         self.merge(stretched, y)
         step.mask = _any(step.mask)
@@ -69,6 +65,21 @@ def _shapes(layer: Layer, input_shape: Any) -> list[BatchShape]:
             f"{layer.name} ({type(layer).__name__}) takes a list of at least two inputs, received shape {input_shape}"
         )
     return [tuple(shape) for shape in input_shape]
+
+
+def _stretched(x: list[Array]) -> tuple[list[Array], Shape]:
+    """The inputs with as many axes as the one that has most, and the shape they broadcast to."""
+    rank = max(array.ndim for array in x)
+    stretched = [a if a.ndim == rank else a.reshape(len(a), *(1,) * (rank - a.ndim), *a.shape[1:]) for a in x]
+    shape = stretched[0].shape
+    if any(array.shape != shape for array in stretched):
+        shape = np.broadcast_shapes(*(array.shape for array in stretched))
+    return stretched, shape
+
+
+def _counts(mask: Array | None, x: Array) -> Array | None:
+    """Which elements count (bool), as what broadcasts to x."""
+    return None if mask is None else (mask != 0)[(..., *(None,) * (x.ndim - mask.ndim))]
 
 
 def _any(masks: Any) -> Array | None:
@@ -116,7 +127,30 @@ class Subtract(_Merge):
 
 
 class Multiply(_Merge):
-    __doc__ = f"y = x_1 x_2 ..., element by element.\n\n    {_Merge.__doc__}"
+    __doc__ = f"""y = x_1 x_2 ..., element by element. A masked step of an input is left out of the product; where all
+    have masks and none counts, y is 0.
+
+    {_Merge.__doc__}"""
+
+    def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
+        masks = step.mask if isinstance(step.mask, list) else [None] * len(x)
+        if all(mask is None for mask in masks):
+            y, saved = super().forward(x, step)
+            return y, (saved, None, None)
+        counts = [_counts(mask, array) for mask, array in zip(masks, x, strict=True)]
+        ones = [a if c is None else np.where(c, a, a.dtype.type(1)) for a, c in zip(x, counts, strict=True)]
+        y, saved = super().forward(ones, step)
+        left = _counts(step.mask, y)
+        return y if left is None else np.multiply(y, left, out=step.empty(y.shape, y.dtype)), (saved, counts, left)
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        inner, counts, left = saved
+        gradients = super().backward(dy if left is None else dy * left, inner, step, input_gradient)
+        if gradients is not None and counts is not None:
+            for gradient, count in zip(gradients, counts, strict=True):
+                if count is not None:
+                    gradient *= count
+        return gradients
 
     def merge(self, x: list[Array], y: Array) -> None:
         np.multiply(x[0], x[1], out=y)
@@ -144,18 +178,45 @@ class Average(_Merge):
 
 
 class _Extremum(_Merge):
+    """A masked step of an input gives way to what the others have there."""
+
     choose: Any
 
-    def merge(self, x: list[Array], y: Array) -> None:
-        self.choose(x[0], x[1], out=y)
-        for other in x[2:]:
-            self.choose(y, other, out=y)
+    def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
+        stretched, shape = _stretched(x)
+        masks = step.mask if isinstance(step.mask, list) else [None] * len(x)
+        y, counts, taken = stretched[0], _counts(masks[0], stretched[0]), []
+        for other, mask in zip(stretched[1:], masks[1:], strict=True):
+            chosen = self.choose(y, other, out=step.empty(np.broadcast_shapes(y.shape, other.shape), other.dtype))
+            # the other's share of the gradient: equal ones halve it
+            share = (chosen == other).astype(other.dtype)
+            share /= np.maximum(share + (chosen == y), 1)
+            now = _counts(mask, other)
+            if now is not None:
+                share = np.where(now, share, 0)
+            if counts is not None:
+                share = np.where(counts, share, 1 if now is None else now)
+            if now is not None or counts is not None:
+                chosen = np.where(share == 0, y, np.where(share == 1, other, chosen)).astype(other.dtype)
+            counts = None if now is None or counts is None else now | counts
+            y = chosen
+            taken.append(share)
+        step.mask = _any(step.mask)
+        return np.ascontiguousarray(np.broadcast_to(y, shape)), (taken, [a.shape for a in stretched], x)
 
-    def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
-        # Equal inputs share the gradient.
-        winners = sum((other == y).astype(out.dtype) for other in x)
-        np.multiply(dy, x[i] == y, out=out)
-        out /= winners
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        if not input_gradient:
+            return None
+        taken, shapes, x = saved
+        parts = []
+        for share in reversed(taken):
+            parts.append(dy * share)
+            dy = dy * (1 - share)
+        parts.append(dy)
+        return [
+            _summed_to(part, shape, step).reshape(array.shape)
+            for part, shape, array in zip(reversed(parts), shapes, x, strict=True)
+        ]
 
 
 class Maximum(_Extremum):

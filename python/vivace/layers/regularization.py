@@ -10,6 +10,7 @@ import numpy as np
 from .. import random
 from .._core import native
 from .._typing import Array, BatchShape
+from ..differentiation import pullback
 from ..regularizers import L1L2
 from ..step import Step, Stream
 from .base import Layer, check_rank
@@ -200,7 +201,7 @@ class AlphaDropout(Layer):
 
 
 class ActivityRegularization(Layer):
-    """Passes its input on, and adds l1 * sum(abs(x)) + l2 * sum(x^2), over the whole batch, to the loss.
+    """Passes its input on, and adds l1 * sum(abs(x)) + l2 * sum(x^2), the mean over the samples, to the loss.
 
     Args:
         l1, l2: the penalty's factors, at least 0.
@@ -213,27 +214,42 @@ class ActivityRegularization(Layer):
         self.penalty = L1L2(l1, l2)
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        step.penalty += self.penalty(x)
+        step.penalty += _mean_penalty(self.penalty, x)
         return x, x
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if input_gradient:
-            self.penalty.add_gradient(saved, dy)
+            _add_mean_gradient(self.penalty, saved, dy)
         return dy
+
+
+def _mean_penalty(regularizer: L1L2, y: Array, parts: int = 1) -> float:
+    """A penalty on a layer's output, of which every sample has its share: it does not grow with the batch.
+
+    parts: how many rows of y are of one sample.
+    """
+    return regularizer(y) * parts / max(1, len(y))
+
+
+def _add_mean_gradient(regularizer: L1L2, y: Array, dy: Array, parts: int = 1) -> None:
+    slope = np.zeros_like(dy)
+    regularizer.add_gradient(y, slope)
+    slope *= parts / max(1, len(y))
+    dy += slope
 
 
 class Penalized:
     """A layer with a penalty on what it puts out: the loss gets the penalty, the gradient its derivative."""
 
-    def __init__(self, layer: Layer) -> None:
-        self.layer = layer
+    def __init__(self, layer: Layer, parts: int = 1) -> None:
+        self.layer, self.parts = layer, parts
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
         y: Any
         y, saved = self.layer.forward(x, step)
         assert self.layer.activity_regularizer is not None
         for one in y if isinstance(y, list) else [y]:
-            step.penalty += self.layer.activity_regularizer(one)
+            step.penalty += _mean_penalty(self.layer.activity_regularizer, one, self.parts)
         return y, (y, saved)
 
     def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
@@ -242,13 +258,13 @@ class Penalized:
         assert self.layer.activity_regularizer is not None
         several = isinstance(y, list)
         for one, d in zip(y if several else [y], dy if several else [dy], strict=True):
-            self.layer.activity_regularizer.add_gradient(one, d)
+            _add_mean_gradient(self.layer.activity_regularizer, one, d, self.parts)
         return self.layer.backward(dy, inner, step, input_gradient)
 
 
-def unit_of(layer: Layer) -> Any:
+def unit_of(layer: Layer, parts: int = 1) -> Any:
     """What runs a layer that is not fused."""
-    return layer if layer.activity_regularizer is None else Penalized(layer)
+    return layer if layer.activity_regularizer is None else Penalized(layer, parts)
 
 
 class Identity(Layer):
@@ -264,11 +280,12 @@ class Identity(Layer):
 class Lambda(Layer):
     """Applies a function of NumPy arrays.
 
-    There is no automatic differentiation here: to train through the layer, give the function's derivative too.
+    To train through the layer, give the function's derivative too; or the autograd library (the extra `autograd`)
+    derives it, if the function computes with `autograd.numpy`.
 
     Args:
         function: x (batch, ...) -> y (batch, ...), plus the arguments by name.
-        gradient: (x, y, dy) -> dx, plus the arguments by name; None: inference only, or as the first layer.
+        gradient: (x, y, dy) -> dx, plus the arguments by name; None: autograd's.
         output_shape: the shape of a sample of the output, or a function of the input's; by default what the function
             makes of zeros.
         mask: the output's mask, or a function (inputs, mask) -> mask; None: the output has none.
@@ -309,7 +326,7 @@ class Lambda(Layer):
         if not input_gradient:
             return None
         if self.gradient is None:
-            raise ValueError(f"{self.name} (Lambda): training through it needs its gradient, Lambda(f, gradient=...)")
+            return pullback(f"{self.name} (Lambda)", lambda x: self.function(x, **self.arguments), [saved[0]])[1](dy)[0]
         return np.ascontiguousarray(self.gradient(*saved, dy, **self.arguments), self.dtype)
 
 

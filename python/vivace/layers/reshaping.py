@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -335,7 +335,8 @@ class UpSampling1D(_UpSampling):
 
 class UpSampling2D(_UpSampling):
     __doc__ = f"""(batch, height, width, channels). {_UpSampling.__doc__}
-        interpolation: "nearest" (the default) repeats; "bilinear" interpolates between the elements' centres.
+        interpolation: "nearest" (the default) repeats; "bilinear", "bicubic", "lanczos3" and "lanczos5" interpolate
+            between the elements' centres.
     """
 
     def __init__(
@@ -346,25 +347,25 @@ class UpSampling2D(_UpSampling):
         **kwargs: Any,
     ) -> None:
         super().__init__(size, data_format, **kwargs)
-        if interpolation not in ("nearest", "bilinear"):
-            raise ValueError(f"{self.name}: interpolation must be 'nearest' or 'bilinear', received {interpolation!r}")
-        self.interpolation = interpolation
+        self.interpolation = check_interpolation(self.name, interpolation)
 
     def upsample(self, x: Array, step: Step) -> Array:
         if self.interpolation == "nearest":
             return super().upsample(x, step)
-        rows, columns = (
-            bilinear_matrix(n, n * times, x.dtype) for n, times in zip(x.shape[1:3], self.size, strict=True)
-        )
-        return both_axes(rows, columns, x, step)
+        return both_axes(*self._matrices(x.shape, x.dtype), x, step)
 
     def upsample_backward(self, dy: Array, shape: tuple[int, ...], step: Step) -> Array:
         if self.interpolation == "nearest":
             return super().upsample_backward(dy, shape, step)
-        rows, columns = (
-            bilinear_matrix(n, n * times, dy.dtype) for n, times in zip(shape[1:3], self.size, strict=True)
-        )
+        rows, columns = self._matrices(shape, dy.dtype)
         return both_axes(np.ascontiguousarray(rows.T), np.ascontiguousarray(columns.T), dy, step)
+
+    def _matrices(self, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
+        height, width = (
+            resizing_matrix(n, n * times, dtype, self.interpolation)
+            for n, times in zip(shape[1:3], self.size, strict=True)
+        )
+        return height, width
 
 
 class UpSampling3D(_UpSampling):
@@ -372,15 +373,46 @@ class UpSampling3D(_UpSampling):
     rank = 3
 
 
-def bilinear_matrix(inputs: int, outputs: int, dtype: Any) -> Array:
-    """The matrix (outputs, inputs) of linear interpolation between centres; the ends are continued."""
-    at = np.clip((np.arange(outputs) + 0.5) * inputs / outputs - 0.5, 0, inputs - 1)
-    below = np.minimum(at.astype(int), max(0, inputs - 2))
-    matrix = np.zeros((outputs, inputs), dtype)
-    matrix[np.arange(outputs), below] = 1 - (at - below)
-    if inputs > 1:
-        matrix[np.arange(outputs), below + 1] = at - below
-    return matrix
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
+
+
+def check_interpolation(owner: str, interpolation: str, known: Sequence[str] = INTERPOLATIONS) -> str:
+    if interpolation not in known:
+        raise ValueError(f"{owner}: interpolation must be one of {', '.join(known)}, received {interpolation!r}")
+    return interpolation
+
+
+def _lanczos(x: Array, radius: int) -> Array:
+    return np.where(x < radius, np.sinc(x) * np.sinc(x / radius), 0)
+
+
+def _cubic(x: Array) -> Array:
+    """Keys's kernel with a = -1/2."""
+    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x < 1, near, np.where(x < 2, far, 0))
+
+
+_KERNELS: dict[str, Callable[[Array], Array]] = {
+    "bilinear": lambda x: np.maximum(0, 1 - x),
+    "bicubic": _cubic,
+    "lanczos3": lambda x: _lanczos(x, 3),
+    "lanczos5": lambda x: _lanczos(x, 5),
+}
+
+
+def resizing_matrix(inputs: int, outputs: int, dtype: Any, interpolation: str, antialias: bool = False) -> Array:
+    """The matrix (outputs, inputs) that resizes one axis by interpolation between the elements' centres.
+
+    antialias: the kernel is widened where the axis shrinks, so that every input counts.
+    """
+    at = (np.arange(outputs) + 0.5) * inputs / outputs - 0.5
+    if interpolation == "nearest":
+        matrix = np.zeros((outputs, inputs), dtype)
+        matrix[np.arange(outputs), np.minimum((at + 0.5).astype(int), inputs - 1)] = 1
+        return matrix
+    wide = max(inputs / outputs, 1.0) if antialias else 1.0
+    weights = _KERNELS[interpolation](np.abs(at[:, None] - np.arange(inputs)) / wide)
+    return np.ascontiguousarray(weights / weights.sum(1, keepdims=True), dtype)
 
 
 def both_axes(rows: Array, columns: Array, x: Array, step: Step) -> Array:

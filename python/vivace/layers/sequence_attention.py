@@ -85,6 +85,32 @@ class _SequenceAttention(Layer):
         dv += dk
         return [dq, dv]
 
+    def weigh(self, p: Array, v: Array, mask: Array | None, step: Step) -> tuple[Array, Any]:
+        """The values weighted by the softmax of the scores p (batch, queries, steps), which it overwrites."""
+        if mask is not None:
+            p -= (1 - mask[:, None].astype(p.dtype)) * p.dtype.type(1e9)
+        if self.use_causal_mask:
+            p -= np.triu(np.full(p.shape[1:], 1e9, p.dtype), 1)
+        native.softmax_forward(p, p)
+        rate, number = self.rate(step)
+        dropped = p
+        if rate:
+            dropped = step.empty(p.shape, p.dtype)
+            native.dropout(p, rate, self.stream.seed, number, dropped)
+        y = np.matmul(dropped, v, out=step.empty((*p.shape[:2], v.shape[2]), p.dtype))
+        return y, (p, dropped, v, rate, number)
+
+    def weigh_backward(self, dy: Array, saved: Any, step: Step) -> tuple[Array, Array]:
+        """Gradients of the scores and of the values."""
+        p, dropped, v, rate, number = saved
+        dv, ds = step.empty(v.shape, v.dtype), step.empty(p.shape, p.dtype)
+        np.matmul(dropped.transpose(0, 2, 1), dy, out=dv)
+        np.matmul(dy, v.transpose(0, 2, 1), out=ds)
+        if rate:
+            native.dropout(ds, rate, self.stream.seed, number, ds)
+        native.softmax_backward(p, ds, ds)
+        return ds, dv
+
     def rate(self, step: Step) -> tuple[float, int]:
         """The dropout of this pass, and the number of its mask."""
         rate = self.dropout if step.training else 0.0
@@ -95,11 +121,14 @@ class Attention(_SequenceAttention):
     __doc__ = f"""Dot-product attention: y_i = sum_j softmax_j(scale q_i k_j) v_j. M. Luong et al., 2015.
 
     {_SequenceAttention.__doc__}
-    Weight, with use_scale: scale (), 1 at first.
+    With score_mode="concat" the scores are w sum_d tanh(scale (q_id + k_jd)), and need as much memory as those of
+    `AdditiveAttention`.
+
+    Weights: with use_scale scale (), 1 at first; with "concat" concat_score_weight (), 1 at first.
 
     Args:
         use_scale: learn a factor of the scores (False).
-        score_mode: "dot", the product; Keras's "concat" is `AdditiveAttention` here.
+        score_mode: "dot" or "concat".
         dropout: rate at which probabilities are dropped in training, 0.
         seed: of the dropout; by default the next seed of the global stream.
         use_causal_mask: no query attends to later steps (False; Keras takes it when the layer is called).
@@ -115,16 +144,19 @@ class Attention(_SequenceAttention):
         **kwargs: Any,
     ) -> None:
         super().__init__(use_scale, dropout, seed, use_causal_mask, **kwargs)
-        if score_mode != "dot":
-            raise ValueError(
-                f"{self.name} (Attention): score_mode must be 'dot', received {score_mode!r}; sums of features are "
-                "AdditiveAttention"
-            )
+        if score_mode not in ("dot", "concat"):
+            raise ValueError(f"{self.name}: score_mode must be 'dot' or 'concat', received {score_mode!r}")
+        self.score_mode = score_mode
 
     def build(self, input_shape: BatchShape) -> None:
         self.scale = self.add_weight("scale", (), "ones") if self.use_scale else None
+        self.concat_score_weight = None
+        if self.score_mode == "concat":
+            self.concat_score_weight = self.add_weight("concat_score_weight", (), "ones")
 
     def attend(self, q: Array, k: Array, v: Array, mask: Array | None, step: Step) -> tuple[Array, Any]:
+        if self.concat_score_weight is not None:
+            return self._attend_by_sums(q, k, v, mask, step)
         scaled = q
         if self.scale:
             scaled = step.empty(q.shape, q.dtype)
@@ -140,7 +172,33 @@ class Attention(_SequenceAttention):
         native.attention_forward(scaled4, k4, v4, **options, y=y, maximum=maximum, share=share)
         return y[:, :, 0], (q, (scaled4, k4, v4), options, y, maximum, share)
 
+    def _attend_by_sums(self, q: Array, k: Array, v: Array, mask: Array | None, step: Step) -> tuple[Array, Any]:
+        assert self.concat_score_weight is not None
+        t = step.empty((*q.shape[:2], *k.shape[1:]), q.dtype)
+        pairs = np.add(q[:, :, None], k[:, None], out=step.empty(t.shape, t.dtype))
+        np.multiply(pairs, 1 if self.scale is None else self.scale.value, out=t)
+        native.activation_forward("tanh", t, t)
+        sums = np.sum(t, -1, out=step.empty(t.shape[:3], t.dtype))
+        p = np.multiply(sums, self.concat_score_weight.value, out=step.empty(sums.shape, t.dtype))
+        y, saved = self.weigh(p, v, mask, step)
+        return y, (pairs, t, sums, saved)
+
+    def _attend_by_sums_backward(self, dy: Array, saved: Any, step: Step) -> tuple[Array, Array, Array]:
+        assert self.concat_score_weight is not None
+        pairs, t, sums, inner = saved
+        ds, dv = self.weigh_backward(dy, inner, step)
+        self.concat_score_weight.gradient += (ds * sums).sum()
+        dt = np.multiply(t, t, out=step.empty(t.shape, t.dtype))
+        np.subtract(1, dt, out=dt)
+        dt *= (ds * self.concat_score_weight.value)[..., None]
+        if self.scale is not None:
+            self.scale.gradient += (dt * pairs).sum()
+            dt *= self.scale.value
+        return dt.sum(2), dt.sum(1), dv
+
     def attend_backward(self, dy: Array, saved: Any, step: Step) -> tuple[Array, Array, Array]:
+        if self.concat_score_weight is not None:
+            return self._attend_by_sums_backward(dy, saved, step)
         q, (scaled, k, v), options, y, maximum, share = saved
         dq, dk, dv = (step.empty(array.shape, array.dtype) for array in (scaled, k, v))
         native.attention_backward(
@@ -189,28 +247,12 @@ class AdditiveAttention(_SequenceAttention):
         native.activation_forward("tanh", t, t)
         p = step.empty(t.shape[:3], q.dtype)
         np.sum(t, -1, out=p) if self.scale is None else np.matmul(t, self.scale.value, out=p)
-        if mask is not None:
-            p -= (1 - mask[:, None].astype(p.dtype)) * p.dtype.type(1e9)
-        if self.use_causal_mask:
-            p -= np.triu(np.full(p.shape[1:], 1e9, p.dtype), 1)
-        native.softmax_forward(p, p)
-        rate, number = self.rate(step)
-        dropped = p
-        if rate:
-            dropped = step.empty(p.shape, p.dtype)
-            native.dropout(p, rate, self.stream.seed, number, dropped)
-        y = step.empty((n, queries, v.shape[2]), q.dtype)
-        np.matmul(dropped, v, out=y)
-        return y, (t, p, dropped, v, rate, number)
+        y, saved = self.weigh(p, v, mask, step)
+        return y, (t, saved)
 
     def attend_backward(self, dy: Array, saved: Any, step: Step) -> tuple[Array, Array, Array]:
-        t, p, dropped, v, rate, number = saved
-        dv, ds = step.empty(v.shape, v.dtype), step.empty(p.shape, p.dtype)
-        np.matmul(dropped.transpose(0, 2, 1), dy, out=dv)
-        np.matmul(dy, v.transpose(0, 2, 1), out=ds)
-        if rate:
-            native.dropout(ds, rate, self.stream.seed, number, ds)
-        native.softmax_backward(p, ds, ds)
+        t, inner = saved
+        ds, dv = self.weigh_backward(dy, inner, step)
         if self.scale is not None:
             self.scale.gradient += np.einsum("nij,nijd->d", ds, t)
         dt = step.empty(t.shape, t.dtype)

@@ -217,11 +217,11 @@ class TimeDistributed(Layer):
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         mask, step.mask = step.mask, None  # of (batch, steps), which the layer does not see
-        y, saved = unit_of(self.layer).forward(x.reshape(-1, *x.shape[2:]), step)
+        y, saved = unit_of(self.layer, x.shape[1]).forward(x.reshape(-1, *x.shape[2:]), step)
         step.mask = mask
         return y.reshape(*x.shape[:2], *y.shape[1:]), (saved, x.shape)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         inner, shape = saved
-        dx = unit_of(self.layer).backward(dy.reshape(-1, *dy.shape[2:]), inner, step, input_gradient)
+        dx = unit_of(self.layer, shape[1]).backward(dy.reshape(-1, *dy.shape[2:]), inner, step, input_gradient)
         return None if dx is None else dx.reshape(shape)

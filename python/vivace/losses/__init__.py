@@ -26,6 +26,7 @@ from .crossentropy import (
     CategoricalGeneralizedCrossEntropy,
     SparseCategoricalCrossentropy,
 )
+from .custom import LossFunctionWrapper
 from .functions import (
     binary_crossentropy,
     binary_focal_crossentropy,
@@ -104,7 +105,7 @@ _KNOWN = _BY_NAME | {short: _BY_NAME[name] for short, name in _SHORT.items()}
 
 
 def get(identifier: str | Loss | Callable[..., Any] | Mapping[str, Any]) -> Loss:
-    """The loss of that name, of that function of this module, or that a dict describes; or the loss itself."""
+    """The loss of that name, of a function of (y_true, y_pred), or that a dict describes; or the loss itself."""
     if isinstance(identifier, Loss):
         return identifier
     if isinstance(identifier, str):
@@ -114,7 +115,9 @@ def get(identifier: str | Loss | Callable[..., Any] | Mapping[str, Any]) -> Loss
     name = getattr(identifier, "__name__", "")
     if name in _BY_NAME and getattr(functions, name) is identifier:
         return _BY_NAME[name]()
-    raise TypeError(f"loss must be a name, or a loss or a function of vivace.losses, received {identifier!r}")
+    if callable(identifier) and not isinstance(identifier, type):
+        return LossFunctionWrapper(identifier)
+    raise TypeError(f"loss must be a name, a loss, or a function of (y_true, y_pred), received {identifier!r}")
 
 
 __all__ = [
@@ -133,6 +136,7 @@ __all__ = [
     "KLDivergence",
     "LogCosh",
     "Loss",
+    "LossFunctionWrapper",
     "MeanAbsoluteError",
     "MeanAbsolutePercentageError",
     "MeanSquaredError",

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from .. import config
 from .._config import Configurable
 from .._typing import Array, BatchShape
+from ..differentiation import pullback
 from ..step import Step
 
 EPSILON = 1e-7  # probabilities are clipped to [EPSILON, 1 - EPSILON], as in Keras
@@ -17,11 +19,15 @@ REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "
 class Loss(Configurable):
     """Base of all losses. A subclass defines `forward` and `backward`; its arguments are attributes.
 
+    Or it defines `call(y_true, y_pred)`, which returns the losses and computes with `autograd.numpy`: then the autograd
+    library (the extra `autograd`) derives the gradient.
+
     Args:
+        name: the class's name by default.
         reduction: of the losses, times their weights, to one number: "sum_over_batch_size" (or "mean") divides their
             sum by their number, "mean_with_sample_weight" by the sum of the weights, "sum" by nothing; "none" (None)
             does not add them up, which is not for training.
-        dtype: without effect; the model's outputs tell.
+        dtype: "float32" or "float64", into which predictions are converted when the loss is called; None: as they are.
 
     fused_activation: the activation whose input the loss can take instead of its output, or None.
     from_logits: the loss expects that input, and computes it with `forward_logits`.
@@ -32,9 +38,10 @@ class Loss(Configurable):
     from_logits = False
 
     def __init__(
-        self, reduction: str | None = "sum_over_batch_size", name: str | None = None, dtype: Any = None
+        self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: str | None = None
     ) -> None:
         self.name = name or type(self).__name__
+        self.dtype = None if dtype is None else config.check_dtype(self.name, dtype)
         if reduction not in REDUCTIONS:
             raise ValueError(f"{self.name}: reduction must be one of {REDUCTIONS}, received {reduction!r}")
         self.reduction = reduction
@@ -42,6 +49,8 @@ class Loss(Configurable):
     def prepare(self, y: Any, output_shape: BatchShape, dtype: Any) -> Array:
         """Convert and check a whole data set's targets once. Raises ValueError or TypeError saying what fits."""
         targets = numeric_targets(self.name, y)
+        if type(self).call is not Loss.call:  # whose targets are its own affair
+            return targets if targets.dtype.kind in "iu" else np.ascontiguousarray(targets, dtype=dtype)
         if targets.ndim == len(output_shape) - 1 and output_shape[-1] == 1:
             targets = targets[..., None]
         if not fits(targets.shape[1:], output_shape[1:]):
@@ -61,13 +70,18 @@ class Loss(Configurable):
     def backward_logits(self, p: Array, targets: Array, scale: Array, step: Step) -> Array:
         raise TypeError(f"{self.name} takes no logits")
 
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """The losses of a subclass that leaves its gradient to autograd: one for each sample or row, or one for all."""
+        raise TypeError(f"{self.name} must define call(y_true, y_pred), or forward and backward")
+
     def forward(self, y: Array, targets: Array, step: Step) -> Array:
         """Losses, most often one per row, from the model's output."""
-        raise TypeError(f"{self.name} must define forward")
+        return np.asarray(self.call(targets, y), y.dtype)
 
     def backward(self, y: Array, targets: Array, scale: Array, step: Step) -> Array:
         """Gradient of sum(scale * losses) with respect to the output."""
-        raise TypeError(f"{self.name} must define backward")
+        _, pull = pullback(self.name, lambda y: self.call(targets, y), [y])
+        return pull(scale)[0]
 
     def counted(self, targets: Array) -> Array | None:
         """Which of the losses count (bool, of their shape); None: all."""
@@ -89,7 +103,9 @@ class Loss(Configurable):
             weights = np.ones(losses.shape)
         factor = _like(self.name, weights, losses)
         if self.reduction == "mean_with_sample_weight":
-            divisor = float(factor.sum(dtype=np.float64)) or 1.0
+            divisor = float(np.sum(weights, dtype=np.float64))  # as given: one that counts for many losses counts once
+            if divisor == 0:
+                return np.zeros(losses.shape, losses.dtype)
         else:
             divisor = 1 if self.reduction == "sum" else max(1, losses.size)
         return np.ascontiguousarray(factor / divisor, dtype=losses.dtype)
@@ -106,7 +122,8 @@ class Loss(Configurable):
     def by_row(self, y_true: Any, y_pred: Any) -> tuple[Array, Array]:
         """The losses of predictions before the reduction, and the prepared targets."""
         y = np.asarray(y_pred)
-        y = np.ascontiguousarray(y, dtype=y.dtype if y.dtype in (np.float32, np.float64) else np.float32)
+        kept = y.dtype if y.dtype in (np.float32, np.float64) else np.dtype(np.float32)
+        y = np.ascontiguousarray(y, dtype=self.dtype or kept)
         targets = self.prepare(y_true, y.shape, y.dtype)
         if len(targets) != len(y):
             raise ValueError(f"{self.name}: {len(targets)} targets for {len(y)} predictions")
@@ -119,7 +136,10 @@ class Loss(Configurable):
         losses, targets = self.by_row(y_true, y_pred)
         weights = None if sample_weight is None else np.asarray(sample_weight, np.float64)
         if self.reduction in ("none", None):
-            return losses if weights is None else losses * _like(self.name, weights, losses)
+            if weights is None:
+                return losses
+            weighted = losses * _like(self.name, weights, losses)
+            return weighted[:, None] if losses.ndim == 1 and weights.ndim == 2 else weighted
         scale = self.scale(losses.astype(np.float64), targets, weights, None)
         return float(losses.mean(dtype=np.float64) if scale is None else (losses * scale).sum(dtype=np.float64))
 
@@ -128,6 +148,8 @@ def _like(owner: str, weights: Array, losses: Array) -> Array:
     """Weights of samples, or of losses, broadcast to the losses' shape."""
     if losses.ndim == 0:  # one loss for the whole batch: every sample has a share in it
         return weights.mean()
+    if weights.shape == (*losses.shape, 1):
+        weights = weights[..., 0]
     if weights.shape == losses.shape:
         return weights
     if weights.size == len(losses):
@@ -147,12 +169,6 @@ def numeric_targets(owner: str, y: Any) -> Array:
         bad = int(np.flatnonzero(~np.isfinite(targets))[0])
         raise ValueError(f"{owner}: the targets must be finite, received {targets.flat[bad]} at position {bad}")
     return targets
-
-
-def last_axis(owner: str, axis: int) -> None:
-    """Raise ValueError unless the classes stand along the last axis: the kernels know no other."""
-    if axis != -1:
-        raise ValueError(f"{owner}: axis must be -1, the last, received {axis!r}")
 
 
 def rows_of(y: Array, step: Step) -> Array:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,14 +12,55 @@ from .. import activations
 from .._core import native
 from .._typing import Array, BatchShape
 from ..step import Step
-from .base import EPSILON, Loss, last_axis, numeric_targets, rows_of
+from .base import EPSILON, Loss, numeric_targets, rows_of
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-class _Smoothed(Loss):
+def over_axis(method: Method) -> Method:
+    """A method of arrays whose last axis is that of the classes, for arrays in which the loss's `axis` is."""
+
+    @functools.wraps(method)
+    def moved(self: Any, y: Array, targets: Array, *rest: Any) -> Any:
+        if self.axis == -1 or self.axis == y.ndim - 1:
+            return method(self, y, targets, *rest)
+        result = method(self, np.ascontiguousarray(np.moveaxis(y, self.axis, -1)), targets, *rest)
+        if isinstance(result, tuple):
+            return result[0], self._moved_back(result[1])
+        return self._moved_back(result) if result.ndim == y.ndim else result
+
+    return moved  # type: ignore[return-value]
+
+
+class _OverClasses(Loss):
+    """A loss over the classes along an axis; its targets are prepared with them at the end."""
+
+    axis = -1
+
+    def prepare(self, y: Any, output_shape: BatchShape, dtype: Any) -> Array:
+        targets = super().prepare(y, output_shape, dtype)
+        return targets if self.axis == -1 else np.ascontiguousarray(np.moveaxis(targets, self.axis, -1))
+
+    def _moved_back(self, y: Array) -> Array:
+        return np.ascontiguousarray(np.moveaxis(y, -1, self.axis))
+
+
+class _Smoothed(_OverClasses):
     """A loss of probabilities, or of the logits that a model may give instead."""
 
-    def __init__(self, from_logits: bool, label_smoothing: float, reduction: str | None, name: str) -> None:
-        super().__init__(reduction, name)
+    def __init__(
+        self,
+        from_logits: bool,
+        label_smoothing: float,
+        axis: int,
+        reduction: str | None,
+        name: str | None,
+        dtype: str | None,
+    ) -> None:
+        super().__init__(name, reduction, dtype)
+        self.axis = axis
+        if axis != -1:
+            self.fused_activation = None  # which is over the last axis
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"{type(self).__name__}: label_smoothing must lie in [0, 1), received {label_smoothing!r}")
         self.from_logits, self.label_smoothing = from_logits, label_smoothing
@@ -28,16 +70,17 @@ class _Smoothed(Loss):
         if not self.label_smoothing:
             return targets
         s = self.label_smoothing
-        even = 1 / targets.shape[-1] if self.fused_activation == "softmax" else 0.5
+        even = 1 / targets.shape[-1] if type(self).fused_activation == "softmax" else 0.5
         return (targets * (1 - s) + s * even).astype(targets.dtype, copy=False)
 
 
-class SparseCategoricalCrossentropy(Loss):
+class SparseCategoricalCrossentropy(_OverClasses):
     """-log(probability of the label), with integer labels 0 ... classes-1.
 
     Args:
         from_logits: the predictions are logits, not probabilities.
         ignore_class: rows with this label, such as -1 or 255, do not count.
+        axis: that of the classes, -1.
     """
 
     fused_activation: str | None = "softmax"
@@ -49,11 +92,12 @@ class SparseCategoricalCrossentropy(Loss):
         reduction: str | None = "sum_over_batch_size",
         axis: int = -1,
         name: str = "sparse_categorical_crossentropy",
-        dtype: Any = None,
+        dtype: str | None = None,
     ) -> None:
-        super().__init__(reduction, name)
-        self.from_logits, self.ignore_class = from_logits, ignore_class
-        last_axis(self.name, axis)
+        super().__init__(name, reduction, dtype)
+        self.from_logits, self.ignore_class, self.axis = from_logits, ignore_class, axis
+        if axis != -1:
+            self.fused_activation = None  # which is over the last axis
 
     def counted(self, targets: Array) -> Array | None:
         return None if self.ignore_class is None else targets != self.ignore_class
@@ -69,15 +113,16 @@ class SparseCategoricalCrossentropy(Loss):
 
     def prepare(self, y: Any, output_shape: BatchShape, dtype: Any) -> Array:
         labels = numeric_targets(self.name, y)
-        classes = output_shape[-1] or 0
-        if labels.ndim == len(output_shape) and labels.shape[-1] == 1:
-            labels = labels[..., 0]
-        if labels.shape[1:] != tuple(output_shape[1:-1]) or labels.ndim == 0:
+        axis = self.axis % len(output_shape)
+        classes, rest = output_shape[axis] or 0, output_shape[1:axis] + output_shape[axis + 1 :]
+        if labels.ndim == len(output_shape) and labels.shape[axis] == 1:
+            labels = labels.squeeze(axis)
+        if labels.shape[1:] != tuple(rest) or labels.ndim == 0:
             hint = ""
-            if labels.ndim == len(output_shape) and labels.shape[-1] == classes:
+            if labels.ndim == len(output_shape) and labels.shape[axis] == classes:
                 hint = "; one-hot targets go with loss='categorical_crossentropy'"
             raise ValueError(
-                f"{self.name}: the labels must be integers of shape {('batch', *output_shape[1:-1])}, "
+                f"{self.name}: the labels must be integers of shape {('batch', *rest)}, "
                 f"received shape {labels.shape}{hint}"
             )
         if labels.dtype.kind == "f" and not (labels == np.floor(labels)).all():
@@ -92,30 +137,39 @@ class SparseCategoricalCrossentropy(Loss):
             )
         return integers
 
+    @over_axis
     def forward_logits(self, z: Array, targets: Array, step: Step) -> tuple[Array, Array]:
         losses, p = rows_of(z, step), step.empty(z.shape, z.dtype)
         native.sparse_softmax_crossentropy_forward(z, self._labels(targets), p, losses)
         return self._without_ignored(losses, targets), p
 
+    @over_axis
     def backward_logits(self, p: Array, targets: Array, scale: Array, step: Step) -> Array:
         dz = step.empty(p.shape, p.dtype)
         native.sparse_softmax_crossentropy_backward(p, self._labels(targets), scale, dz)
         return dz
 
+    @over_axis
     def forward(self, y: Array, targets: Array, step: Step) -> Array:
-        p = np.clip(y, EPSILON, 1 - EPSILON)
-        picked = np.take_along_axis(p, self._labels(targets)[..., None], -1)[..., 0]
-        return self._without_ignored(np.log(p.sum(-1)) - np.log(picked), targets)  # Keras normalises what it is given
+        p = self._picked(y, targets) / y.sum(-1)  # Keras normalises what it is given
+        return self._without_ignored(-np.log(np.clip(p, EPSILON, 1 - EPSILON)), targets)
 
+    @over_axis
     def backward(self, y: Array, targets: Array, scale: Array, step: Step) -> Array:
-        p, labels = np.clip(y, EPSILON, 1 - EPSILON), self._labels(targets)[..., None]
+        total = y.sum(-1)
+        p = self._picked(y, targets) / total
+        inside = (p > EPSILON) & (p < 1 - EPSILON)
+        scale = np.where(inside, scale / total, 0)[..., None]
         dy = step.empty(y.shape, y.dtype)
-        dy[...] = 1 / p.sum(-1, keepdims=True)
-        slope = np.take_along_axis(dy, labels, -1) - 1 / np.take_along_axis(p, labels, -1)
-        np.put_along_axis(dy, labels, slope, -1)
-        dy *= scale[..., None]
-        dy[(y <= EPSILON) | (y >= 1 - EPSILON)] = 0
+        dy[...] = scale
+        labels = self._labels(targets)[..., None]
+        slope = scale * (1 - 1 / np.where(inside, p, 1))[..., None]
+        np.put_along_axis(dy, labels, slope.astype(dy.dtype, copy=False), -1)
         return dy
+
+    def _picked(self, y: Array, targets: Array) -> Array:
+        """The predictions of the labels."""
+        return np.take_along_axis(y, self._labels(targets)[..., None], -1)[..., 0]
 
 
 class CategoricalCrossentropy(_Smoothed):
@@ -124,6 +178,7 @@ class CategoricalCrossentropy(_Smoothed):
     Args:
         from_logits: the predictions are logits, not probabilities.
         label_smoothing: targets become target * (1 - s) + s / classes.
+        axis: that of the classes, -1.
     """
 
     fused_activation = "softmax"
@@ -135,26 +190,29 @@ class CategoricalCrossentropy(_Smoothed):
         axis: int = -1,
         reduction: str | None = "sum_over_batch_size",
         name: str = "categorical_crossentropy",
-        dtype: Any = None,
+        dtype: str | None = None,
     ) -> None:
-        super().__init__(from_logits, label_smoothing, reduction, name)
-        last_axis(self.name, axis)
+        super().__init__(from_logits, label_smoothing, axis, reduction, name, dtype)
 
+    @over_axis
     def forward_logits(self, z: Array, targets: Array, step: Step) -> tuple[Array, Array]:
         losses, p = rows_of(z, step), step.empty(z.shape, z.dtype)
         native.softmax_crossentropy_forward(z, self.smooth(targets), p, losses)
         return losses, p
 
+    @over_axis
     def backward_logits(self, p: Array, targets: Array, scale: Array, step: Step) -> Array:
         dz = step.empty(p.shape, p.dtype)
         native.softmax_crossentropy_backward(p, self.smooth(targets), scale, dz)
         return dz
 
+    @over_axis
     def forward(self, y: Array, targets: Array, step: Step) -> Array:
         p = y / y.sum(-1, keepdims=True)  # Keras normalises what it is given
         losses: Array = -(self.smooth(targets) * np.log(np.clip(p, EPSILON, 1 - EPSILON))).sum(-1)
         return losses
 
+    @over_axis
     def backward(self, y: Array, targets: Array, scale: Array, step: Step) -> Array:
         total = y.sum(-1, keepdims=True)
         p = y / total
@@ -171,6 +229,7 @@ class BinaryCrossentropy(_Smoothed):
     Args:
         from_logits: the predictions are logits, not probabilities.
         label_smoothing: targets become target * (1 - s) + s / 2.
+        axis: what the losses are averaged over, -1.
     """
 
     fused_activation = "sigmoid"
@@ -182,26 +241,29 @@ class BinaryCrossentropy(_Smoothed):
         axis: int = -1,
         reduction: str | None = "sum_over_batch_size",
         name: str = "binary_crossentropy",
-        dtype: Any = None,
+        dtype: str | None = None,
     ) -> None:
-        super().__init__(from_logits, label_smoothing, reduction, name)
-        last_axis(self.name, axis)
+        super().__init__(from_logits, label_smoothing, axis, reduction, name, dtype)
 
+    @over_axis
     def forward_logits(self, z: Array, targets: Array, step: Step) -> tuple[Array, Array]:
         losses, p = rows_of(z, step), step.empty(z.shape, z.dtype)
         native.sigmoid_crossentropy_forward(z, self.smooth(targets), p, losses)
         return losses, p
 
+    @over_axis
     def backward_logits(self, p: Array, targets: Array, scale: Array, step: Step) -> Array:
         dz = step.empty(p.shape, p.dtype)
         native.sigmoid_crossentropy_backward(p, self.smooth(targets), scale, dz)
         return dz
 
+    @over_axis
     def forward(self, y: Array, targets: Array, step: Step) -> Array:
         p, t = np.clip(y, EPSILON, 1 - EPSILON), self.smooth(targets)
         losses: Array = -(t * np.log(p) + (1 - t) * np.log(1 - p)).mean(-1)
         return losses
 
+    @over_axis
     def backward(self, y: Array, targets: Array, scale: Array, step: Step) -> Array:
         inside = (y > EPSILON) & (y < 1 - EPSILON)
         p, t = np.where(inside, y, 0.5), self.smooth(targets)
@@ -221,6 +283,7 @@ class BinaryFocalCrossentropy(_Smoothed):
         gamma: 2.
         from_logits: the predictions are logits, not probabilities.
         label_smoothing: targets become target * (1 - s) + s / 2.
+        axis: what the losses are averaged over, -1.
     """
 
     def __init__(
@@ -233,10 +296,9 @@ class BinaryFocalCrossentropy(_Smoothed):
         axis: int = -1,
         reduction: str | None = "sum_over_batch_size",
         name: str = "binary_focal_crossentropy",
-        dtype: Any = None,
+        dtype: str | None = None,
     ) -> None:
-        super().__init__(from_logits, label_smoothing, reduction, name)
-        last_axis(self.name, axis)
+        super().__init__(from_logits, label_smoothing, axis, reduction, name, dtype)
         self.apply_class_balancing, self.alpha, self.gamma = apply_class_balancing, alpha, gamma
 
     def forward_logits(self, z: Array, targets: Array, step: Step) -> tuple[Array, Array]:
@@ -251,6 +313,7 @@ class BinaryFocalCrossentropy(_Smoothed):
     def _balance(self, t: Array) -> Any:
         return t * self.alpha + (1 - t) * (1 - self.alpha) if self.apply_class_balancing else 1
 
+    @over_axis
     def forward(self, y: Array, targets: Array, step: Step) -> Array:
         t, p = self.smooth(targets), np.clip(y, EPSILON, 1 - EPSILON)
         far = t + y - 2 * t * y  # 1 - p_t
@@ -258,6 +321,7 @@ class BinaryFocalCrossentropy(_Smoothed):
         losses: Array = (self._balance(t) * far**self.gamma * crossentropy).mean(-1)
         return losses
 
+    @over_axis
     def backward(self, y: Array, targets: Array, scale: Array, step: Step) -> Array:
         t, p = self.smooth(targets), np.clip(y, EPSILON, 1 - EPSILON)
         far = t + y - 2 * t * y
@@ -278,6 +342,7 @@ class CategoricalFocalCrossentropy(_Smoothed):
         gamma: 2.
         from_logits: the predictions are logits, not probabilities.
         label_smoothing: targets become target * (1 - s) + s / classes.
+        axis: that of the classes, -1.
     """
 
     def __init__(
@@ -289,10 +354,9 @@ class CategoricalFocalCrossentropy(_Smoothed):
         axis: int = -1,
         reduction: str | None = "sum_over_batch_size",
         name: str = "categorical_focal_crossentropy",
-        dtype: Any = None,
+        dtype: str | None = None,
     ) -> None:
-        super().__init__(from_logits, label_smoothing, reduction, name)
-        last_axis(self.name, axis)
+        super().__init__(from_logits, label_smoothing, axis, reduction, name, dtype)
         self.alpha, self.gamma = alpha, gamma
 
     def smooth(self, targets: Array) -> Array:
@@ -300,20 +364,21 @@ class CategoricalFocalCrossentropy(_Smoothed):
         return (targets * (1 - s) + s / targets.shape[-1]).astype(targets.dtype, copy=False) if s else targets
 
     def forward_logits(self, z: Array, targets: Array, step: Step) -> tuple[Array, Array]:
-        p = activations.softmax(z)
+        p = activations.softmax(z, self.axis)
         return self.forward(p, targets, step), p
 
     def backward_logits(self, p: Array, targets: Array, scale: Array, step: Step) -> Array:
         dp = self.backward(p, targets, scale, step)
-        native.softmax_backward(p, dp, dp)
-        return dp
+        return np.ascontiguousarray(activations.softmax_gradient(p, p, dp, self.axis))
 
+    @over_axis
     def forward(self, y: Array, targets: Array, step: Step) -> Array:
         p = np.clip(y / y.sum(-1, keepdims=True), EPSILON, 1 - EPSILON)
         alpha = np.asarray(self.alpha, y.dtype)
         losses: Array = -(alpha * (1 - p) ** self.gamma * self.smooth(targets) * np.log(p)).sum(-1)
         return losses
 
+    @over_axis
     def backward(self, y: Array, targets: Array, scale: Array, step: Step) -> Array:
         total = y.sum(-1, keepdims=True)
         q = y / total
@@ -338,17 +403,19 @@ class CategoricalGeneralizedCrossEntropy(SparseCategoricalCrossentropy):
         q: float = 0.5,
         reduction: str | None = "sum_over_batch_size",
         name: str = "categorical_generalized_cross_entropy",
-        dtype: Any = None,
+        dtype: str | None = None,
     ) -> None:
-        super().__init__(reduction=reduction, name=name)
+        super().__init__(reduction=reduction, name=name, dtype=dtype)
         if not 0 < q < 1:
             raise ValueError(f"CategoricalGeneralizedCrossEntropy: q must lie in (0, 1), received {q!r}")
         self.q = q
 
+    @over_axis
     def forward(self, y: Array, targets: Array, step: Step) -> Array:
         p = np.take_along_axis(y, targets[..., None], -1)[..., 0]
         return (1 - p**self.q) / self.q
 
+    @over_axis
     def backward(self, y: Array, targets: Array, scale: Array, step: Step) -> Array:
         dy = step.empty(y.shape, y.dtype)
         dy[...] = 0

@@ -70,23 +70,25 @@ def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Array:
     return regression.CosineSimilarity(axis).by_row(y_true, y_pred)[0]
 
 
-def binary_crossentropy(y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0) -> Array:
+def binary_crossentropy(
+    y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
+) -> Array:
     """See `BinaryCrossentropy`. Returns (rows,)."""
-    return crossentropy.BinaryCrossentropy(from_logits, label_smoothing).by_row(y_true, y_pred)[0]
+    return crossentropy.BinaryCrossentropy(from_logits, label_smoothing, axis).by_row(y_true, y_pred)[0]
 
 
 def categorical_crossentropy(
-    y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0
+    y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
 ) -> Array:
     """For one-hot or soft targets. See `CategoricalCrossentropy`. Returns (rows,)."""
-    return crossentropy.CategoricalCrossentropy(from_logits, label_smoothing).by_row(y_true, y_pred)[0]
+    return crossentropy.CategoricalCrossentropy(from_logits, label_smoothing, axis).by_row(y_true, y_pred)[0]
 
 
 def sparse_categorical_crossentropy(
-    y_true: Any, y_pred: Any, from_logits: bool = False, ignore_class: int | None = None
+    y_true: Any, y_pred: Any, from_logits: bool = False, ignore_class: int | None = None, axis: int = -1
 ) -> Array:
     """For integer labels. See `SparseCategoricalCrossentropy`. Returns (rows,)."""
-    return crossentropy.SparseCategoricalCrossentropy(from_logits, ignore_class).by_row(y_true, y_pred)[0]
+    return crossentropy.SparseCategoricalCrossentropy(from_logits, ignore_class, axis=axis).by_row(y_true, y_pred)[0]
 
 
 def binary_focal_crossentropy(
@@ -97,9 +99,10 @@ def binary_focal_crossentropy(
     gamma: float = 2.0,
     from_logits: bool = False,
     label_smoothing: float = 0.0,
+    axis: int = -1,
 ) -> Array:
     """See `BinaryFocalCrossentropy`. Returns (rows,)."""
-    loss = crossentropy.BinaryFocalCrossentropy(apply_class_balancing, alpha, gamma, from_logits, label_smoothing)
+    loss = crossentropy.BinaryFocalCrossentropy(apply_class_balancing, alpha, gamma, from_logits, label_smoothing, axis)
     return loss.by_row(y_true, y_pred)[0]
 
 
@@ -110,9 +113,10 @@ def categorical_focal_crossentropy(
     gamma: float = 2.0,
     from_logits: bool = False,
     label_smoothing: float = 0.0,
+    axis: int = -1,
 ) -> Array:
     """See `CategoricalFocalCrossentropy`. Returns (rows,)."""
-    loss = crossentropy.CategoricalFocalCrossentropy(alpha, gamma, from_logits, label_smoothing)
+    loss = crossentropy.CategoricalFocalCrossentropy(alpha, gamma, from_logits, label_smoothing, axis)
     return loss.by_row(y_true, y_pred)[0]
 
 

@@ -29,9 +29,9 @@ class Tversky(Loss):
         reduction: str | None = "sum_over_batch_size",
         name: str = "tversky",
         axis: int | Sequence[int] | None = None,
-        dtype: Any = None,
+        dtype: str | None = None,
     ) -> None:
-        super().__init__(reduction, name)
+        super().__init__(name, reduction, dtype)
         self.alpha, self.beta = alpha, beta
         self.axis = axis if axis is None or isinstance(axis, int) else tuple(axis)
 
@@ -71,9 +71,9 @@ class Dice(Tversky):
         reduction: str | None = "sum_over_batch_size",
         name: str = "dice",
         axis: int | Sequence[int] | None = None,
-        dtype: Any = None,
+        dtype: str | None = None,
     ) -> None:
-        super().__init__(reduction=reduction, name=name, axis=axis)
+        super().__init__(reduction=reduction, name=name, axis=axis, dtype=dtype)
 
     def _parts(self, y: Array, t: Array) -> tuple[Array, Array]:
         both = 2 * np.asarray((t * y).sum(self.axis, keepdims=True))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from .._core import native
@@ -17,8 +15,10 @@ MEAN = "sum_over_batch_size"
 class MeanSquaredError(Loss):
     """(prediction - target)^2, averaged over the last axis."""
 
-    def __init__(self, reduction: str | None = MEAN, name: str = "mean_squared_error", dtype: Any = None) -> None:
-        super().__init__(reduction, name)
+    def __init__(
+        self, reduction: str | None = MEAN, name: str = "mean_squared_error", dtype: str | None = None
+    ) -> None:
+        super().__init__(name, reduction, dtype)
 
     def forward(self, y: Array, targets: Array, step: Step) -> Array:
         losses = rows_of(y, step)
@@ -51,8 +51,10 @@ class _Elementwise(Loss):
 class MeanAbsoluteError(_Elementwise):
     """|prediction - target|, averaged over the last axis."""
 
-    def __init__(self, reduction: str | None = MEAN, name: str = "mean_absolute_error", dtype: Any = None) -> None:
-        super().__init__(reduction, name)
+    def __init__(
+        self, reduction: str | None = MEAN, name: str = "mean_absolute_error", dtype: str | None = None
+    ) -> None:
+        super().__init__(name, reduction, dtype)
 
     def of(self, y: Array, t: Array) -> Array:
         return np.abs(y - t)
@@ -65,9 +67,9 @@ class MeanAbsolutePercentageError(_Elementwise):
     """100 |prediction - target| / max(|target|, 1e-7), averaged over the last axis."""
 
     def __init__(
-        self, reduction: str | None = MEAN, name: str = "mean_absolute_percentage_error", dtype: Any = None
+        self, reduction: str | None = MEAN, name: str = "mean_absolute_percentage_error", dtype: str | None = None
     ) -> None:
-        super().__init__(reduction, name)
+        super().__init__(name, reduction, dtype)
 
     def of(self, y: Array, t: Array) -> Array:
         return 100 * np.abs(y - t) / np.maximum(np.abs(t), EPSILON)
@@ -80,9 +82,9 @@ class MeanSquaredLogarithmicError(_Elementwise):
     """(log(1 + prediction) - log(1 + target))^2 of values raised to at least 1e-7, averaged over the last axis."""
 
     def __init__(
-        self, reduction: str | None = MEAN, name: str = "mean_squared_logarithmic_error", dtype: Any = None
+        self, reduction: str | None = MEAN, name: str = "mean_squared_logarithmic_error", dtype: str | None = None
     ) -> None:
-        super().__init__(reduction, name)
+        super().__init__(name, reduction, dtype)
 
     def _difference(self, y: Array, t: Array) -> Array:
         return np.log(np.maximum(y, EPSILON) + 1) - np.log(np.maximum(t, EPSILON) + 1)
@@ -101,9 +103,9 @@ class Huber(_Elementwise):
     """
 
     def __init__(
-        self, delta: float = 1.0, reduction: str | None = MEAN, name: str = "huber_loss", dtype: Any = None
+        self, delta: float = 1.0, reduction: str | None = MEAN, name: str = "huber_loss", dtype: str | None = None
     ) -> None:
-        super().__init__(reduction, name)
+        super().__init__(name, reduction, dtype)
         if not delta > 0:
             raise ValueError(f"Huber: delta must be positive, received {delta!r}")
         self.delta = float(delta)
@@ -119,8 +121,8 @@ class Huber(_Elementwise):
 class LogCosh(_Elementwise):
     """log(cosh(prediction - target)), averaged over the last axis: squared error near 0, absolute error far out."""
 
-    def __init__(self, reduction: str | None = MEAN, name: str = "log_cosh", dtype: Any = None) -> None:
-        super().__init__(reduction, name)
+    def __init__(self, reduction: str | None = MEAN, name: str = "log_cosh", dtype: str | None = None) -> None:
+        super().__init__(name, reduction, dtype)
 
     def of(self, y: Array, t: Array) -> Array:
         size = np.abs(y - t)
@@ -133,8 +135,8 @@ class LogCosh(_Elementwise):
 class Poisson(_Elementwise):
     """prediction - target * log(prediction + 1e-7), averaged over the last axis."""
 
-    def __init__(self, reduction: str | None = MEAN, name: str = "poisson", dtype: Any = None) -> None:
-        super().__init__(reduction, name)
+    def __init__(self, reduction: str | None = MEAN, name: str = "poisson", dtype: str | None = None) -> None:
+        super().__init__(name, reduction, dtype)
 
     def of(self, y: Array, t: Array) -> Array:
         return y - t * np.log(y + EPSILON)
@@ -151,8 +153,8 @@ def signed(t: Array) -> Array:
 class Hinge(_Elementwise):
     """max(1 - target * prediction, 0), averaged over the last axis; targets -1 and 1, or 0 and 1."""
 
-    def __init__(self, reduction: str | None = MEAN, name: str = "hinge", dtype: Any = None) -> None:
-        super().__init__(reduction, name)
+    def __init__(self, reduction: str | None = MEAN, name: str = "hinge", dtype: str | None = None) -> None:
+        super().__init__(name, reduction, dtype)
 
     def of(self, y: Array, t: Array) -> Array:
         return np.maximum(1 - signed(t) * y, 0)
@@ -165,8 +167,8 @@ class Hinge(_Elementwise):
 class SquaredHinge(_Elementwise):
     """max(1 - target * prediction, 0)^2, averaged over the last axis; targets -1 and 1, or 0 and 1."""
 
-    def __init__(self, reduction: str | None = MEAN, name: str = "squared_hinge", dtype: Any = None) -> None:
-        super().__init__(reduction, name)
+    def __init__(self, reduction: str | None = MEAN, name: str = "squared_hinge", dtype: str | None = None) -> None:
+        super().__init__(name, reduction, dtype)
 
     def of(self, y: Array, t: Array) -> Array:
         return np.square(np.maximum(1 - signed(t) * y, 0))
@@ -179,8 +181,8 @@ class SquaredHinge(_Elementwise):
 class CategoricalHinge(Loss):
     """max(0, 1 + the largest prediction of a wrong class - the prediction of the right one); one-hot targets."""
 
-    def __init__(self, reduction: str | None = MEAN, name: str = "categorical_hinge", dtype: Any = None) -> None:
-        super().__init__(reduction, name)
+    def __init__(self, reduction: str | None = MEAN, name: str = "categorical_hinge", dtype: str | None = None) -> None:
+        super().__init__(name, reduction, dtype)
 
     def forward(self, y: Array, targets: Array, step: Step) -> Array:
         wrong = ((1 - targets) * y).max(-1)
@@ -199,8 +201,8 @@ class CategoricalHinge(Loss):
 class KLDivergence(Loss):
     """sum(target * log(target / prediction)) over the last axis, of values clipped to [1e-7, 1]."""
 
-    def __init__(self, reduction: str | None = MEAN, name: str = "kl_divergence", dtype: Any = None) -> None:
-        super().__init__(reduction, name)
+    def __init__(self, reduction: str | None = MEAN, name: str = "kl_divergence", dtype: str | None = None) -> None:
+        super().__init__(name, reduction, dtype)
 
     def forward(self, y: Array, targets: Array, step: Step) -> Array:
         t, p = np.clip(targets, EPSILON, 1), np.clip(y, EPSILON, 1)
@@ -218,9 +220,9 @@ class CosineSimilarity(Loss):
     """-cos of the angle between prediction and target along `axis` (-1): -1 where they point the same way."""
 
     def __init__(
-        self, axis: int = -1, reduction: str | None = MEAN, name: str = "cosine_similarity", dtype: Any = None
+        self, axis: int = -1, reduction: str | None = MEAN, name: str = "cosine_similarity", dtype: str | None = None
     ) -> None:
-        super().__init__(reduction, name)
+        super().__init__(name, reduction, dtype)
         self.axis = axis
 
     def _unit(self, x: Array) -> tuple[Array, Array]:

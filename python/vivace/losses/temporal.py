@@ -18,8 +18,10 @@ class CTC(Loss):
     0 at the end. One loss per sample; where the labels cannot fit into the steps it is infinite, and its gradient 0.
     """
 
-    def __init__(self, reduction: str | None = "sum_over_batch_size", name: str = "ctc", dtype: Any = None) -> None:
-        super().__init__(reduction, name)
+    def __init__(
+        self, reduction: str | None = "sum_over_batch_size", name: str = "ctc", dtype: str | None = None
+    ) -> None:
+        super().__init__(name, reduction, dtype)
 
     def prepare(self, y: Any, output_shape: BatchShape, dtype: Any) -> Array:
         labels = numeric_targets(self.name, y)

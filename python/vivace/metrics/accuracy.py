@@ -23,7 +23,7 @@ class BinaryAccuracy(MeanOf):
     """Fraction of predictions on the target's side of `threshold`, 0.5."""
 
     def __init__(self, name: str = "binary_accuracy", dtype: Any = None, threshold: float = 0.5) -> None:
-        super().__init__(name)
+        super().__init__(name, dtype)
         self.threshold = threshold
 
     def values(self, y_true: Array, y_pred: Array) -> Array:
@@ -70,7 +70,7 @@ class SparseTopKCategoricalAccuracy(SparseCategoricalAccuracy):
         dtype: Any = None,
         from_sorted_ids: bool = False,
     ) -> None:
-        super().__init__(name)
+        super().__init__(name, dtype)
         if k < 1:
             raise ValueError(f"{type(self).__name__}: k must be at least 1, received {k!r}")
         self.k, self.from_sorted_ids = k, from_sorted_ids
@@ -90,7 +90,7 @@ class TopKCategoricalAccuracy(SparseTopKCategoricalAccuracy):
     """Fraction of rows whose largest target is among the k (5) largest predictions. Both (rows, classes)."""
 
     def __init__(self, k: int = 5, name: str = "top_k_categorical_accuracy", dtype: Any = None) -> None:
-        super().__init__(k, name)
+        super().__init__(k, name, dtype)
 
     def labels(self, y_true: Array, y_pred: Array) -> Array:
         return y_true.argmax(-1)

@@ -7,27 +7,80 @@ from typing import Any
 
 import numpy as np
 
+from .. import initializers
 from .._config import Configurable
 from .._naming import snake_case
 from .._typing import Array
 
 
+class Variable(np.ndarray[Any, np.dtype[Any]]):
+    """An array of a metric's state: NumPy's, with Keras's ways to change it."""
+
+    def assign(self, value: Any) -> Variable:
+        """Overwrite it."""
+        self[...] = value
+        return self
+
+    def assign_add(self, value: Any) -> Variable:
+        """Add to it."""
+        self[...] += value
+        return self
+
+    def assign_sub(self, value: Any) -> Variable:
+        """Subtract from it."""
+        self[...] -= value
+        return self
+
+    @property
+    def value(self) -> Array:
+        """A copy."""
+        return np.array(self)
+
+
 class Metric(Configurable):
     """Base of all metrics: something accumulated over all batches since the last `reset_state`.
 
-    A subclass defines `reset_state`, `result`, and `update_state(y_true, y_pred, sample_weight)`, whose arrays have
-    the batch as their first axis; weights have its length, or the shape of what is weighted. An argument `dtype` is
-    without effect: sums are float64.
+    A subclass defines `result`, and `update_state(y_true, y_pred, sample_weight)`, whose arrays have the batch as their
+    first axis; weights have its length, or the shape of what is weighted. What it accumulates it makes by `add_weight`,
+    or defines `reset_state` too.
+
+    Args:
+        dtype: of what `add_weight` makes, "float64" by default. The metrics here always sum in float64.
+        name: the class's name in snake_case by default.
     """
 
     family = "metrics"
 
-    def __init__(self, name: str | None = None, dtype: Any = None) -> None:
+    def __init__(self, dtype: Any = None, name: str | None = None) -> None:
         self.name = name or snake_case(type(self).__name__)
+        self.dtype = dtype
+        self.variables: list[Variable] = []
         self.reset_state()
+
+    def add_variable(
+        self, shape: Any = (), initializer: Any = "zeros", dtype: Any = None, name: str | None = None
+    ) -> Variable:
+        """An array of state, which `reset_state` sets to 0; `assign` and `assign_add` change it.
+
+        Args:
+            shape: (), a number, by default.
+            initializer: what it starts from, a name or a function of `vivace.initializers`; "zeros".
+        """
+        kind = dtype or self.dtype or "float64"
+        variable = np.array(initializers.get(initializer)(tuple(shape), kind), kind).view(Variable)
+        self.variables.append(variable)
+        return variable
+
+    def add_weight(
+        self, shape: Any = (), initializer: Any = None, dtype: Any = None, name: str | None = None
+    ) -> Variable:
+        """As `add_variable`."""
+        return self.add_variable(shape, initializer or "zeros", dtype, name)
 
     def reset_state(self) -> None:
         """Forget everything."""
+        for variable in self.variables:
+            variable.assign(0)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add a batch: targets, predictions, and perhaps weights."""
@@ -56,6 +109,9 @@ def weights_like(owner: str, sample_weight: Any, values: Array) -> Array:
 class Mean(Metric):
     """The weighted mean of given values; 0 before the first."""
 
+    def __init__(self, name: str | None = None, dtype: Any = None) -> None:
+        super().__init__(dtype, name)
+
     def reset_state(self) -> None:
         self.total = 0.0
         self.count = 0.0
@@ -79,6 +135,9 @@ class Mean(Metric):
 
 class Sum(Metric):
     """The weighted sum of given values."""
+
+    def __init__(self, name: str | None = None, dtype: Any = None) -> None:
+        super().__init__(dtype, name)
 
     def reset_state(self) -> None:
         self.total = 0.0
@@ -111,7 +170,7 @@ class MeanMetricWrapper(MeanOf):
     """
 
     def __init__(self, fn: Callable[..., Any], name: str | None = None, dtype: Any = None, **kwargs: Any) -> None:
-        super().__init__(name or getattr(fn, "__name__", None))
+        super().__init__(name or getattr(fn, "__name__", None), dtype)
         self.fn, self.kwargs = fn, kwargs
 
     def values(self, y_true: Array, y_pred: Array) -> Array:

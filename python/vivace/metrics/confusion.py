@@ -50,7 +50,7 @@ class Confusion(Metric):
         if thresholds is not None and not ((given >= 0) & (given <= 1)).all():
             raise ValueError(f"{type(self).__name__}: thresholds must lie in [0, 1], received {thresholds!r}")
         self.levels, self.thresholds, self.top_k, self.class_id = given, thresholds, top_k, class_id
-        super().__init__(name)
+        super().__init__(dtype, name)
 
     def reset_state(self) -> None:
         self.true_positives: Any = np.zeros(len(self.levels))
@@ -105,7 +105,7 @@ class _Count(Confusion):
     def __init__(
         self, thresholds: float | Sequence[float] | None = None, name: str | None = None, dtype: Any = None
     ) -> None:
-        super().__init__(thresholds, name=name)
+        super().__init__(thresholds, name=name, dtype=dtype)
 
 
 class TruePositives(_Count):
@@ -281,7 +281,7 @@ class AUC(Confusion):
             raise ValueError(f"AUC: num_thresholds must be at least 2, received {num_thresholds!r}")
         self.by_label = multi_label
         own = _even(num_thresholds) if thresholds is None else np.array([0.0, *sorted(thresholds), 1.0])
-        super().__init__(own, name=name)
+        super().__init__(own, name=name, dtype=dtype)
         self.thresholds = thresholds
         self.levels[[0, -1]] = -1e-7, 1 + 1e-7
         if multi_label:
@@ -351,7 +351,7 @@ class FBetaScore(Metric):
         if threshold is not None and not 0 < threshold <= 1:
             raise ValueError(f"{name}: threshold must lie in (0, 1], received {threshold!r}")
         self.average, self.beta, self.threshold = average, beta, threshold
-        super().__init__(name)
+        super().__init__(dtype, name)
 
     def reset_state(self) -> None:
         self.sums: Any = np.zeros((3, 1))  # true positives, predicted positives, targets, by class
@@ -383,4 +383,4 @@ class F1Score(FBetaScore):
     def __init__(
         self, average: str | None = None, threshold: float | None = None, name: str = "f1_score", dtype: Any = None
     ) -> None:
-        super().__init__(average, 1.0, threshold, name)
+        super().__init__(average, 1.0, threshold, name, dtype)

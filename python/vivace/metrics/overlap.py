@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ class IoU(Metric):
         num_classes: number of classes; other numbers do not count.
         target_class_ids: the classes to average.
         ignore_class: targets of this class do not count.
+        dtype: "int" (None), which cuts weights to integers, as Keras does, or "float32".
         sparse_y_true, sparse_y_pred: class numbers; otherwise the largest entry along `axis` is the class.
     """
 
@@ -39,7 +41,7 @@ class IoU(Metric):
             )
         self.num_classes, self.target_class_ids, self.ignore_class = num_classes, list(target_class_ids), ignore_class
         self.sparse_y_true, self.sparse_y_pred, self.axis = sparse_y_true, sparse_y_pred, axis
-        super().__init__(name)
+        super().__init__(dtype or "int", name)
 
     def reset_state(self) -> None:
         self.counts = np.zeros((self.num_classes, self.num_classes))  # target, prediction
@@ -51,6 +53,12 @@ class IoU(Metric):
         if t.size != y.size:
             raise ValueError(f"{self.name}: the targets have shape {t.shape}, the predictions {y.shape}")
         weights = weights_like(self.name, 1.0 if sample_weight is None else sample_weight, t).ravel()
+        if np.dtype(self.dtype).kind in "iu":
+            if (weights != np.trunc(weights)).any():
+                warnings.warn(
+                    f"{self.name} counts, so its weights are cut to integers; dtype='float32' keeps them", stacklevel=2
+                )
+            weights = np.trunc(weights)
         t, y = t.ravel().astype(np.int64), y.ravel().astype(np.int64)
         fits = (t >= 0) & (t < self.num_classes) & (y >= 0) & (y < self.num_classes)
         if self.ignore_class is not None:
@@ -91,7 +99,7 @@ class BinaryIoU(IoU):
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(2, target_class_ids, name)
+        super().__init__(2, target_class_ids, name, dtype)
         self.threshold = threshold
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:

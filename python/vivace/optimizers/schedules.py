@@ -174,7 +174,8 @@ class CosineDecayRestarts(LearningRateSchedule):
     def __call__(self, step: int) -> float:
         length, left, restarts = self.first_decay_steps, float(step), 0
         if self.t_mul == 1:
-            restarts, left = int(left // length), left % length
+            restarts = math.floor(left / length)  # not left // length, which is 9 for 37 and 3.7
+            left = max(0.0, left - restarts * length)
         while left >= length:  # doubling from period to period: few turns, and no rounded logarithm at their edges
             left, length, restarts = left - length, length * self.t_mul, restarts + 1
         return self.initial_learning_rate * _cosine(left / length, self.alpha, self.m_mul**restarts)

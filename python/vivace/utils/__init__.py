@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._config import custom_object_scope
+from .._config import custom_object_scope, deserialize, serialize
 from .._naming import reset_names
 from .._typing import Array
 from ..random import set_random_seed
@@ -16,8 +16,13 @@ from .py_dataset import PyDataset
 
 
 def to_categorical(x: Any, num_classes: int | None = None) -> Array:
-    """Integer labels (...) as one-hot rows (..., num_classes), float32. num_classes defaults to the largest + 1."""
+    """Integer labels (...) as one-hot rows (..., num_classes), float32. num_classes defaults to the largest + 1.
+
+    A last axis of size 1 gives way to the rows.
+    """
     labels = np.asarray(x)
+    if labels.ndim > 1 and labels.shape[-1] == 1:
+        labels = labels[..., 0]
     if labels.dtype.kind not in "iu":
         raise TypeError(f"to_categorical: labels must be integers, received dtype {labels.dtype}")
     classes = int(labels.max()) + 1 if num_classes is None else num_classes
@@ -55,13 +60,35 @@ def pad_sequences(
     return out
 
 
+def normalize(x: Any, axis: int = -1, order: int = 2) -> Array:
+    """x divided by its norm of that order along the axis; zeros stay zeros."""
+    x = np.atleast_1d(np.asarray(x))
+    norms = np.linalg.norm(x, order, axis, keepdims=True)
+    return x / np.where(norms == 0, 1, norms)
+
+
+def deserialize_keras_object(config: Any, custom_objects: dict[str, Any] | None = None) -> Any:
+    """The object that `serialize_keras_object` described; its class is looked up where the dict's "module" says."""
+    with custom_object_scope(custom_objects):
+        return deserialize(config)
+
+
+clear_session = reset_names
+CustomObjectScope = custom_object_scope
+serialize_keras_object = serialize
+
 __all__ = [
+    "CustomObjectScope",
     "PyDataset",
+    "clear_session",
     "custom_object_scope",
+    "deserialize_keras_object",
     "model_to_dot",
+    "normalize",
     "pad_sequences",
     "plot_model",
     "reset_names",
+    "serialize_keras_object",
     "set_random_seed",
     "to_categorical",
 ]
