@@ -86,17 +86,47 @@ void multiply_few_rows(const Operands<T>& op) {
     });
 }
 
+// Many rows: b is packed whole. A run of the inner dimension at a time, a task packs its own rows of a, which then stay in
+// L2 while all panels pass. Longer runs would push them out, shorter ones read and write c more often; and of large
+// products b comes from memory for every task, so these are few.
 template <class T>
 void multiply_a_by_rows(const Operands<T>& op) {
     Scratch<T> packed(packed_size<T>(op.k, op.n));
     pack_panels(op.b, op.ldb, op.transpose_b, index{0}, op.k, op.k, op.n, packed.get());
-    multiply_gathered(op.m, packed_panels(packed.get(), op.k, op.n), tile_for(op, op.k, 0),
-                      [&](index row, index rows, const T** a, T** c) {
-                          for (index r = 0; r < rows; ++r) {
-                              a[r] = op.a + (row + r) * op.lda;
-                              c[r] = op.c + (row + r) * op.ldc;
-                          }
-                      });
+    const Panels<T> panels = packed_panels(packed.get(), op.k, op.n);
+    const index tiles = (op.m + tile_rows - 1) / tile_rows, tasks = std::min(tiles, std::max<index>(16, tiles / 32));
+    constexpr index run = 3 * piece<T>;
+    constexpr index row = run + 64 / static_cast<index>(sizeof(T));  // rows a power of two apart would share L1's lines
+    const index per_thread = ((tiles + tasks - 1) / tasks) * tile_rows * row;
+    Scratch<T> rows_of_a(get_num_threads() * per_thread);
+    parallel_for(tasks, op.flops(), [&](index task, int thread) {
+        const Part mine(tiles, tasks, task);
+        const index first_row = Part(op.m, tiles, mine.first).first, last_row = Part(op.m, tiles, mine.last - 1).last;
+        T* const a = rows_of_a + thread * per_thread;
+        for (index k0 = 0; k0 < op.k; k0 += run) {
+            const index k = std::min(run, op.k - k0);
+            Tile<T> tile = tile_for(op, k, 0);
+            tile.accumulate = op.accumulate || k0 > 0;
+            tile.relu = op.relu && k0 + k == op.k;
+            for (index r = first_row; r < last_row; ++r)
+                std::copy_n(op.a + r * op.lda + k0, k, a + (r - first_row) * row);
+            for (index j = 0; j < panels.count(); ++j) {
+                const index first = j * panel_columns<T>;
+                panels.select(j, tile);
+                tile.b += k0 * tile.ldb;
+                tile.bias = op.bias && k0 == 0 ? op.bias + first : nullptr;
+                for (index i = mine.first; i < mine.last; ++i) {
+                    const Part rows(op.m, tiles, i);
+                    tile.rows = rows.size();
+                    for (index r = 0; r < tile.rows; ++r) {
+                        tile.a[r] = a + (rows.first + r - first_row) * row;
+                        tile.c[r] = op.c + (rows.first + r) * op.ldc + first;
+                    }
+                    multiply_by_rows(tile);
+                }
+            }
+        }
+    });
 }
 
 // Columns of A (weight gradients): one part of the tiles, the panels and the inner dimension. B's panels are packed a piece

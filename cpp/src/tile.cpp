@@ -47,6 +47,9 @@ VIVACE_INLINE void store_tile(const Tile<T>& tile, Accumulators<T, rows, vectors
 
 template <class T, int rows, int vectors>
 VIVACE_INLINE void start_tile(const Tile<T>& tile, Accumulators<T, rows, vectors>& sum) {
+    // The sums' place, which the hardware cannot foresee, is fetched while they are made.
+#pragma GCC unroll 16
+    for (int m = 0; m < rows; ++m) __builtin_prefetch(tile.c[m], 1);
     vec<T> start[vectors] = {};
     if (tile.bias) {
 #pragma GCC unroll 4
