@@ -71,7 +71,7 @@ void* aligned(std::size_t bytes) {
 // microseconds waits for it. Then the kernels do without other threads for a while, and try again.
 using Clock = std::chrono::steady_clock;
 constexpr auto long_wait = std::chrono::microseconds(300);
-constexpr auto time_alone = std::chrono::milliseconds(20);
+constexpr auto time_alone = std::chrono::milliseconds(60);
 std::atomic<Clock::rep> alone_until{0};  // of the clock; 0: not alone
 
 bool alone() {
