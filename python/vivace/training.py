@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import data
-from ._typing import Array
+from ._typing import FLOATS, Array
 from .batches import Arrays, Batch, Feed, is_stream, source_of, unpack
 from .callbacks import Callback, CallbackList, History
 from .compiled import Compiled, Logs
@@ -19,7 +19,6 @@ from .layers.symbolic import is_symbolic
 from .progress import Progress
 
 Callbacks = Callback | Sequence[Callback] | None
-_NATIVE = {name: np.dtype(name) for name in ("float32", "float64")}
 
 
 class Trainer(Compiled):
@@ -244,7 +243,7 @@ class Trainer(Compiled):
             type(x) is np.ndarray
             and self.built
             and self.input_dtype is None
-            and x.dtype is _NATIVE[self.dtype]
+            and x.dtype is FLOATS[self.dtype]
             and x.flags.c_contiguous
             and self.input_shape is not None
             and x.shape[1:] == self.input_shape[1:]

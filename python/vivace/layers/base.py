@@ -12,7 +12,7 @@ import numpy as np
 from .. import config, initializers, regularizers
 from .._config import Configurable
 from .._naming import unique_name
-from .._typing import Array, BatchShape, Initializer, Shape
+from .._typing import FLOATS, Array, BatchShape, Initializer, Shape
 from ..parameters import Parameter
 from ..regularizers import L1L2
 from ..step import Step
@@ -291,7 +291,7 @@ class Layer(Configurable):
 
 def data_array(owner: str, x: Any, dtype: str) -> Array:
     """x as a C-contiguous array of numbers. Raises TypeError for anything else."""
-    if type(x) is np.ndarray and x.dtype == dtype and x.flags.c_contiguous:
+    if type(x) is np.ndarray and (x.dtype is FLOATS.get(dtype) or x.dtype == dtype) and x.flags.c_contiguous:
         return x
     array = np.asarray(x)
     if array.dtype.kind not in "biuf":
