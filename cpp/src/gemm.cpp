@@ -64,11 +64,11 @@ void multiply_few_rows(const Operands<T>& op) {
         for (index k0 = 0; k0 < op.k; k0 += piece<T>) {
             const index k = std::min(piece<T>, op.k - k0);
             const T* source = op.b + (op.transpose_b ? first * op.ldb + k0 : k0 * op.ldb + first);
-            // The next piece of this panel, or the next panel.
-            pack_panel(source, op.ldb, op.transpose_b, k, columns, packed);
+            const bool in_place = !op.transpose_b && columns % lanes<T> == 0 && tiles <= 2;
+            if (!in_place) pack_panel(source, op.ldb, op.transpose_b, k, columns, packed);
             Tile<T> tile = tile_for(op, k, 0);
-            tile.b = packed;
-            tile.ldb = panel_width<T>(columns);
+            tile.b = in_place ? source : packed;
+            tile.ldb = in_place ? op.ldb : panel_width<T>(columns);
             tile.columns = columns;
             tile.bias = op.bias && k0 == 0 ? op.bias + first : nullptr;
             tile.accumulate = op.accumulate || k0 > 0;
@@ -86,19 +86,21 @@ void multiply_few_rows(const Operands<T>& op) {
     });
 }
 
-// Many rows: b is packed whole. A run of the inner dimension at a time, a task packs its own rows of a, which then stay in
-// L2 while all panels pass. Longer runs would push them out, shorter ones read and write c more often; and of large
-// products b comes from memory for every task, so these are few.
+// Many rows: b is packed whole. A run of the inner dimension at a time, a task packs its own rows of a (if there are panels
+// enough to make up for it), which then stay in L2 while all panels pass. Longer runs would push them out, shorter ones
+// read and write c more often; and of large products b comes from memory for every task, so these are few.
 template <class T>
 void multiply_a_by_rows(const Operands<T>& op) {
     Scratch<T> packed(packed_size<T>(op.k, op.n));
     pack_panels(op.b, op.ldb, op.transpose_b, index{0}, op.k, op.k, op.n, packed.get());
     const Panels<T> panels = packed_panels(packed.get(), op.k, op.n);
     const index tiles = (op.m + tile_rows - 1) / tile_rows, tasks = std::min(tiles, std::max<index>(16, tiles / 32));
-    constexpr index run = 3 * piece<T>;
-    constexpr index row = run + 64 / static_cast<index>(sizeof(T));  // rows a power of two apart would share L1's lines
+    constexpr index longest_run = 3 * piece<T>;
+    const index run = std::min(op.k, longest_run);
+    const index row = run + 64 / static_cast<index>(sizeof(T));  // rows a power of two apart would share L1's lines
+    const bool packs_a = panels.count() >= 8;
     const index per_thread = ((tiles + tasks - 1) / tasks) * tile_rows * row;
-    Scratch<T> rows_of_a(get_num_threads() * per_thread);
+    Scratch<T> rows_of_a(packs_a ? get_num_threads() * per_thread : 0);
     parallel_for(tasks, op.flops(), [&](index task, int thread) {
         const Part mine(tiles, tasks, task);
         const index first_row = Part(op.m, tiles, mine.first).first, last_row = Part(op.m, tiles, mine.last - 1).last;
@@ -108,7 +110,7 @@ void multiply_a_by_rows(const Operands<T>& op) {
             Tile<T> tile = tile_for(op, k, 0);
             tile.accumulate = op.accumulate || k0 > 0;
             tile.relu = op.relu && k0 + k == op.k;
-            for (index r = first_row; r < last_row; ++r)
+            for (index r = first_row; packs_a && r < last_row; ++r)
                 std::copy_n(op.a + r * op.lda + k0, k, a + (r - first_row) * row);
             for (index j = 0; j < panels.count(); ++j) {
                 const index first = j * panel_columns<T>;
@@ -119,8 +121,9 @@ void multiply_a_by_rows(const Operands<T>& op) {
                     const Part rows(op.m, tiles, i);
                     tile.rows = rows.size();
                     for (index r = 0; r < tile.rows; ++r) {
-                        tile.a[r] = a + (rows.first + r - first_row) * row;
-                        tile.c[r] = op.c + (rows.first + r) * op.ldc + first;
+                        const index i_row = rows.first + r;
+                        tile.a[r] = packs_a ? a + (i_row - first_row) * row : op.a + i_row * op.lda + k0;
+                        tile.c[r] = op.c + i_row * op.ldc + first;
                     }
                     multiply_by_rows(tile);
                 }
