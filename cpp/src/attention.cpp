@@ -141,9 +141,10 @@ void attention_forward(const AttentionShape& s, const T* q, const T* k, const T*
                 ldy = s.heads * s.value_dim;
     const index keys_packed = packed_size<T>(s.key_dim, key_block), values_packed = packed_size<T>(key_block, s.value_dim);
     const index own = query_block * key_block + keys_packed + values_packed;
-    Scratch<T> scratch(get_num_threads() * own);
+    const int threads = get_num_threads();
+    Scratch<T> scratch(threads * own);
     const index query_blocks = blocks_of(s.queries, query_block);
-    parallel_for(s.batch * s.heads * query_blocks, s.flops(), [&](index task, int thread) {
+    parallel_for(s.batch * s.heads * query_blocks, s.flops(), threads, [&](index task, int thread) {
         const Head head(s, task / query_blocks / s.heads, task / query_blocks % s.heads);
         T* const scores = scratch + thread * own;
         T *const packed_keys = scores + query_block * key_block, *const packed_values = packed_keys + keys_packed;
@@ -241,7 +242,8 @@ void attention_backward(const AttentionShape& s, const T* q, const T* k, const T
                 ldy = s.heads * s.value_dim;
     const index rows = s.batch * s.heads * s.queries, group = s.heads / s.key_heads;
     // sum_j p drop dp = dy y, for every query
-    Scratch<T> means(rows), scratch(get_num_threads() * Backward<T>::size(s));
+    const int threads = get_num_threads();
+    Scratch<T> means(rows), scratch(threads * Backward<T>::size(s));
     parallel_for(s.batch * s.heads, 2.0 * static_cast<double>(rows * s.value_dim), [&](index task, int) {
         for (index i = 0; i < s.queries; ++i) {
             const index at = ((task / s.heads * s.queries + i) * s.heads + task % s.heads) * s.value_dim;
@@ -251,7 +253,7 @@ void attention_backward(const AttentionShape& s, const T* q, const T* k, const T
         }
     });
     // A task owns one key head of one sample, so that its gradients are nobody else's.
-    parallel_for(s.batch * s.key_heads, 2.5 * s.flops(), [&](index task, int thread) {
+    parallel_for(s.batch * s.key_heads, 2.5 * s.flops(), threads, [&](index task, int thread) {
         const index sample = task / s.key_heads, key_head = task % s.key_heads;
         const Backward<T> own(s, scratch + thread * Backward<T>::size(s));
         Block at{};

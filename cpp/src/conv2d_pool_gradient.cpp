@@ -176,11 +176,12 @@ void conv2d_pool_input_gradient(const Conv2DShape& s, const Pool2DShape& pool, c
     const index group = std::clamp<index>(l1_bytes / (blocks.bytes<T>()), 4, max_group), chunk = std::min<index>(windows.count(), 64);
     Scratch<int_of<T>> places(windows.count() * size);
     list_places<T>(windows, places);
-    Scratch<Entry<T>> entries(get_num_threads() * chunk * max_group);
-    Scratch<index> ends(get_num_threads() * chunk * size);
+    const int threads = get_num_threads();
+    Scratch<Entry<T>> entries(threads * chunk * max_group);
+    Scratch<index> ends(threads * chunk * size);
     const index row_step = s.dilation_h * windows.row_stride;
     const double cost = 2.0 * static_cast<double>(pool.output_size() * k);
-    parallel_for(s.n, cost, [&](index n, int thread) {
+    parallel_for(s.n, cost, threads, [&](index n, int thread) {
         T* image = padded ? images + n * windows.image_stride : dx + n * s.h * s.w * s.c;
         std::fill_n(image, windows.image_stride, T{});
         Entry<T>* const mine = entries + thread * chunk * max_group;
@@ -315,9 +316,10 @@ void structured_weight_gradient(const Conv2DShape& s, const Pool2DShape& pool, c
     const index parts = std::min<index>(s.n, 4), part_size = s.o * (k + 1);
     Scratch<int_of<T>> places(all * size);
     list_places<T>(windows, places);
-    Scratch<Entry<T>> lists(get_num_threads() * (group_size * all + 1));
-    Scratch<T> gradients(get_num_threads() * group_size * all), sums(parts * part_size);
-    parallel_for(parts * groups, 2.0 * static_cast<double>(pool.output_size() * k), [&](index task, int thread) {
+    const int threads = get_num_threads();
+    Scratch<Entry<T>> lists(threads * (group_size * all + 1));
+    Scratch<T> gradients(threads * group_size * all), sums(parts * part_size);
+    parallel_for(parts * groups, 2.0 * static_cast<double>(pool.output_size() * k), threads, [&](index task, int thread) {
         const Part mine{s.o, groups, task % groups}, images{s.n, parts, task / groups};
         Entry<T>* entries = lists + thread * (group_size * all + 1);
         T *const g = gradients + thread * group_size * all, *const part = sums + task / groups * part_size;

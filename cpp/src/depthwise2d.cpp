@@ -132,8 +132,9 @@ template <class T>
 void run_rows(const Row<T>& row, const Bordered<T>& in, index n, index p, index stride, index reach, index first_row,
               index first_element, double cost, T* y) {
     const index bands = (p + in.band - 1) / in.band, per_thread = in.scratch_size(stride, reach);
-    Scratch<T> scratch(get_num_threads() * per_thread);
-    parallel_for(n * bands, cost, [&](index task, int thread) {
+    const int threads = get_num_threads();
+    Scratch<T> scratch(threads * per_thread);
+    parallel_for(n * bands, cost, threads, [&](index task, int thread) {
         const Part mine(p, bands, task % bands);
         const T* from = in.rows(task / bands, first_row + mine.first * stride, (mine.size() - 1) * stride + reach,
                                 scratch + thread * per_thread);
@@ -261,13 +262,14 @@ void depthwise2d_weight_gradient(const Conv2DShape& s, const T* x, const T* dy, 
     const Repeated<T> repeated(x, s.n * s.h * s.w, s.c, s.o / s.c);
     const Bordered<T> in{repeated.data, s.h, s.w, s.o, s.pad_top, s.pad_bottom, s.pad_left, s.pad_right};
     const index reach = s.dilation_h * (s.kh - 1) + 1, per_thread = in.scratch_size(s.stride_h, reach);
-    Scratch<T> scratch(get_num_threads() * per_thread);
+    const int threads = get_num_threads();
+    Scratch<T> scratch(threads * per_thread);
     const index taps = s.kh * s.kw, parts = std::min<index>(s.n * s.p, 16);
     Scratch<index> offsets(taps);
     for (index t = 0; t < taps; ++t)
         offsets[t] = t / s.kw * s.dilation_h * in.row_stride() + t % s.kw * s.dilation_w * s.o;
     Scratch<T> partial(parts * taps * s.o);
-    parallel_for(parts, static_cast<double>(s.flops()), [&](index part, int thread) {
+    parallel_for(parts, static_cast<double>(s.flops()), threads, [&](index part, int thread) {
         const Part rows(s.n * s.p, parts, part);
         T* sums = partial + part * taps * s.o;
         std::fill_n(sums, taps * s.o, T{});

@@ -141,10 +141,11 @@ struct ByColumns {
     static constexpr index short_k = 64;  // rows so few that A is read in place
 
     const Operands<T>& op;
+    const int threads = get_num_threads();
     Scratch<T> packed;  // a thread's own panels, then its tile
 
     static index per_thread() { return piece<T> * (most_panels * panel_columns<T> + width); }
-    explicit ByColumns(const Operands<T>& operands) : op(operands), packed(get_num_threads() * per_thread()) {}
+    explicit ByColumns(const Operands<T>& operands) : op(operands), packed(threads * per_thread()) {}
 
     void run(Part tiles, index all_tiles, Part panels, Part inner, T* c, bool accumulate, int thread) const {
         T *const b = packed + thread * per_thread(), *const a = b + piece<T> * most_panels * panel_columns<T>;
@@ -189,9 +190,8 @@ struct ByColumns {
 
 template <class T>
 void multiply_a_by_columns(const Operands<T>& op) {
-    const ByColumns<T> product(op);
     const index tiles = (op.m + tile_rows - 1) / tile_rows, panels = (op.n + panel_columns<T> - 1) / panel_columns<T>;
-    const index panel_groups = (panels + product.most_panels - 1) / product.most_panels;
+    const index panel_groups = (panels + ByColumns<T>::most_panels - 1) / ByColumns<T>::most_panels;
     if (is_long_sum(op)) {
         // Parts of the sum share nothing: each is added up in a place of its own. They depend on the shape alone, so the
         // bits are the same for every number of threads.
@@ -200,7 +200,7 @@ void multiply_a_by_columns(const Operands<T>& op) {
         Operands<T> part_op = op;
         part_op.ldc = op.n;
         const ByColumns<T> part_product(part_op);
-        parallel_for(parts, op.flops(), [&](index part, int thread) {
+        parallel_for(parts, op.flops(), part_product.threads, [&](index part, int thread) {
             for (index group = 0; group < panel_groups; ++group)
                 part_product.run(Part(tiles, 1, 0), tiles, Part(panels, panel_groups, group), Part(op.k, parts, part),
                                  sums + part * op.m * op.n, false, thread);
@@ -215,8 +215,9 @@ void multiply_a_by_columns(const Operands<T>& op) {
         });
         return;
     }
+    const ByColumns<T> product(op);
     const index row_groups = std::min(tiles, std::max<index>(1, 16 / panel_groups));
-    parallel_for(row_groups * panel_groups, op.flops(), [&](index task, int thread) {
+    parallel_for(row_groups * panel_groups, op.flops(), product.threads, [&](index task, int thread) {
         product.run(Part(tiles, row_groups, task % row_groups), tiles, Part(panels, panel_groups, task / row_groups),
                     Part(op.k, 1, 0), op.c, op.accumulate, thread);
     });
@@ -276,9 +277,12 @@ void multiply_single_row(const Operands<T>& op) {
 
 template <class T>
 void multiply(const Operands<T>& op) {
+    if (op.m == 0 || op.n == 0) return;
     if (op.m == 1 && !op.transpose_a && !op.transpose_b)
         return multiply_single_row(op);
-    if (op.transpose_a)
+    if (op.k == 0)  // what goes through the sum a piece at a time would never come to write c
+        multiply_a_by_rows(op);
+    else if (op.transpose_a)
         multiply_a_by_columns(op);
     else if (op.m <= few_rows)
         multiply_few_rows(op);

@@ -93,7 +93,7 @@ void note_wait(Clock::time_point start, Clock::time_point own_end, Clock::time_p
 void set_num_threads(int threads) { thread_count().store(std::clamp(threads, 1, max_threads)); }
 int get_num_threads() { return thread_count().load(); }
 
-int threads_for(index tasks, double cost) {
+int threads_for(index tasks, double cost, int most) {
     // A team that still spins starts in half a microsecond, one that sleeps in tens: below some ten microseconds of work
     // a second thread gains little and may lose much.
     constexpr double worth_a_thread = 1e6;
@@ -101,8 +101,7 @@ int threads_for(index tasks, double cost) {
     constexpr double long_work = 1e9;
     const double wanted = cost / worth_a_thread;
     if (tasks <= 1 || wanted < 2 || (cost < long_work && alone())) return 1;
-    const int limit = get_num_threads();
-    const int useful = wanted < limit ? static_cast<int>(wanted) : limit;
+    const int useful = wanted < most ? static_cast<int>(wanted) : most;
     return static_cast<int>(std::min<index>(useful, tasks));
 }
 

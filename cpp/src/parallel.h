@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <new>
+#include <utility>
 
 #include "vivace/common.h"
 #include "vivace/parallel.h"
@@ -49,8 +50,9 @@ inline void pause_briefly() {
 #endif
 }
 
-// Threads worth waking for `tasks` pieces of `cost` operations in all (a FLOP, or a byte moved, counts as one).
-int threads_for(index tasks, double cost);
+// Threads worth waking for `tasks` pieces of `cost` operations in all (a FLOP, or a byte moved, counts as one), `most` at
+// most.
+int threads_for(index tasks, double cost, int most = get_num_threads());
 
 // Calls body(context, thread) on `threads` threads and waits. Inside a forked child it runs them one after another,
 // because the parent's OpenMP threads do not exist there.
@@ -59,9 +61,12 @@ void run_threads(int threads, void (*body)(void* context, int thread), void* con
 // Runs f(task, thread) once for every task. A thread first takes its own contiguous share (caches), then helps the
 // others (a core that something else keeps busy delays nobody). Tasks must be independent, so that who runs what
 // cannot change a bit of the result. f must not throw.
+//
+// Who has scratch memory for each thread asks get_num_threads() once and says the answer here too, as `most`: another
+// thread of the program may change the number in between.
 template <class F>
-void parallel_for(index tasks, double cost, F&& f) {
-    const int threads = threads_for(tasks, cost);
+void parallel_for(index tasks, double cost, int most, F&& f) {
+    const int threads = threads_for(tasks, cost, most);
     if (threads <= 1) {
         FlushDenormals guard;
         for (index task = 0; task < tasks; ++task) f(task, 0);
@@ -94,6 +99,11 @@ void parallel_for(index tasks, double cost, F&& f) {
             }
         },
         &context);
+}
+
+template <class F>
+void parallel_for(index tasks, double cost, F&& f) {
+    parallel_for(tasks, cost, get_num_threads(), std::forward<F>(f));
 }
 
 // Splits `size` elements into fixed blocks (a multiple of 64 elements, so of every vector) and runs f(begin, end)

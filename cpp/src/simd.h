@@ -183,6 +183,10 @@ VIVACE_INLINE vec<float> choose_of_four(vec<float> table, vec<std::int32_t> choi
     return _mm512_permutevar_ps(table, reinterpret_cast<__m512i>(choice));
 #elif defined(__AVX2__)
     return _mm256_permutevar_ps(table, reinterpret_cast<__m256i>(choice));
+#elif defined(__clang__)  // has no shuffle by a variable
+    vec<float> chosen{};
+    for (index i = 0; i < lanes<float>; ++i) chosen[i] = table[choice[i]];
+    return chosen;
 #else
     static_assert(lanes<float> == 4);
     return __builtin_shuffle(table, choice);
@@ -203,8 +207,13 @@ VIVACE_INLINE vec<float> broadcast_four(const float* p) {
 template <class T, std::size_t... i>
 VIVACE_INLINE void interleave(vec<T>& low, vec<T>& high, vec<T> a, vec<T> b, std::index_sequence<i...>) {
     constexpr std::size_t n = sizeof...(i);
+#if defined(__clang__)
     low = __builtin_shufflevector(a, b, (i / 2 + i % 2 * n)...);
     high = __builtin_shufflevector(a, b, (n / 2 + i / 2 + i % 2 * n)...);
+#else  // GCC has had the other's name since version 12 only
+    low = __builtin_shuffle(a, b, vec<int_of<T>>{static_cast<int_of<T>>(i / 2 + i % 2 * n)...});
+    high = __builtin_shuffle(a, b, vec<int_of<T>>{static_cast<int_of<T>>(n / 2 + i / 2 + i % 2 * n)...});
+#endif
 }
 
 // A square of as many registers as a register has lanes: rows become columns.

@@ -155,18 +155,19 @@ void multiply(const Tiles<T>& tiles, const Kernels<T>& kernels, const T* w, cons
     const index heights = own ? std::clamp<index>(tiles.count() / (32 * tile_rows), 1, 4) : 4;
     const index block = heights * tile_rows;
     const index blocks = (tiles.count() + block - 1) / block, panels = kernels.panel_count();
-    const index wanted = 4 * get_num_threads();
+    const int threads = get_num_threads();
+    const index wanted = 4 * threads;
     const index panel_tasks = blocks >= wanted ? 1 : std::min(panels, (wanted - 1 + blocks) / blocks);
     const index per_thread = elements * block * (channels + panel_columns<T>);
-    Scratch<T> scratch(get_num_threads() * per_thread);
-    const index copies = form ? 0 : own ? get_num_threads() : 1;
+    Scratch<T> scratch(threads * per_thread);
+    const index copies = form ? 0 : own ? threads : 1;
     Scratch<T> transformed(copies * kernels.size());
     Scratch<bool> ready(copies * panels);
     std::fill_n(ready.get(), copies * panels, !own);
     if (!own && !form) kernels.transform(w, transformed.get());
     // The transforms take up to half as long as the products.
     const double flops = 3.0 * static_cast<double>(elements * tiles.count() * channels * kernels.filters);
-    parallel_for(blocks * panel_tasks, flops, [&](index task, int thread) {
+    parallel_for(blocks * panel_tasks, flops, threads, [&](index task, int thread) {
         const Part mine(tiles.count(), blocks, task % blocks), my_panels(panels, panel_tasks, task / blocks);
         T* const inputs = scratch + thread * per_thread;
         T* const products = inputs + elements * block * channels;

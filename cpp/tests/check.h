@@ -4,11 +4,15 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <sstream>
 #include <string>
 #include <vector>
+
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "vivace/common.h"
 
@@ -89,6 +93,37 @@ std::vector<T> unset(index size) {
     return std::vector<T>(static_cast<std::size_t>(size), static_cast<T>(NAN));
 }
 
+// `size` elements behind which the memory ends: a kernel that reads or writes one more does not survive it. (The address
+// sanitizer does not see masked loads and stores.)
+template <class T>
+class AtTheEnd {
+public:
+    explicit AtTheEnd(index size) : size_(size) {
+        const std::size_t page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+        const std::size_t wanted = static_cast<std::size_t>(size) * sizeof(T), pages = (wanted + page - 1) / page * page;
+        bytes_ = pages + page;
+        memory_ = static_cast<char*>(mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+        if (memory_ == MAP_FAILED || mprotect(memory_ + pages, page, PROT_NONE) != 0) std::abort();
+        data_ = reinterpret_cast<T*>(memory_ + pages - wanted);
+    }
+    ~AtTheEnd() { munmap(memory_, bytes_); }
+    AtTheEnd(const AtTheEnd&) = delete;
+    AtTheEnd& operator=(const AtTheEnd&) = delete;
+
+    T* data() { return data_; }
+    index size() const { return size_; }
+    T& operator[](index i) { return data_[i]; }
+
+private:
+    index size_;
+    std::size_t bytes_;
+    char* memory_;
+    T* data_;
+};
+
+void test_simd();
+void test_tile();
+void test_parallel();
 void test_conv2d();
 void test_conv2d_pool();
 void test_gemm();

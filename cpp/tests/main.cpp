@@ -4,6 +4,9 @@
 
 int main() {
     using namespace vivace::tests;
+    test_simd();
+    test_tile();
+    test_parallel();
     test_conv2d();
     test_conv2d_pool();
     test_gemm();

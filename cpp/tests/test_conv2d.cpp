@@ -79,6 +79,13 @@ Conv2DShape random_shape() {
                         {dh, dw}, groups);
 }
 
+template <class T>
+std::vector<T> prepare(const Conv2DShape& s, KernelForm form, const std::vector<T>& w) {
+    auto prepared = unset<T>(kernel_form_size<T>(s, form));
+    prepare_kernel(s, form, w.data(), prepared.data());
+    return prepared;
+}
+
 // The three implementations, to be run on the same data.
 template <class T>
 struct Implementation {
@@ -126,6 +133,13 @@ void equals_reference(const Conv2DShape& s, bool with_bias) {
         CHECK_EQUAL(got.dw, expected.dw, context);
         CHECK_EQUAL(got.db, expected.db, context);
     }
+    const KernelForm form = kernel_form(s);
+    const auto prepared = prepare(s, form, w);
+    const auto unread = form == KernelForm::original ? w : unset<T>(s.kernel_size());
+    auto y = unset<T>(s.output_size());
+    conv2d_forward_prepared(s, x.data(), unread.data(), prepared.data(), with_bias ? b.data() : nullptr, Activation::relu,
+                            y.data());
+    CHECK_EQUAL(y, expected.rectified, describe(s) + " prepared");
 }
 
 template <class T>
@@ -255,6 +269,13 @@ void fused_equals_separate(const Conv2DShape& s, index window_h, index window_w)
         CHECK_EQUAL(positions, where, context);
         conv2d_pool_forward<T>(s, pool, x.data(), w.data(), b.data(), activation, y2.data(), nullptr);
         CHECK_EQUAL(y2, expected, context);
+        const KernelForm form = kernel_form(s, pool);
+        const auto prepared = prepare(s, form, w);
+        const auto unread = form == KernelForm::original ? w : unset<T>(s.kernel_size());
+        y2 = unset<T>(pool.output_size());
+        conv2d_pool_forward_prepared<T>(s, pool, x.data(), unread.data(), prepared.data(), b.data(), activation, y2.data(),
+                                        nullptr);
+        CHECK_EQUAL(y2, expected, context + " prepared");
 
         auto winners = dy;
         for (std::size_t i = 0; i < dy.size(); ++i)
@@ -274,6 +295,28 @@ void fused_equals_separate(const Conv2DShape& s, index window_h, index window_w)
     }
 }
 
+template <class T>
+void fused_threads_agree(const Conv2DShape& s) {
+    const Pool2DShape pool = pool2d_shape({s.n, s.p, s.q, s.o}, {2, 2}, {2, 2}, {0, 0, 0, 0});
+    const auto x = reals<T>(s.input_size()), w = reals<T>(s.kernel_size()), b = reals<T>(s.o),
+               dy = reals<T>(pool.output_size());
+    std::vector<T> first[4];
+    for (int threads : {1, 2, 3}) {
+        set_num_threads(threads);
+        std::vector<T> got[] = {unset<T>(pool.output_size()), unset<T>(s.input_size()), w, b};
+        std::vector<std::uint8_t> positions(dy.size());
+        conv2d_pool_forward(s, pool, x.data(), w.data(), b.data(), Activation::relu, got[0].data(), positions.data());
+        conv2d_pool_input_gradient(s, pool, dy.data(), got[0].data(), positions.data(), Activation::relu, w.data(),
+                                   got[1].data());
+        conv2d_pool_weight_gradient(s, pool, x.data(), dy.data(), got[0].data(), positions.data(), Activation::relu,
+                                    got[2].data(), got[3].data());
+        for (std::size_t i = 0; i < 4; ++i) {
+            if (threads == 1) first[i] = got[i];
+            CHECK_FOR(same_bits(got[i], first[i]), describe(s) + show("threads", threads, "array", i));
+        }
+    }
+}
+
 }  // namespace
 
 void test_conv2d_pool() {
@@ -288,9 +331,34 @@ void test_conv2d_pool() {
         fused_equals_separate<float>(s, 2, 2);
         fused_equals_separate<double>(s, 2, 2);
     }
-    for (index filters : {16, 32, 48})
-        fused_equals_separate<float>(
-            conv2d_shape({3, 9, 11, 1}, {3, 3, 1, filters}, {1, 1}, {1, 1, 0, 0}, {1, 1}, 1), 2, 2);
+    // One channel: registers of filters and their ragged rest, windows in pairs and one alone.
+    for (index filters : {1, 3, 4, 7, 9, 16, 19, 32, 33, 48, 65}) {
+        fused_equals_separate<float>(make(3, 9, 11, 1, 3, 3, filters, 1, 1, 1, 1, 0, 0), 2, 2);
+        fused_equals_separate<double>(make(2, 6, 9, 1, 3, 3, filters), 2, 2);
+    }
+    // More filters than are listed at a time, more windows than a chunk, more images than parts of the sum; kernels of
+    // several blocks, dilated down, in strides; windows of a tile's size and beyond.
+    for (index filters : {64, 65, 130}) {
+        fused_equals_separate<float>(make(5, 20, 19, 16, 3, 3, filters), 2, 2);
+        fused_equals_separate<double>(make(5, 20, 19, 8, 3, 3, filters, 1, 1, 1, 0, 0, 1), 2, 2);
+    }
+    fused_equals_separate<float>(make(2, 21, 23, 48, 4, 5, 66, 1, 1, 1, 2, 2, 1, 2, 1), 2, 2);
+    fused_equals_separate<float>(make(6, 15, 16, 16, 3, 2, 33, 2, 1, 0, 1, 1, 0), 3, 2);
+    for (index window : {4, 5}) {
+        fused_equals_separate<float>(make(2, 17, 18, 32, 3, 3, 37, 1, 1, 1, 1, 1, 1), window, window);
+        fused_equals_separate<float>(make(2, 17, 18, 3, 3, 3, 37, 1, 1, 1, 1, 1, 1), window, window);
+    }
+    // Winograd, ragged; a single image of several panels, which threads share out.
+    fused_equals_separate<float>(make(2, 13, 14, 27, 3, 3, 45), 2, 2);
+    fused_equals_separate<double>(make(1, 12, 12, 24, 3, 3, 41, 1, 1, 1, 1, 1, 1), 2, 2);
+    fused_equals_separate<float>(make(1, 14, 14, 20, 5, 5, 83), 2, 2);
+
+    const int threads = get_num_threads();
+    fused_threads_agree<float>(make(16, 28, 28, 1, 3, 3, 37));
+    fused_threads_agree<float>(make(9, 20, 20, 32, 3, 3, 70, 1, 1, 1, 1, 1, 1));
+    fused_threads_agree<float>(make(1, 24, 24, 16, 5, 5, 83));
+    fused_threads_agree<double>(make(9, 16, 16, 8, 3, 3, 33));
+    set_num_threads(threads);
 }
 
 }  // namespace vivace::tests

@@ -134,6 +134,21 @@ void all(const std::vector<index>& sizes) {
     gemm_equals_reference<T>(5, 300, 70);
     gemm_equals_reference<T>(300, 5, 70);
     gemm_equals_reference<T>(32, 160, 128);
+    // No product to sum up: c = 0, or as it was. No c at all.
+    gemm_equals_reference<T>(5, 33, 0);
+    gemm_equals_reference<T>(300, 7, 0);
+    gemm_equals_reference<T>(1, 7, 0);
+    gemm_equals_reference<T>(0, 33, 4);
+    gemm_equals_reference<T>(5, 0, 4);
+    // More rows than are few; several pieces of few; more panels than a group of them.
+    gemm_equals_reference<T>(257, 37, 70);
+    gemm_equals_reference<T>(19, 70, 1100);
+    gemm_equals_reference<T>(20, 530, 70);
+    // Sums cut into parts: 4096 rows are long at every level.
+    gemm_equals_reference<T>(1, 1, 4099);
+    gemm_equals_reference<T>(17, 35, 4100);
+    gemm_equals_reference<T>(3, 300, 4200);
+    strided_equals_reference<T>(15, 37, 4101);
     for (int i = 0; i < 20; ++i)
         gemm_equals_reference<T>(random_index(1, 70), random_index(1, 70), random_index(1, 120));
     for (index m : {1, 7, 40, 110})
@@ -144,10 +159,13 @@ void all(const std::vector<index>& sizes) {
     dense_equals_reference<T>(32, 130, 64);
     dense_equals_reference<T>(64, 33, 128);
     dense_equals_reference<T>(100, 120, 97);
+    dense_equals_reference<T>(9, 1100, 37);
+    dense_equals_reference<T>(4100, 19, 21);
     for (index columns : {1, 5, 16, 63, 64, 65, 200}) column_sums<T>(11, columns, columns + columns % 3);
     threads_agree<T>(64, 128, 800);
     threads_agree<T>(203, 197, 300);
     threads_agree<T>(32, 40, 4000);
+    threads_agree<T>(33, 41, 5000);
     threads_agree<T>(2, 2000, 700);
 }
 

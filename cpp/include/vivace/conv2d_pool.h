@@ -52,8 +52,7 @@ template <class T>
 void conv2d_pool_input_gradient(const Conv2DShape& s, const Pool2DShape& pool, const T* dy, const T* y,
                                 const std::uint8_t* positions, Activation activation, const T* w, T* dx);
 
-// dw += ..., db += ... (db may be null). Structured where the channels fill whole registers, and for one channel with a
-// 3x3 kernel and 2x2 windows in float32 on AVX-512.
+// dw += ..., db += ... (db may be null). Structured where the channels fill whole registers; one_channel in float32.
 template <class T>
 void conv2d_pool_weight_gradient(const Conv2DShape& s, const Pool2DShape& pool, const T* x, const T* dy, const T* y,
                                  const std::uint8_t* positions, Activation activation, T* dw, T* db);
