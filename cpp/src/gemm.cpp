@@ -100,8 +100,9 @@ void multiply_a_by_rows(const Operands<T>& op) {
     const index row = run + 64 / static_cast<index>(sizeof(T));  // rows a power of two apart would share L1's lines
     const bool packs_a = panels.count() >= 8;
     const index per_thread = ((tiles + tasks - 1) / tasks) * tile_rows * row;
-    Scratch<T> rows_of_a(packs_a ? get_num_threads() * per_thread : 0);
-    parallel_for(tasks, op.flops(), [&](index task, int thread) {
+    const int threads = get_num_threads();
+    Scratch<T> rows_of_a(packs_a ? threads * per_thread : 0);
+    parallel_for(tasks, op.flops(), threads, [&](index task, int thread) {
         const Part mine(tiles, tasks, task);
         const index first_row = Part(op.m, tiles, mine.first).first, last_row = Part(op.m, tiles, mine.last - 1).last;
         T* const a = rows_of_a + thread * per_thread;
