@@ -100,8 +100,9 @@ void multiply_a_by_rows(const Operands<T>& op) {
     const index row = run + 64 / static_cast<index>(sizeof(T));  // rows a power of two apart would share L1's lines
     const bool packs_a = panels.count() >= 8;
     const index per_thread = ((tiles + tasks - 1) / tasks) * tile_rows * row;
-    Scratch<T> rows_of_a(packs_a ? get_num_threads() * per_thread : 0);
-    parallel_for(tasks, op.flops(), [&](index task, int thread) {
+    const int threads = get_num_threads();
+    Scratch<T> rows_of_a(packs_a ? threads * per_thread : 0);
+    parallel_for(tasks, op.flops(), threads, [&](index task, int thread) {
         const Part mine(tiles, tasks, task);
         const index first_row = Part(op.m, tiles, mine.first).first, last_row = Part(op.m, tiles, mine.last - 1).last;
         T* const a = rows_of_a + thread * per_thread;
@@ -280,9 +281,11 @@ void multiply(const Operands<T>& op) {
     if (op.m == 0 || op.n == 0) return;
     if (op.m == 1 && !op.transpose_a && !op.transpose_b)
         return multiply_single_row(op);
-    if (op.k == 0)  // what goes through the sum a piece at a time would never come to write c
-        multiply_a_by_rows(op);
-    else if (op.transpose_a)
+    if (op.k == 0) {  // what goes through the sum a piece at a time would never come to write c
+        Operands<T> row = op;
+        row.m = 1;
+        for (index r = 0; r < op.m; ++r, row.c += op.ldc) multiply_single_row(row);
+    } else if (op.transpose_a)
         multiply_a_by_columns(op);
     else if (op.m <= few_rows)
         multiply_few_rows(op);
