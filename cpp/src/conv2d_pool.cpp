@@ -66,7 +66,8 @@ void one_channel_forward(const Windows& windows, const T* x, const T* w, const T
         const Part mine(rows, tasks, task);
         for_each_vector<T>(filters, [&](index o, auto width) {
             vec<T> weights[9];
-            for (index i = 0; i < 9; ++i) weights[i] = load_n(w + i * filters + o, width);
+#pragma GCC unroll 9
+            for (int i = 0; i < 9; ++i) weights[i] = load_n(w + i * filters + o, width);
             const vec<T> b = bias ? load_n(bias + o, width) : vec<T>{};
             for (index r = mine.first; r < mine.last; ++r) {
                 const T* field = x + r / windows.pool.p * windows.image_stride + r % windows.pool.p * 2 * row;

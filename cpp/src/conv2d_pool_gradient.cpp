@@ -225,7 +225,8 @@ void one_channel_sums(const Windows& windows, const float* field, const float* d
         }
     for_each_vector<float>(filters, [&](index o, auto width) {
         vec<float> sum[9], bias = load_n(db + o, width);
-        for (index tap = 0; tap < 9; ++tap) sum[tap] = load_n(dw + tap * filters + o, width);
+#pragma GCC unroll 9
+        for (int tap = 0; tap < 9; ++tap) sum[tap] = load_n(dw + tap * filters + o, width);
         for (index q = 0; q < columns; ++q) {
             const index i = q * filters + o;
             vec<float> g = load_n(dy + i, width);
@@ -237,7 +238,8 @@ void one_channel_sums(const Windows& windows, const float* field, const float* d
                 sum[tap] += g * choose_of_four(broadcast_four(patches + (q * 9 + tap) * 4), winners);
         }
         store_n(db + o, bias, width);
-        for (index tap = 0; tap < 9; ++tap) store_n(dw + tap * filters + o, sum[tap], width);
+#pragma GCC unroll 9
+        for (int tap = 0; tap < 9; ++tap) store_n(dw + tap * filters + o, sum[tap], width);
     });
 }
 

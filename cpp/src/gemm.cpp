@@ -281,9 +281,11 @@ void multiply(const Operands<T>& op) {
     if (op.m == 0 || op.n == 0) return;
     if (op.m == 1 && !op.transpose_a && !op.transpose_b)
         return multiply_single_row(op);
-    if (op.k == 0)  // what goes through the sum a piece at a time would never come to write c
-        multiply_a_by_rows(op);
-    else if (op.transpose_a)
+    if (op.k == 0) {  // what goes through the sum a piece at a time would never come to write c
+        Operands<T> row = op;
+        row.m = 1;
+        for (index r = 0; r < op.m; ++r, row.c += op.ldc) multiply_single_row(row);
+    } else if (op.transpose_a)
         multiply_a_by_columns(op);
     else if (op.m <= few_rows)
         multiply_few_rows(op);

@@ -12,7 +12,7 @@ struct Narrow {
 template <class T, class Position>
 using PositionVector = typename Narrow<T, Position>::type;
 
-// Where bytes are concerned, GCC 12 would take the lanes of an AVX2 register out one by one: hence the intrinsics.
+// Where bytes are concerned, GCC 12 would take the lanes of a register out or put them in one by one: hence the intrinsics.
 template <class T, class Position, class N>
 VIVACE_INLINE void store_positions(Position* p, vec<int_of<T>> positions, N n) {
 #if defined(__AVX2__) && !defined(__AVX512F__)
@@ -34,11 +34,15 @@ template <class T, class Position, class N>
 VIVACE_INLINE vec<int_of<T>> load_positions(const Position* p, N n) {
     PositionVector<T, Position> narrow{};
     std::memcpy(&narrow, p, static_cast<std::size_t>(n) * sizeof(Position));
-#if defined(__AVX2__) && !defined(__AVX512F__)
+#if defined(__AVX2__)
     if constexpr (sizeof(Position) == 1) {
         __m128i bytes = _mm_setzero_si128();
         std::memcpy(&bytes, &narrow, sizeof narrow);
+#if defined(__AVX512F__)
+        const __m512i wide = sizeof(T) == 4 ? _mm512_cvtepu8_epi32(bytes) : _mm512_cvtepu8_epi64(bytes);
+#else
         const __m256i wide = sizeof(T) == 4 ? _mm256_cvtepu8_epi32(bytes) : _mm256_cvtepu8_epi64(bytes);
+#endif
         return reinterpret_cast<vec<int_of<T>>>(wide);
     }
 #endif

@@ -47,6 +47,11 @@ void test_parallel() {
             gemm(index{96}, index{40}, k, x.data(), true, y.data(), false, c.data(), true);
             return c;
         });
+    unmoved("gemm of many rows", [&] {
+        std::vector<float> c(400 * 520);
+        gemm(index{400}, index{520}, index{64}, x.data(), false, y.data(), false, c.data(), true);
+        return c;
+    });
     const auto shape = [](index n, index size, index c, index o, index groups) {
         return conv2d_shape({n, size, size, c}, {3, 3, c / groups, o}, {1, 1}, {1, 1, 1, 1}, {1, 1}, groups);
     };
