@@ -52,7 +52,7 @@ class Task(NamedTuple):
     name: str  # train-cnn, train-resnet, train-transformer, train-rnn, infer-cnn, infer-rnn, convolution or product
     batch: int
     threads: int
-    detail: str  # CNN, ResNet: folder with images, or nothing; RNN: "cell steps inputs units"; kernels: "name, direction"
+    detail: str  # CNN, ResNet: images' folder, or nothing; RNN: "cell steps inputs units"; kernels: "name, direction"
 
     def convolution(self) -> tuple[tuple[int, ...], str]:
         name, direction = self.detail.split(", ")

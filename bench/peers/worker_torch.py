@@ -1,9 +1,24 @@
 """PyTorch, eager: the default layout or channels_last, fused or foreach Adam."""
 
 from common import (
-    BLOCKS, ENCODER_BLOCKS, HEADS, HIDDEN, STEPS, VOCABULARY, WIDTH, batches, cifar, cnn_weights_channels_first, images,
-    mnist, repeat, sequences, serve, task, texts,
-)  # fmt: skip
+    BLOCKS,
+    ENCODER_BLOCKS,
+    HEADS,
+    HIDDEN,
+    STEPS,
+    VOCABULARY,
+    WIDTH,
+    batches,
+    cifar,
+    cnn_weights_channels_first,
+    images,
+    mnist,
+    repeat,
+    sequences,
+    serve,
+    task,
+    texts,
+)
 
 task = task()
 

@@ -1,8 +1,22 @@
 """vivace: the networks through the same `fit` that users call, recurrent layers step by step."""
 
 from common import (
-    BLOCKS, ENCODER_BLOCKS, HEADS, HIDDEN, STEPS, VOCABULARY, WIDTH, cifar, cnn_weights, images, mnist, repeat,
-    sequences, serve, task, texts,
+    BLOCKS,
+    ENCODER_BLOCKS,
+    HEADS,
+    HIDDEN,
+    STEPS,
+    VOCABULARY,
+    WIDTH,
+    cifar,
+    cnn_weights,
+    images,
+    mnist,
+    repeat,
+    sequences,
+    serve,
+    task,
+    texts,
 )  # fmt: skip
 
 task = task()
@@ -12,8 +26,20 @@ import numpy as np  # noqa: E402
 import vivace  # noqa: E402
 from vivace.__main__ import reference_cnn  # noqa: E402
 from vivace.layers import (  # noqa: E402
-    GRU, LSTM, Activation, BatchNormalization, Conv2D, Dense, Embedding, GlobalAveragePooling1D, GlobalAveragePooling2D,
-    Input, Layer, LayerNormalization, MultiHeadAttention, SimpleRNN,
+    GRU,
+    LSTM,
+    Activation,
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    Embedding,
+    GlobalAveragePooling1D,
+    GlobalAveragePooling2D,
+    Input,
+    Layer,
+    LayerNormalization,
+    MultiHeadAttention,
+    SimpleRNN,
 )  # fmt: skip
 from vivace.models import Model, Sequential  # noqa: E402
 

@@ -143,7 +143,7 @@ def _is_relu(layer: Any) -> bool:
 
 
 def fuse_pair(first: Any, second: Any, others: int = 0, alike: bool = True) -> Any:
-    """The unit that runs two layers, or a unit and a layer, of which the second alone takes the first's output; or None.
+    """The unit that runs two layers (or a unit and a layer), the second alone taking the first's output; or None.
 
     others: how many inputs the second has besides; alike: whether they have the shape of the first's output.
     """

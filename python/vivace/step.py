@@ -46,10 +46,7 @@ class Step:
     def empty(self, shape: Shape, dtype: Any) -> Array:
         """An uninitialised, 64-byte aligned array."""
         free = self._free.get(shape)
-        if free and free[-1].dtype == dtype:
-            buffer = free.pop()
-        else:
-            buffer = self._fresh(shape, dtype)
+        buffer = free.pop() if free and free[-1].dtype == dtype else self._fresh(shape, dtype)
         self._in_use.add(id(buffer))
         return buffer
 

@@ -184,9 +184,7 @@ class BatchNormalization(_Normalization):
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         return self.normalize(x, step)
 
-    def normalize(
-        self, x: Array, step: Step, residual: Array | None = None, relu: bool = False
-    ) -> tuple[Array, Any]:
+    def normalize(self, x: Array, step: Step, residual: Array | None = None, relu: bool = False) -> tuple[Array, Any]:
         """`forward`, to whose output a residual is added and a ReLU applied, both only with the channels last."""
         x = self.moved(x, step)
         channels = x.shape[-1]
