@@ -80,20 +80,20 @@ void group_norm(const GroupNormShape& s, bool masked) {
 
     // A residual and a ReLU behind it: as one, and one after the other.
     const auto residual = reals<T>(s.size());
-    auto fused = residual, masked = dy, through = dy;
+    auto fused = residual, before = dy, through = dy;
     group_norm_forward<T>(s, x.data(), mean.data(), variance.data(), epsilon, gamma.data(), beta.data(), fused.data(), true,
                           fused.data());
     for (std::size_t i = 0; i < y.size(); ++i) {
         y[i] = std::max(T{0}, y[i] + residual[i]);
-        if (fused[i] <= 0) masked[i] = 0;
+        if (fused[i] <= 0) before[i] = 0;
     }
     CHECK_FOR(same_bits(fused, y), context);
     std::vector<T> fused_gamma(gamma.size()), separate_gamma(gamma.size());
-    group_norm_backward<T>(s, x.data(), mp, mean.data(), variance.data(), epsilon, gamma.data(), nullptr, masked.data(), false,
+    group_norm_backward<T>(s, x.data(), mp, mean.data(), variance.data(), epsilon, gamma.data(), nullptr, before.data(), false,
                            dx.data(), separate_gamma.data(), nullptr);
     group_norm_backward<T>(s, x.data(), mp, mean.data(), variance.data(), epsilon, gamma.data(), fused.data(), through.data(),
                            false, alias.data(), fused_gamma.data(), nullptr);
-    CHECK_FOR(same_bits(through, masked) && same_bits(alias, dx) && same_bits(fused_gamma, separate_gamma), context);
+    CHECK_FOR(same_bits(through, before) && same_bits(alias, dx) && same_bits(fused_gamma, separate_gamma), context);
 }
 
 template <class T>
