@@ -33,6 +33,9 @@ CONVOLUTIONS = {
     "depthwise 112x112 32 k3": (8, 112, 112, 32, 32, 3, 3, 1, 1, 32),
     "1-D 1000 64-64 k3": (32, 1, 1000, 64, 64, 1, 3, 1, 1, 1),
 }
+# ResNet-20: (filters, stride) of its blocks. The encoder: two post-norm blocks between word vectors and the mean step.
+BLOCKS = [(16, 1)] * 3 + [(32, 2)] + [(32, 1)] * 2 + [(64, 2)] + [(64, 1)] * 2
+VOCABULARY, STEPS, WIDTH, HEADS, HIDDEN, ENCODER_BLOCKS = 10_000, 128, 128, 4, 512, 2
 DIRECTIONS = ("forward", "input gradient", "weight gradient")
 PRODUCTS = {
     "512": (512, 512, 512, 0, 0),
@@ -46,10 +49,10 @@ PRODUCTS = {
 
 class Task(NamedTuple):
     variant: str  # the peer and its setting, as the table names it
-    name: str  # train-cnn, infer-cnn, train-rnn, infer-rnn, convolution or product
+    name: str  # train-cnn, train-resnet, train-transformer, train-rnn, infer-cnn, infer-rnn, convolution or product
     batch: int
     threads: int
-    detail: str  # CNN: folder with MNIST, or nothing; RNN: "cell steps inputs units"; kernels: "name, direction"
+    detail: str  # CNN, ResNet: images' folder, or nothing; RNN: "cell steps inputs units"; kernels: "name, direction"
 
     def convolution(self) -> tuple[tuple[int, ...], str]:
         name, direction = self.detail.split(", ")
@@ -93,6 +96,17 @@ def flops(task: Task) -> int:
         (n, h, w, c, o, kh, kw, stride, pad, groups), _ = task.convolution()
         pixels = ((h + 2 * pad * (kh > 1) - kh) // stride + 1) * ((w + 2 * pad - kw) // stride + 1)
         return 2 * n * pixels * o * kh * kw * (c // groups)
+    if task.name == "train-resnet":
+        first = size = 2 * 32 * 32 * 16 * 27
+        before, pixels = 16, 32 * 32
+        for filters, stride in BLOCKS:
+            pixels //= stride**2
+            size += 2 * pixels * filters * (9 * (before + filters) + (before if stride > 1 else 0))
+            before = filters
+        return 3 * (size + 2 * before * 10) - first
+    if task.name == "train-transformer":
+        block = STEPS * (4 * WIDTH**2 + 2 * WIDTH * HIDDEN) + 2 * STEPS**2 * WIDTH
+        return 3 * 2 * (ENCODER_BLOCKS * block + WIDTH * 2)
     if task.name.endswith("cnn"):
         first = 2 * 26 * 26 * 32 * 9
         forward = first + 2 * (11 * 11 * 64 * 288 + 1600 * 128 + 128 * 10)
@@ -139,6 +153,32 @@ def mnist(folder: str) -> tuple[np.ndarray, np.ndarray]:
     y = rng.integers(0, 10, 60000)
     x = (patterns[y] * rng.uniform(0.6, 1, (60000, 1, 1, 1))).astype(np.float32)
     return x, np.where(rng.random(60000) < 0.05, rng.integers(0, 10, 60000), y)
+
+
+def cifar(folder: str) -> tuple[np.ndarray, np.ndarray]:
+    """CIFAR-10's training set from `folder` (data_batch_*.bin), or 10,000 made-up images like it."""
+    if folder:
+        from pathlib import Path
+
+        files = sorted(Path(folder).glob("data_batch_*.bin"))
+        rows = np.concatenate([np.frombuffer(file.read_bytes(), np.uint8).reshape(-1, 3073) for file in files])
+        x = np.ascontiguousarray(rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), np.float32)
+        return x / 127.5 - 1, rows[:, 0].astype(np.int64)
+    rng = np.random.default_rng(0)
+    patterns, y = rng.standard_normal((10, 32, 32, 3), np.float32), rng.integers(0, 10, 10_000)
+    return patterns[y] + rng.standard_normal((len(y), 32, 32, 3), np.float32), y
+
+
+def texts() -> tuple[np.ndarray, np.ndarray]:
+    """4,096 made-up texts of two kinds, which differ in how often each word comes: tokens (n, steps), kinds (n,)."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 4096)
+    frequency = 1 / np.arange(1, VOCABULARY + 1)
+    x = np.empty((len(y), STEPS), np.int64)
+    for kind in range(2):
+        own = frequency * np.exp(0.3 * rng.standard_normal(VOCABULARY))
+        x[y == kind] = rng.choice(VOCABULARY, (np.count_nonzero(y == kind), STEPS), p=own / own.sum())
+    return x, y
 
 
 def images(batch: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Runs the same work in vivace and its peers, in turns, and prints speeds and ratios.
 
-    python bench/peers/compare.py [train-cnn] [train-rnn] [infer-cnn] [infer-rnn] [kernels]
-        [--python torch=PATH] [--python keras=PATH] ... [--data MNIST_FOLDER] [--png FILE]
+    python bench/peers/compare.py [train-cnn] [train-resnet] [train-transformer] [train-rnn] [infer-cnn] [infer-rnn]
+        [kernels] [--python torch=PATH] [--python keras=PATH] ... [--data MNIST_FOLDER] [--cifar FOLDER] [--png FILE]
 
 vivace must be installed for the running Python; every peer for it or for the Python that --python names for it, as
 torch, jax, "keras tensorflow", "keras jax", onnxruntime (with onnx) and openvino (with onnx). Peers that are missing
@@ -27,6 +27,8 @@ FOLDER = Path(__file__).parent
 TRAINING_PEERS = ["torch", "keras tensorflow", "keras jax", "jax"]
 INFERENCE_PEERS = ["torch", "jax", "keras tensorflow", "onnxruntime", "onnxruntime one thread", "openvino"]
 TORCH_CNN = ["torch", "torch channels_last", "torch foreach"]  # what wins differs from machine to machine
+TORCH_RESNET = ["torch", "torch channels_last"]
+TORCH_TRANSFORMER = ["torch", "torch sdpa"]  # nn.TransformerEncoderLayer; one product for q, k and v, and the kernel
 RECURRENT = [f"{cell} 100 64 {units}" for units in (128, 512) for cell in ("simple", "lstm", "gru")]
 
 
@@ -170,6 +172,16 @@ def tasks(names: list[str], options: argparse.Namespace) -> list[tuple[str, Task
                 task = Task("", name, batch, options.threads, options.data)
                 found.append((f"reference CNN, {verb}, batch {batch}", task, peers))
             continue
+        if name == "train-resnet":
+            for batch in options.batch or [32, 128]:
+                task = Task("", name, batch, options.threads, options.cifar)
+                found.append((f"ResNet-20, training, batch {batch}", task, TORCH_RESNET))
+            continue
+        if name == "train-transformer":
+            for batch in options.batch or [32]:
+                task = Task("", name, batch, options.threads, "")
+                found.append((f"Transformer encoder, training, batch {batch}", task, TORCH_TRANSFORMER))
+            continue
         for detail in RECURRENT if training else RECURRENT[:3]:
             cell, units = detail.split()[0], int(detail.split()[-1])
             batch = (64 if units == 128 else 32) if training else 1
@@ -180,16 +192,20 @@ def tasks(names: list[str], options: argparse.Namespace) -> list[tuple[str, Task
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = ["train-cnn", "train-rnn", "infer-cnn", "infer-rnn", "kernels"]
+    names = ["train-cnn", "train-resnet", "train-transformer", "train-rnn", "infer-cnn", "infer-rnn", "kernels"]
     parser.add_argument("tasks", nargs="*", choices=[*names, []], help="all of them when none is named")
     parser.add_argument("--python", action="append", default=[], metavar="PEER=PATH", help="Python that has a peer")
     parser.add_argument(
-        "--batch", type=int, nargs="+", help="of the CNN; 32 and 128 in training, 1 and 256 in inference"
+        "--batch",
+        type=int,
+        nargs="+",
+        help="of the networks; 32 and 128 in training (the encoder: 32), 1 and 256 in inference",
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.5, help="length of one turn")
     parser.add_argument("--data", default="", help="folder with MNIST; made-up data of its shape otherwise")
+    parser.add_argument("--cifar", default="", help="folder with CIFAR-10's data_batch_*.bin; otherwise as above")
     parser.add_argument("--tcmalloc", default="", help="libtcmalloc to preload for PyTorch in one more row")
     parser.add_argument("--png", default="", help="draw the ratios into this file")
     options = parser.parse_args()

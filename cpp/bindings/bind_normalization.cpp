@@ -55,7 +55,7 @@ void bind_group_norm(py::module_& m) {
     m.def(
         "group_norm_forward",
         [](const Four& shape, const py::array& x, const py::array& mean, const py::array& variance, double epsilon,
-           const py::object& gamma, const py::object& beta, const py::array& y) {
+           const py::object& gamma, const py::object& beta, const py::array& y, const py::object& residual, bool relu) {
             const Arguments arg("group_norm_forward");
             const GroupNormShape s = group_shape(arg, shape);
             arg.for_dtype(x, "x", [&](auto zero) {
@@ -66,16 +66,18 @@ void bind_group_norm(py::module_& m) {
                 const T* pgamma = optional_flat<T>(arg, gamma, "gamma", s.channels);
                 const T* pbeta = optional_flat<T>(arg, beta, "beta", s.channels);
                 T* py = arg.out_flat<T>(y, "y", s.size());
-                without_gil([&] { group_norm_forward(s, px, pmean, pvariance, epsilon, pgamma, pbeta, py); });
+                const T* pr = optional_flat<T>(arg, residual, "residual", s.size());
+                without_gil([&] { group_norm_forward(s, px, pmean, pvariance, epsilon, pgamma, pbeta, pr, relu, py); });
             });
         },
         py::arg("shape"), py::arg("x"), py::arg("mean"), py::arg("variance"), py::arg("epsilon"),
-        py::arg("gamma").none(true), py::arg("beta").none(true), py::arg("y"));
+        py::arg("gamma").none(true), py::arg("beta").none(true), py::arg("y"), py::arg("residual").none(true) = py::none(),
+        py::arg("relu") = false);
     m.def(
         "group_norm_backward",
         [](const Four& shape, const py::array& x, const py::object& mask, const py::array& mean,
            const py::array& variance, double epsilon, const py::object& gamma, const py::array& dy, bool constant,
-           const py::object& dx, const py::object& dgamma, const py::object& dbeta) {
+           const py::object& dx, const py::object& dgamma, const py::object& dbeta, const py::object& y) {
             const Arguments arg("group_norm_backward");
             const GroupNormShape s = group_shape(arg, shape);
             arg.for_dtype(x, "x", [&](auto zero) {
@@ -85,19 +87,21 @@ void bind_group_norm(py::module_& m) {
                 const T* pmean = arg.in_flat<T>(mean, "mean", s.samples * s.groups);
                 const T* pvariance = arg.in_flat<T>(variance, "variance", s.samples * s.groups);
                 const T* pgamma = optional_flat<T>(arg, gamma, "gamma", s.channels);
-                const T* pdy = arg.in_flat<T>(dy, "dy", s.size());
+                const T* py = optional_flat<T>(arg, y, "y", s.size());
+                // written to only behind a ReLU
+                T* pdy = py ? arg.out_flat<T>(dy, "dy", s.size()) : const_cast<T*>(arg.in_flat<T>(dy, "dy", s.size()));
                 T* pdx = optional_flat_out<T>(arg, dx, "dx", s.size());
                 T* pdgamma = optional_flat_out<T>(arg, dgamma, "dgamma", s.channels);
                 T* pdbeta = optional_flat_out<T>(arg, dbeta, "dbeta", s.channels);
                 without_gil([&] {
-                    group_norm_backward(s, px, pm, pmean, pvariance, epsilon, pgamma, pdy, constant, pdx, pdgamma,
+                    group_norm_backward(s, px, pm, pmean, pvariance, epsilon, pgamma, py, pdy, constant, pdx, pdgamma,
                                         pdbeta);
                 });
             });
         },
         py::arg("shape"), py::arg("x"), py::arg("mask").none(true), py::arg("mean"), py::arg("variance"),
         py::arg("epsilon"), py::arg("gamma").none(true), py::arg("dy"), py::arg("constant"), py::arg("dx").none(true),
-        py::arg("dgamma").none(true), py::arg("dbeta").none(true));
+        py::arg("dgamma").none(true), py::arg("dbeta").none(true), py::arg("y").none(true) = py::none());
 }
 
 void bind_row_norm(py::module_& m) {

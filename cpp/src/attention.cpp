@@ -89,16 +89,17 @@ void finish_scores(const AttentionShape& s, const AttentionMasks& masks, index s
 template <class T>
 void apply_dropout(const AttentionShape& s, const AttentionDropout& drop, const Head& head, const Block& at, T* values) {
     if (drop.rate == 0) return;
-    const T scale = static_cast<T>(1 / (1 - drop.rate));
-    const auto threshold = static_cast<std::uint32_t>(drop.rate * 4294967296.0);
     const index row_words = blocks_of(s.keys, 4) * 4;  // the generator makes four at a time
-    std::uint32_t words[Philox::words];
+    T factors[Philox::words];
     for (index r = 0; r < at.queries; ++r) {
         const index row = (head.sample * s.heads + head.head) * s.queries + at.query + r;
         for (index j = 0; j < at.keys; j += Philox::words) {
-            Philox::generate(drop.seed, drop.stream, static_cast<std::uint64_t>((row * row_words + at.key + j) / 4), words);
-            for (index w = 0; w < std::min<index>(Philox::words, at.keys - j); ++w)
-                values[r * key_block + j + w] *= words[w] >= threshold ? scale : T{0};
+            dropout_factors(drop.rate, drop.seed, drop.stream, static_cast<std::uint64_t>((row * row_words + at.key + j) / 4),
+                            factors);
+            for_each_vector<T>(std::min<index>(Philox::words, at.keys - j), [&](index w, auto n) {
+                T* const value = values + r * key_block + j + w;
+                store_n(value, load_n(value, n) * load_n(factors + w, n), n);
+            });
         }
     }
 }

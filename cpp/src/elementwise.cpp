@@ -77,14 +77,14 @@ void softmax_backward(index rows, index columns, const T* y, const T* dy, T* dx)
 
 template <class T>
 void dropout(index size, const T* x, double rate, std::uint64_t seed, std::uint64_t stream, T* y) {
-    const T scale = static_cast<T>(1 / (1 - rate));
-    const std::uint32_t threshold = static_cast<std::uint32_t>(rate * 4294967296.0);
     parallel_blocks(size, transcendental, [&](index first, index last) {
-        std::uint32_t words[Philox::words];
+        T factors[Philox::words];
         for (index i = first; i < last; i += Philox::words) {
-            Philox::generate(seed, stream, static_cast<std::uint64_t>(i / 4), words);
-            const index n = std::min<index>(Philox::words, last - i);
-            for (index j = 0; j < n; ++j) y[i + j] = words[j] >= threshold ? x[i + j] * scale : T{0};
+            dropout_factors(rate, seed, stream, static_cast<std::uint64_t>(i / 4), factors);
+            for_each_vector<T>(std::min<index>(Philox::words, last - i), [&](index j, auto n) {
+                const vec<T> factor = load_n(factors + j, n);
+                store_n(y + i + j, factor > T{0} ? load_n(x + i + j, n) * factor : vec<T>{}, n);
+            });
         }
     });
 }

@@ -13,22 +13,68 @@ namespace {
 
 constexpr double cost_per_element = 4;
 
-// The sum of f(row) over rows, in four chains, since one would wait for each addition.
+// Runs f(i, n, w) for neighbouring vectors of a row: w of them (a constant: 4, 2 or 1) from column i on, the last with n
+// lanes. Whoever goes down the rows then reads whole cache lines.
 template <class T, class F>
-VIVACE_INLINE vec<T> sum_rows(index rows, F&& f) {
-    vec<T> sums[4] = {};
-    index r = 0;
-    for (; r + 4 <= rows; r += 4)
-        for (index k = 0; k < 4; ++k) sums[k] += f(r + k);
-    for (; r < rows; ++r) sums[0] += f(r);
-    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+VIVACE_INLINE void for_each_columns(index columns, F&& f) {
+    constexpr std::integral_constant<index, lanes<T>> whole{};
+    index i = 0;
+    for (; i + 4 * lanes<T> <= columns; i += 4 * lanes<T>) f(i, whole, std::integral_constant<int, 4>{});
+    if (i + 2 * lanes<T> <= columns) {
+        f(i, whole, std::integral_constant<int, 2>{});
+        i += 2 * lanes<T>;
+    }
+    for_each_vector<T>(columns - i, [&](index j, auto n) { f(i + j, n, std::integral_constant<int, 1>{}); });
 }
 
-// Blocks of rows of about 64 KiB of floats.
+// The vectors at p[0 .. w - 1], the last with n lanes.
+template <class T, int W>
+struct Columns {
+    vec<T> v[W];
+    template <class N>
+    VIVACE_INLINE Columns(const T* p, N n) {
+        for (int k = 0; k < W; ++k) v[k] = load_n(p + k * lanes<T>, n);
+    }
+    VIVACE_INLINE const vec<T>& operator[](int k) const { return v[k]; }
+};
+
+// S sums over rows of W vectors each: f(row, k) gives the terms of the k-th. In eight chains, since one would wait for
+// each addition.
+template <class T, int S>
+struct Terms {
+    vec<T> of[S];
+};
+template <class T, int S, int W, class F>
+VIVACE_INLINE void sum_rows(index rows, vec<T> (&sums)[S][W], F&& f) {
+    constexpr int chains = 8 / (S * W);
+    vec<T> parts[chains][S][W] = {};
+    index r = 0;
+    for (; r + chains <= rows; r += chains)
+        for (int c = 0; c < chains; ++c)
+            for (int k = 0; k < W; ++k) {
+                const Terms<T, S> terms = f(r + c, k);
+                for (int s = 0; s < S; ++s) parts[c][s][k] += terms.of[s];
+            }
+    for (; r < rows; ++r)
+        for (int k = 0; k < W; ++k) {
+            const Terms<T, S> terms = f(r, k);
+            for (int s = 0; s < S; ++s) parts[0][s][k] += terms.of[s];
+        }
+    for (int half = chains / 2; half > 0; half /= 2)
+        for (int c = 0; c < half; ++c)
+            for (int s = 0; s < S; ++s)
+                for (int k = 0; k < W; ++k) parts[c][s][k] += parts[c + half][s][k];
+    for (int s = 0; s < S; ++s)
+        for (int k = 0; k < W; ++k) sums[s][k] = parts[0][s][k];
+}
+
+// Blocks of rows of about so many elements in all.
 struct Blocks {
     index rows, size, count;
-    Blocks(index rows_, index columns)
-        : rows(rows_), size(std::max<index>(4, 16384 / std::max<index>(1, columns) / 4 * 4)), count((rows_ + size - 1) / size) {}
+    Blocks(index rows_, index columns, index elements = 16384)
+        : rows(rows_),
+          size(std::max<index>(4, elements / std::max<index>(1, columns) / 4 * 4)),
+          count((rows_ + size - 1) / size) {}
     index first(index block) const { return block * size; }
     index length(index block) const { return std::min(size, rows - block * size); }
 };
@@ -40,17 +86,20 @@ index counted(const std::uint8_t* mask, index rows) {
     return count;
 }
 
-// One channel's mean and sum of squared deviations over `count` elements.
+// Means and sums of squared deviations of some channels, over `count` elements each.
 template <class T>
 struct Moments {
-    T count, mean, deviations;
+    T count;
+    T *means, *deviations;
 
-    void merge(const Moments& other) {
-        const T total = count + other.count;
+    void merge(index channels, const Moments& other) {
         if (other.count == 0) return;
-        const T difference = other.mean - mean, part = other.count / total;
-        mean += difference * part;
-        deviations += other.deviations + difference * difference * count * part;
+        const T total = count + other.count, part = other.count / total, weight = count * part;
+        for (index i = 0; i < channels; ++i) {
+            const T difference = other.means[i] - means[i];
+            means[i] += difference * part;
+            deviations[i] += other.deviations[i] + difference * difference * weight;
+        }
         count = total;
     }
 };
@@ -93,64 +142,83 @@ void expand_groups(const GroupNormShape& s, const T* mean, const T* variance, do
 
 template <class T>
 void group_norm_moments(const GroupNormShape& s, const T* x, const std::uint8_t* mask, T* mean, T* variance) {
-    const Blocks blocks(s.rows, s.channels);
+    const Blocks blocks(s.rows, s.channels, 4096);  // is read twice: stays in the first cache
     const index c = s.channels, parts = s.samples * blocks.count;
     Scratch<T> means(parts * c), deviations(parts * c), counts(parts);
     for_each_block(s, blocks, [&](index sample, index block, index first, index rows) {
         const index part = sample * blocks.count + block;
-        const T* in = x + first * c;
-        const std::uint8_t* counts_row = mask ? mask + first : nullptr;
-        const T count = static_cast<T>(counted(counts_row, rows)), share = count > 0 ? 1 / count : 0;
+        const std::uint8_t* in_count = mask ? mask + first : nullptr;
+        const T count = static_cast<T>(counted(in_count, rows)), share = count > 0 ? 1 / count : 0;
         counts[part] = count;
-        for_each_vector<T>(c, [&](index i, auto n) {
-            const auto value = [&](index r) { return load_n(in + r * c + i, n); };
-            vec<T> m, d;
-            if (counts_row) {
-                m = sum_rows<T>(rows, [&](index r) { return counts_row[r] ? value(r) : vec<T>{}; }) * share;
-                d = sum_rows<T>(rows, [&](index r) { return counts_row[r] ? (value(r) - m) * (value(r) - m) : vec<T>{}; });
-            } else {
-                m = sum_rows<T>(rows, value) * share;
-                d = sum_rows<T>(rows, [&](index r) { return (value(r) - m) * (value(r) - m); });
+        for_each_columns<T>(c, [&](index i, auto n, auto w) {
+            constexpr int W = decltype(w)::value;
+            const T* in = x + first * c + i;
+            const auto value = [&](index r, int k) { return load_n(in + r * c + k * lanes<T>, n); };
+            vec<T> m[1][W], d[1][W];
+            if (in_count)
+                sum_rows<T>(rows, m, [&](index r, int k) { return Terms<T, 1>{in_count[r] ? value(r, k) : vec<T>{}}; });
+            else
+                sum_rows<T>(rows, m, [&](index r, int k) { return Terms<T, 1>{value(r, k)}; });
+            for (int k = 0; k < W; ++k) m[0][k] *= share;
+            const auto square = [&](index r, int k) {
+                const vec<T> difference = value(r, k) - m[0][k];
+                return difference * difference;
+            };
+            if (in_count)
+                sum_rows<T>(rows, d, [&](index r, int k) { return Terms<T, 1>{in_count[r] ? square(r, k) : vec<T>{}}; });
+            else
+                sum_rows<T>(rows, d, [&](index r, int k) { return Terms<T, 1>{square(r, k)}; });
+            for (int k = 0; k < W; ++k) {
+                store_n(means + part * c + i + k * lanes<T>, m[0][k], n);
+                store_n(deviations + part * c + i + k * lanes<T>, d[0][k], n);
             }
-            store_n(means + part * c + i, m, n);
-            store_n(deviations + part * c + i, d, n);
         });
     });
     const index width = s.group_size();
-    parallel_for(s.samples * s.groups, static_cast<double>(parts * c), [&](index task, int) {
-        const index sample = task / s.groups, group = task % s.groups;
-        Moments<T> total{};
-        for (index block = 0; block < blocks.count; ++block)
-            for (index i = group * width; i < (group + 1) * width; ++i) {
-                const index part = sample * blocks.count + block;
-                total.merge({counts[part], means[part * c + i], deviations[part * c + i]});
-            }
-        mean[task] = total.mean;
-        variance[task] = total.count > 0 ? total.deviations / total.count : T{0};
+    parallel_for(s.samples, 4.0 * static_cast<double>(parts * c), [&](index sample, int) {
+        const auto moments = [&](index block, index channel) {
+            const index part = sample * blocks.count + block, at = part * c + channel;
+            return Moments<T>{counts[part], means + at, deviations + at};
+        };
+        Moments<T> all = moments(0, 0);
+        for (index block = 1; block < blocks.count; ++block) all.merge(c, moments(block, 0));
+        for (index group = 0; group < s.groups; ++group) {
+            Moments<T> own{all.count, all.means + group * width, all.deviations + group * width};
+            for (index i = 1; i < width; ++i) own.merge(1, {all.count, own.means + i, own.deviations + i});
+            mean[sample * s.groups + group] = *own.means;
+            variance[sample * s.groups + group] = own.count > 0 ? *own.deviations / own.count : T{0};
+        }
     });
 }
 
 template <class T>
 void group_norm_forward(const GroupNormShape& s, const T* x, const T* mean, const T* variance, double epsilon,
-                        const T* gamma, const T* beta, T* y) {
+                        const T* gamma, const T* beta, const T* residual, bool relu, T* y) {
     const Blocks blocks(s.rows, s.channels);
     const index c = s.channels;
     Scratch<T> means(s.samples * c), scales(s.samples * c);
     expand_groups<T>(s, mean, variance, epsilon, means, scales);
     multiply_rows<T>(s.samples, c, gamma, scales);
     for_each_block(s, blocks, [&](index sample, index, index first, index rows) {
-        const T *m = means + sample * c, *a = scales + sample * c;
-        for_each_vector<T>(c, [&](index i, auto n) {
-            const vec<T> mi = load_n(m + i, n), ai = load_n(a + i, n), bi = beta ? load_n(beta + i, n) : vec<T>{};
+        for_each_columns<T>(c, [&](index i, auto n, auto w) {
+            constexpr int W = decltype(w)::value;
+            const Columns<T, W> m(means + sample * c + i, n), a(scales + sample * c + i, n);
+            vec<T> b[W] = {};
+            for (int k = 0; beta && k < W; ++k) b[k] = load_n(beta + i + k * lanes<T>, n);
             for (index r = first; r < first + rows; ++r)
-                store_n(y + r * c + i, (load_n(x + r * c + i, n) - mi) * ai + bi, n);
+                for (int k = 0; k < W; ++k) {
+                    const index at = r * c + i + k * lanes<T>;
+                    vec<T> v = (load_n(x + at, n) - m[k]) * a[k] + b[k];
+                    if (residual) v += load_n(residual + at, n);
+                    store_n(y + at, relu ? maximum(vec<T>{}, v) : v, n);  // NaN stays NaN
+                }
         });
     });
 }
 
 template <class T>
 void group_norm_backward(const GroupNormShape& s, const T* x, const std::uint8_t* mask, const T* mean,
-                         const T* variance, double epsilon, const T* gamma, const T* dy, bool constant, T* dx,
+                         const T* variance, double epsilon, const T* gamma, const T* y, T* dy, bool constant, T* dx,
                          T* dgamma, T* dbeta) {
     const Blocks blocks(s.rows, s.channels);
     const index c = s.channels, parts = s.samples * blocks.count, width = s.group_size();
@@ -161,12 +229,23 @@ void group_norm_backward(const GroupNormShape& s, const T* x, const std::uint8_t
     Scratch<T> sums(parts * c), products(parts * c);
     for_each_block(s, blocks, [&](index sample, index block, index first, index rows) {
         const index part = sample * blocks.count + block;
-        const T *in = x + first * c, *d = dy + first * c;
-        for_each_vector<T>(c, [&](index i, auto n) {
-            const vec<T> m = load_n(means + sample * c + i, n), scale = load_n(scales + sample * c + i, n);
-            store_n(sums + part * c + i, sum_rows<T>(rows, [&](index r) { return load_n(d + r * c + i, n); }), n);
-            const auto product = [&](index r) { return load_n(d + r * c + i, n) * (load_n(in + r * c + i, n) - m); };
-            store_n(products + part * c + i, sum_rows<T>(rows, product) * scale, n);
+        for_each_columns<T>(c, [&](index i, auto n, auto w) {
+            constexpr int W = decltype(w)::value;
+            const Columns<T, W> m(means + sample * c + i, n), scale(scales + sample * c + i, n);
+            vec<T> both[2][W];
+            sum_rows<T>(rows, both, [&](index r, int k) {
+                const index at = (first + r) * c + i + k * lanes<T>;
+                vec<T> d = load_n(dy + at, n);
+                if (y) {
+                    d = load_n(y + at, n) > T{0} ? d : vec<T>{};
+                    store_n(dy + at, d, n);
+                }
+                return Terms<T, 2>{d, d * (load_n(x + at, n) - m[k])};
+            });
+            for (int k = 0; k < W; ++k) {
+                store_n(sums + part * c + i + k * lanes<T>, both[0][k], n);
+                store_n(products + part * c + i + k * lanes<T>, both[1][k] * scale[k], n);
+            }
         });
     });
     for (index sample = 0; sample < s.samples; ++sample) {
@@ -192,14 +271,17 @@ void group_norm_backward(const GroupNormShape& s, const T* x, const std::uint8_t
     if (!dx) return;
     multiply_rows<T>(s.samples, c, gamma, scales);
     for_each_block(s, blocks, [&](index sample, index, index first, index rows) {
-        for_each_vector<T>(c, [&](index i, auto n) {
-            const index at = sample * c + i;
-            const vec<T> m = load_n(means + at, n), a = load_n(scales + at, n), b = load_n(shift + at, n),
-                         k = load_n(slope + at, n);
+        for_each_columns<T>(c, [&](index i, auto n, auto w) {
+            constexpr int W = decltype(w)::value;
+            const index column = sample * c + i;
+            const Columns<T, W> m(means + column, n), a(scales + column, n), b(shift + column, n), slopes(slope + column, n);
             for (index r = first; r < first + rows; ++r) {
-                const vec<T> own = load_n(dy + r * c + i, n) * a;
                 const bool counts = !mask || mask[r];
-                store_n(dx + r * c + i, counts ? own - (b + (load_n(x + r * c + i, n) - m) * k) : own, n);
+                for (int k = 0; k < W; ++k) {
+                    const index at = r * c + i + k * lanes<T>;
+                    const vec<T> own = load_n(dy + at, n) * a[k];
+                    store_n(dx + at, counts ? own - (b[k] + (load_n(x + at, n) - m[k]) * slopes[k]) : own, n);
+                }
             }
         });
     });
@@ -302,9 +384,9 @@ void row_norm_backward(RowNorm kind, index rows, index columns, const T* x, cons
 #define INSTANTIATE(T)                                                                                                \
     template void group_norm_moments(const GroupNormShape&, const T*, const std::uint8_t*, T*, T*);                   \
     template void group_norm_forward(const GroupNormShape&, const T*, const T*, const T*, double, const T*, const T*, \
-                                     T*);                                                                             \
+                                     const T*, bool, T*);                                                             \
     template void group_norm_backward(const GroupNormShape&, const T*, const std::uint8_t*, const T*, const T*,       \
-                                      double, const T*, const T*, bool, T*, T*, T*);                                  \
+                                      double, const T*, const T*, T*, bool, T*, T*, T*);                              \
     template void row_norm_forward(RowNorm, index, index, const T*, const T*, const T*, double, T*, T*, T*);          \
     template void row_norm_backward(RowNorm, index, index, const T*, const T*, const T*, const T*, const T*, T*, T*, T*);
 INSTANTIATE(float)

@@ -63,18 +63,37 @@ void group_norm(const GroupNormShape& s, bool masked) {
         expected_dx[at] = (static_cast<double>(dy[at]) * static_cast<double>(gamma[c]) - (counts ? pull : 0)) /
                           std::sqrt(reference.variance[g] + epsilon);
     }
-    group_norm_forward(s, x.data(), mean.data(), variance.data(), epsilon, gamma.data(), beta.data(), y.data());
+    group_norm_forward<T>(s, x.data(), mean.data(), variance.data(), epsilon, gamma.data(), beta.data(), nullptr, false,
+                          y.data());
     CHECK_CLOSE(y, expected_y, tolerance, tolerance, context);
     std::vector<T> got_gamma(gamma.size()), got_beta(gamma.size());
-    group_norm_backward(s, x.data(), mp, mean.data(), variance.data(), epsilon, gamma.data(), dy.data(), false, dx.data(),
-                        got_gamma.data(), got_beta.data());
+    auto alias = dy;
+    group_norm_backward<T>(s, x.data(), mp, mean.data(), variance.data(), epsilon, gamma.data(), nullptr, alias.data(), false,
+                           dx.data(), got_gamma.data(), got_beta.data());
+    CHECK_FOR(same_bits(alias, dy), context);
     CHECK_CLOSE(dx, expected_dx, 10 * tolerance, 10 * tolerance, context);
     CHECK_CLOSE(got_gamma, dgamma, 10 * tolerance, 10 * tolerance, context);
     CHECK_CLOSE(got_beta, dbeta, 10 * tolerance, 10 * tolerance, context);
-    auto alias = dy;
-    group_norm_backward<T>(s, x.data(), mp, mean.data(), variance.data(), epsilon, gamma.data(), alias.data(), false,
+    group_norm_backward<T>(s, x.data(), mp, mean.data(), variance.data(), epsilon, gamma.data(), nullptr, alias.data(), false,
                            alias.data(), nullptr, nullptr);
     CHECK_FOR(same_bits(alias, dx), context);
+
+    // A residual and a ReLU behind it: as one, and one after the other.
+    const auto residual = reals<T>(s.size());
+    auto fused = residual, before = dy, through = dy;
+    group_norm_forward<T>(s, x.data(), mean.data(), variance.data(), epsilon, gamma.data(), beta.data(), fused.data(), true,
+                          fused.data());
+    for (std::size_t i = 0; i < y.size(); ++i) {
+        y[i] = std::max(T{0}, y[i] + residual[i]);
+        if (fused[i] <= 0) before[i] = 0;
+    }
+    CHECK_FOR(same_bits(fused, y), context);
+    std::vector<T> fused_gamma(gamma.size()), separate_gamma(gamma.size());
+    group_norm_backward<T>(s, x.data(), mp, mean.data(), variance.data(), epsilon, gamma.data(), nullptr, before.data(), false,
+                           dx.data(), separate_gamma.data(), nullptr);
+    group_norm_backward<T>(s, x.data(), mp, mean.data(), variance.data(), epsilon, gamma.data(), fused.data(), through.data(),
+                           false, alias.data(), fused_gamma.data(), nullptr);
+    CHECK_FOR(same_bits(through, before) && same_bits(alias, dx) && same_bits(fused_gamma, separate_gamma), context);
 }
 
 template <class T>
@@ -119,10 +138,10 @@ void threads_agree() {
     std::vector<float> first;
     for (int threads : {1, 2, 3}) {
         set_num_threads(threads);
-        std::vector<float> all(static_cast<std::size_t>(s.samples * s.groups)), variance(all), dx(dy.size()), dgamma(37), dbeta(37);
+        std::vector<float> all(static_cast<std::size_t>(s.samples * s.groups)), variance(all), dx(dy), dgamma(37), dbeta(37);
         group_norm_moments(s, x.data(), nullptr, all.data(), variance.data());
-        group_norm_backward<float>(s, x.data(), nullptr, all.data(), variance.data(), 0.1, nullptr, dy.data(), false,
-                                   dx.data(), dgamma.data(), dbeta.data());
+        group_norm_backward<float>(s, x.data(), nullptr, all.data(), variance.data(), 0.1, nullptr, nullptr,
+                                   dx.data(), false, dx.data(), dgamma.data(), dbeta.data());
         for (const auto& part : {variance, dx, dgamma, dbeta}) all.insert(all.end(), part.begin(), part.end());
         if (threads == 1) first = all;
         CHECK_FOR(same_bits(all, first), show(threads));

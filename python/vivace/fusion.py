@@ -10,8 +10,12 @@ import numpy as np
 
 from ._core import native
 from ._typing import Array, Shape
+from .layers.activation import ReLU
 from .layers.base import Layer
 from .layers.conv import Conv2D, KernelForms
+from .layers.core import Activation
+from .layers.merging import Add, either
+from .layers.normalization import BatchNormalization
 from .layers.pooling import MaxPooling2D
 from .layers.regularization import unit_of
 from .step import Step
@@ -33,6 +37,7 @@ class ConvPool:
 
     def __init__(self, conv: Conv2D, pool: MaxPooling2D) -> None:
         self.conv, self.pool = conv, pool
+        self.layers = (conv, pool)
         self.activation: Any = conv.activation
         self._shapes: dict[Shape, tuple[native.Conv2DShape, native.Pool2DShape, Shape, str]] = {}
         self._forms = KernelForms()
@@ -50,7 +55,7 @@ class ConvPool:
             and pool.strides == pool.pool_size
             and pool.padding == "valid"
             and pool.pool_size[0] * pool.pool_size[1] <= 256
-            and "forward" not in vars(conv)  # watched for NaNs: it runs by itself
+            and not watched(conv)
         )
 
     def shapes(self, x_shape: Shape) -> tuple[native.Conv2DShape, native.Pool2DShape, Shape, str]:
@@ -98,18 +103,74 @@ class ConvPool:
         return dx
 
 
+class Normalized:
+    """BatchNormalization and what stands behind it: the Add of another array of its shape, a ReLU, or both.
+
+    Neither the normalized array nor the sum is stored. Backward, the gradient before the ReLU is made where it is first
+    read, and is the other array's.
+    """
+
+    def __init__(self, norm: BatchNormalization, add: Add | None, relu: Layer | None) -> None:
+        self.norm, self.add, self.relu = norm, add, relu
+        self.layers = tuple(layer for layer in (norm, add, relu) if layer is not None)
+
+    def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
+        if self.add is None:
+            return self.norm.normalize(x, step, relu=True)
+        masks, (x, residual) = step.mask, x
+        step.mask = masks[0] if isinstance(masks, list) else None
+        y, saved = self.norm.normalize(x, step, residual, self.relu is not None)
+        step.mask = either(masks)
+        return y, saved
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        if self.add is None:
+            return self.norm.normalize_backward(dy, saved, dy if input_gradient else None)
+        dx = step.empty(dy.shape, dy.dtype) if input_gradient else None
+        self.norm.normalize_backward(dy, saved, dx)
+        return None if dx is None else [dx, dy]
+
+
+def watched(layer: Layer) -> bool:
+    """Whether the layer is watched for NaNs: it runs by itself."""
+    return "forward" in vars(layer)
+
+
+def _is_relu(layer: Any) -> bool:
+    if type(layer) is ReLU:
+        return layer.max_value is None and layer.negative_slope == 0 and layer.threshold == 0
+    return type(layer) is Activation and layer.activation == "relu"
+
+
+def fuse_pair(first: Any, second: Any, others: int = 0, alike: bool = True) -> Any:
+    """The unit that runs two layers (or a unit and a layer), the second alone taking the first's output; or None.
+
+    others: how many inputs the second has besides; alike: whether they have the shape of the first's output.
+    """
+    if isinstance(first, Layer) and ConvPool.fits(first, second):
+        return ConvPool(first, second)  # type: ignore[arg-type]
+    if type(first) is BatchNormalization:
+        first = Normalized(first, None, None)
+    if not isinstance(first, Normalized) or first.relu is not None:
+        return None
+    norm, rank = first.norm, len(first.norm.input_shape or ())
+    last = norm.built and norm.axes(norm.input_shape or ()) == [rank - 1]
+    if not last or any(layer.activity_regularizer is not None or watched(layer) for layer in (*first.layers, second)):
+        return None
+    if _is_relu(second):
+        return Normalized(norm, first.add, second)
+    if type(second) is Add and first.add is None and others == 1 and alike:
+        return Normalized(norm, second, None)
+    return None
+
+
 def fuse(layers: Sequence[Layer]) -> list[Unit]:
     """The chain's units, in order."""
-    units: list[Unit] = []
-    i = 0
-    while i < len(layers):
-        if i + 1 < len(layers) and ConvPool.fits(layers[i], layers[i + 1]):
-            conv, pool = layers[i], layers[i + 1]
-            assert isinstance(conv, Conv2D)
-            assert isinstance(pool, MaxPooling2D)
-            units.append(ConvPool(conv, pool))
-            i += 2
+    units: list[Any] = []
+    for layer in layers:
+        unit = fuse_pair(units[-1], layer) if units else None
+        if unit is None:
+            units.append(layer)
         else:
-            units.append(unit_of(layers[i]))
-            i += 1
-    return units
+            units[-1] = unit
+    return [unit_of(unit) if isinstance(unit, Layer) else unit for unit in units]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from . import random
 from ._typing import Array, Shape
 from .parameters import aligned_empty
@@ -19,6 +21,8 @@ class Step:
 
     The step owns the buffers: the k-th `empty` of every pass gets the same memory, so that in steady state nothing is
     allocated and no page is touched for the first time. What a pass returns is therefore valid until the next pass.
+    Gradients on their way back are given up as soon as nobody needs them, and their memory, still in cache, goes to the
+    next ones.
     """
 
     def __init__(self, training: bool) -> None:
@@ -27,16 +31,26 @@ class Step:
         self.penalty = 0.0
         self._buffers: list[tuple[Shape, Any, Array]] = []
         self._next = 0
+        self._in_use: set[int] = set()  # the buffers handed out, by identity
+        self._free: dict[Shape, list[Array]] = {}  # those given up in this pass
 
     def start(self) -> Step:
         """Begin a new pass: all buffers are free again."""
         self._next = 0
+        self._in_use.clear()
+        self._free.clear()
         self.mask = None
         self.penalty = 0.0
         return self
 
     def empty(self, shape: Shape, dtype: Any) -> Array:
         """An uninitialised, 64-byte aligned array."""
+        free = self._free.get(shape)
+        buffer = free.pop() if free and free[-1].dtype == dtype else self._fresh(shape, dtype)
+        self._in_use.add(id(buffer))
+        return buffer
+
+    def _fresh(self, shape: Shape, dtype: Any) -> Array:
         k = self._next
         self._next = k + 1
         if k < len(self._buffers):
@@ -46,6 +60,20 @@ class Step:
         buffer = aligned_empty(shape, dtype)
         self._buffers[k : k + 1] = [(shape, dtype, buffer)]
         return buffer
+
+    def give_up(self, array: Array, result: Any = None) -> None:
+        """Nobody reads the array any more: later calls of `empty` may have its memory.
+
+        Without effect unless it is a buffer of this pass, or if it shares memory with the result (an array or several)
+        of what was the last to read it.
+        """
+        if id(array) not in self._in_use:
+            return
+        for other in result if isinstance(result, (list, tuple)) else (result,):
+            if other is not None and np.may_share_memory(array, other):
+                return
+        self._in_use.discard(id(array))
+        self._free.setdefault(array.shape, []).append(array)
 
     def owns(self, array: Array) -> bool:
         """Whether the array is one of the step's buffers."""

@@ -20,18 +20,20 @@ struct GroupNormShape {
 template <class T>
 void group_norm_moments(const GroupNormShape& s, const T* x, const std::uint8_t* mask, T* mean, T* variance);
 
-// y = (x - mean) / sqrt(variance + epsilon) * gamma + beta. y may alias x.
+// y = (x - mean) / sqrt(variance + epsilon) * gamma + beta, plus the residual, of x's shape, unless that is null; with
+// `relu` negative values become 0. y may alias x and the residual.
 template <class T>
 void group_norm_forward(const GroupNormShape& s, const T* x, const T* mean, const T* variance, double epsilon,
-                        const T* gamma, const T* beta, T* y);
+                        const T* gamma, const T* beta, const T* residual, bool relu, T* y);
 
 // With n = (x - mean) / sqrt(variance + epsilon), g = dy gamma and the sums over a group, m of whose elements count:
 //   dx = (g - counts (sum(g) + n sum(g n)) / m) / sqrt(variance + epsilon)      dgamma += sum(dy n)   dbeta += sum(dy)
 // With `constant`, mean and variance did not come from x: dx = g / sqrt(variance + epsilon). dx, dgamma and dbeta may be
-// null: not wanted; dx may alias dy.
+// null: not wanted; dx may alias dy. Behind a ReLU give its output y, otherwise null: dy then first becomes the gradient
+// before the ReLU, which is the residual's.
 template <class T>
 void group_norm_backward(const GroupNormShape& s, const T* x, const std::uint8_t* mask, const T* mean,
-                         const T* variance, double epsilon, const T* gamma, const T* dy, bool constant, T* dx,
+                         const T* variance, double epsilon, const T* gamma, const T* y, T* dy, bool constant, T* dx,
                          T* dgamma, T* dbeta);
 
 // What a row is normalized by. layer: (x - mean) / sqrt(variance + epsilon); rms: x / sqrt(mean(x^2) + epsilon);

@@ -235,7 +235,7 @@ def attention_backward(
 ) -> None: ...
 
 # shape (samples, rows, channels, groups); x, y, dx, dy of so many elements; mask uint8 (samples, rows); mean and
-# variance (samples, groups); gamma, beta, dgamma, dbeta (channels,).
+# variance (samples, groups); gamma, beta, dgamma, dbeta (channels,). With y, dy is overwritten.
 def group_norm_moments(
     shape: tuple[int, int, int, int], x: Array, mask: NDArray[np.uint8] | None, mean: Array, variance: Array
 ) -> None: ...
@@ -248,6 +248,8 @@ def group_norm_forward(
     gamma: Array | None,
     beta: Array | None,
     y: Array,
+    residual: Array | None = None,
+    relu: bool = False,
 ) -> None: ...
 def group_norm_backward(
     shape: tuple[int, int, int, int],
@@ -262,6 +264,7 @@ def group_norm_backward(
     dx: Array | None,
     dgamma: Array | None,
     dbeta: Array | None,
+    y: Array | None = None,
 ) -> None: ...
 
 # x, y, dx, dy (rows, columns); mean and scale (rows,); gamma, beta, dgamma, dbeta (columns,).

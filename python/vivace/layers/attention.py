@@ -42,6 +42,7 @@ class _Projection:
             return None
         dx = step.empty(x.shape, x.dtype)
         native.dense_input_gradient(d, self.kernel.value.reshape(self.matrix), dx.reshape(rows.shape))
+        step.give_up(dy)
         return dx
 
 
@@ -237,6 +238,7 @@ class _Attention(Layer):
         native.attention_backward(
             q, k, v, **options, y=attended, maximum=maximum, share=share, dy=d, dq=dq, dk=dk, dv=dv
         )
+        step.give_up(d)
         query, value, key = self._inputs(x, "backward")
         dquery = self.query.backward(query, dq, step, input_gradient)
         if self.gate is not None and dgate is not None:
@@ -250,9 +252,11 @@ class _Attention(Layer):
         if isinstance(x, (list, tuple)) and len(x) == 3:
             return [dquery, dvalue, dkey]
         dvalue += dkey
+        step.give_up(dkey)
         if isinstance(x, (list, tuple)):
             return [dquery, dvalue]
         dquery += dvalue
+        step.give_up(dvalue)
         return dquery
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from .._typing import Array, BatchShape, Shape
 from ..step import Step
 from .base import Layer
+from .geometry import copied
 
 
 class _Merge(Layer):
@@ -44,7 +45,7 @@ class _Merge(Layer):
         stretched, shape = _stretched(x)
         y = step.empty(shape, x[0].dtype)
         self.merge(stretched, y)
-        step.mask = _any(step.mask)
+        step.mask = either(step.mask)
         return y, (stretched, [array.shape for array in x], y)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
@@ -82,7 +83,7 @@ def _counts(mask: Array | None, x: Array) -> Array | None:
     return None if mask is None else (mask != 0)[(..., *(None,) * (x.ndim - mask.ndim))]
 
 
-def _any(masks: Any) -> Array | None:
+def either(masks: Any) -> Array | None:
     """A step counts if it does in any input, provided that all have masks."""
     if not isinstance(masks, list) or any(mask is None for mask in masks):
         return None
@@ -109,6 +110,12 @@ class Add(_Merge):
 
     def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
         out[...] = dy
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        _, shapes, y = saved
+        if not input_gradient or any(shape != y.shape for shape in shapes):
+            return super().backward(dy, saved, step, input_gradient)
+        return [dy, *(copied(dy, step) for _ in shapes[1:])]
 
 
 class Subtract(_Merge):
@@ -201,7 +208,7 @@ class _Extremum(_Merge):
             counts = None if now is None or counts is None else now | counts
             y = chosen
             taken.append(share)
-        step.mask = _any(step.mask)
+        step.mask = either(step.mask)
         return np.ascontiguousarray(np.broadcast_to(y, shape)), (taken, [a.shape for a in stretched], x)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
@@ -279,7 +286,7 @@ class Concatenate(Layer):
         full = [np.ones(a.shape[:2], np.uint8) if m is None else m for m, a in zip(masks, x, strict=True)]
         if axis == 1:
             return np.concatenate(full, 1)
-        return _any(full)
+        return either(full)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
         if not input_gradient:

@@ -182,6 +182,10 @@ class BatchNormalization(_Normalization):
         )
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        return self.normalize(x, step)
+
+    def normalize(self, x: Array, step: Step, residual: Array | None = None, relu: bool = False) -> tuple[Array, Any]:
+        """`forward`, to whose output a residual is added and a ReLU applied, both only with the channels last."""
         x = self.moved(x, step)
         channels = x.shape[-1]
         shape = (1, max(1, x.size // max(1, channels)), channels, channels)
@@ -196,18 +200,22 @@ class BatchNormalization(_Normalization):
                 moving += batch * (1 - self.momentum)
         y = step.empty(x.shape, x.dtype)
         gamma, beta = _value(self.gamma), _value(self.beta)
-        native.group_norm_forward(shape, x, mean, variance, self.epsilon, gamma, beta, y)
-        return self.moved_back(y, step), (x, shape, mask, mean, variance, not learns)
+        native.group_norm_forward(shape, x, mean, variance, self.epsilon, gamma, beta, y, residual, relu)
+        return self.moved_back(y, step), (x, shape, mask, mean, variance, not learns, y if relu else None)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        x, shape, mask, mean, variance, constant = saved
         dy = self.moved(dy, step)
-        dx = dy if input_gradient else None
+        dx = self.normalize_backward(dy, saved, dy if input_gradient else None)
+        return None if dx is None else self.moved_back(dx, step)
+
+    def normalize_backward(self, dy: Array, saved: Any, dx: Array | None) -> Array | None:
+        """Fills dx, which may be dy. dy becomes the residual's gradient unless it is overwritten."""
+        x, shape, mask, mean, variance, constant, y = saved
         native.group_norm_backward(
             shape, x, mask, mean, variance, self.epsilon, _value(self.gamma), dy, constant, dx,
-            _gradient(self.gamma), _gradient(self.beta),
+            _gradient(self.gamma), _gradient(self.beta), y,
         )  # fmt: skip
-        return None if dx is None else self.moved_back(dx, step)
+        return dx
 
     def _mask(self, x: Array, step: Step) -> Array | None:
         mask = step.mask

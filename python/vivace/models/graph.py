@@ -8,11 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._typing import Array, BatchShape
-from ..fusion import ConvPool, Unit
+from ..fusion import Unit, fuse_pair
 from ..layers.base import Layer
-from ..layers.conv import Conv2D
 from ..layers.core import Activated, InputLayer
-from ..layers.pooling import MaxPooling2D
 from ..layers.regularization import unit_of
 from ..layers.symbolic import Node, SymbolicTensor
 from ..step import Step
@@ -115,29 +113,30 @@ def _discovery(nodes: list[Node]) -> list[Node]:
 
 
 def fuse_calls(graph: Graph) -> list[Call]:
-    """The graph's calls, a convolution and the pooling that alone takes its output made one."""
+    """The graph's calls; one that alone takes another's output is made one with it where there is an op for both."""
     uses = [0] * len(graph.shapes)
     for slot in (*graph.outputs, *(slot for call in graph.calls for slot in call.sources)):
         uses[slot] += 1
     makers: dict[int, Call] = {}
     calls: list[Call] = []
     for call in graph.calls:
-        first = makers.get(call.sources[0])
         fused = call
-        if first is not None and uses[call.sources[0]] == 1 and _fit(first, call):
-            calls.remove(first)
-            fused = Call(ConvPool(first.unit, call.unit), first.sources, call.targets, False, None)
+        for slot in call.sources:
+            first = makers.get(slot)
+            if first is None or uses[slot] != 1 or first.training is not None or call.training is not None:
+                continue
+            others = [other for other in call.sources if other != slot]
+            alike = all(graph.shapes[other] == graph.shapes[slot] for other in others)
+            unit = fuse_pair(first.unit, call.unit, len(others), alike and None not in graph.shapes[slot][1:])
+            if unit is not None:
+                calls.remove(first)
+                sources = (*first.sources, *others)
+                fused = Call(unit, sources, call.targets, len(sources) > 1, None)
+                break
         calls.append(fused)
         for slot in call.targets:
             makers[slot] = fused
     return calls
-
-
-def _fit(first: Call, second: Call) -> bool:
-    conv, pool = first.unit, second.unit
-    if not (isinstance(conv, Conv2D) and isinstance(pool, MaxPooling2D)):
-        return False
-    return first.training is None and second.training is None and ConvPool.fits(conv, pool)
 
 
 class InMode:
@@ -174,7 +173,7 @@ class Plan:
             sources: Any = call.sources if call.several else call.sources[0]
             targets: Any = call.targets if len(call.targets) > 1 else call.targets[0]
             wants = not wanted.isdisjoint(call.sources)
-            parts = (call.unit.conv, call.unit.pool) if isinstance(call.unit, ConvPool) else (call.unit,)
+            parts = (call.unit,) if isinstance(call.unit, Layer) else call.unit.layers
             active = wants or any(part.trainable_weights for part in parts)
             if active:
                 wanted.update(call.targets)
@@ -251,6 +250,8 @@ class Plan:
                     continue
                 d = [_zeros(kind, step) if a is None else a for a, kind in zip(d, kinds, strict=True)]
             dx = run(d, saved, step, wants or input_gradient)
+            if type(target) is int:
+                step.give_up(d, dx)
             if dx is None:
                 continue
             if type(source) is int:
@@ -270,6 +271,7 @@ def _accumulate(gradients: list[Any], slot: int, array: Array | None, step: Step
     elif array is not None:
         out = total if total.flags.writeable else step.empty(total.shape, total.dtype)
         gradients[slot] = np.add(total, array, out=out)
+        step.give_up(array, out)
 
 
 def _zeros(kind: tuple[Any, Any], step: Step) -> Array:

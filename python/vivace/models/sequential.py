@@ -184,7 +184,9 @@ class Sequential(Model):
         units = self._units
         for i in range(count - 1, -1, -1):
             assert dy is not None
-            dy = units[i].backward(dy, tape[i], step, i > 0 or input_gradient)
+            dx = units[i].backward(dy, tape[i], step, i > 0 or input_gradient)
+            step.give_up(dy, dx)
+            dy = dx
         return dy
 
     @property

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .._typing import BatchShape
-from ..fusion import ConvPool
+from ..fusion import ConvPool, Normalized
 from ..layers.base import Layer
 from ..layers.core import InputLayer
 
@@ -84,7 +84,7 @@ def _rows(
             )
         first, last = sorted(map(names.index, layer_range))
         layers = layers[first : last + 1]
-    pooled = pooled_convolutions(model)
+    hidden = unstored(model)
     for layer in layers:
         nested = layer if isinstance(layer, Model) else None
         size = sum(p.size for p in layer.weights)
@@ -93,7 +93,7 @@ def _rows(
             _shapes(layer.output_shape),
             f"{size:,}",
             _mflop(layer.flops() / 1e6) if layer.built else "",
-            "" if id(layer) in pooled else _size(kept_bytes(layer)),
+            "" if id(layer) in hidden else _size(kept_bytes(layer)),
             ("no" if frozen else _trains(layer)) if size else "",
             model.sources_of(layer) or "",
         )
@@ -112,8 +112,8 @@ def kept_bytes(layer: Layer) -> int:
     from .model import Model
 
     if isinstance(layer, Model):
-        pooled = pooled_convolutions(layer)
-        return sum(kept_bytes(inner) for inner in layer.layers if id(inner) not in pooled)
+        hidden = unstored(layer)
+        return sum(kept_bytes(inner) for inner in layer.layers if id(inner) not in hidden)
     if isinstance(layer, InputLayer) or type(layer).__name__ in ("Flatten", "Reshape", "Identity"):
         return 0
     shapes = layer.output_shape if isinstance(layer.output_shape, list) else [layer.output_shape or ()]
@@ -121,9 +121,10 @@ def kept_bytes(layer: Layer) -> int:
     return elements * np.dtype(layer.dtype).itemsize
 
 
-def pooled_convolutions(model: Model) -> set[int]:
-    """Convolutions that run as one with the pooling behind them: their outputs are never stored."""
-    return {id(unit.conv) for unit in model.units() if isinstance(unit, ConvPool)}
+def unstored(model: Model) -> set[int]:
+    """Layers that run as one with what stands behind them: their outputs are never stored."""
+    fused = (unit for unit in model.units() if isinstance(unit, (ConvPool, Normalized)))
+    return {id(layer) for unit in fused for layer in unit.layers[:-1]}
 
 
 def _shapes(shape: BatchShape | list[BatchShape] | None) -> str:
