@@ -82,7 +82,13 @@ bool alone() {
     return false;
 }
 
+std::atomic<Clock::rep> last_end{0};  // of a parallel region
+
 void note_wait(Clock::time_point start, Clock::time_point own_end, Clock::time_point end) {
+    // Threads that have gone to sleep take long to wake, whoever else is there.
+    constexpr auto still_awake = std::chrono::milliseconds(2);
+    const Clock::time_point before(Clock::duration(last_end.exchange(end.time_since_epoch().count(), std::memory_order_relaxed)));
+    if (start - before > still_awake) return;
     // Shares of unequal size make a thread wait too, but not for much longer than it worked.
     if (end - own_end > long_wait && end - own_end > 2 * (own_end - start))
         alone_until.store((end + time_alone).time_since_epoch().count(), std::memory_order_relaxed);
