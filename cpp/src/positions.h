@@ -49,7 +49,7 @@ VIVACE_INLINE vec<int_of<T>> load_positions(const Position* p, N n) {
     return __builtin_convertvector(narrow, vec<int_of<T>>);
 }
 
-// The largest value met so far and where; the first of equals wins, NaN wins over all.
+// The largest value met so far and where; the first of equals wins, the last NaN over all.
 template <class T>
 struct Winner {
     vec<T> value;

@@ -27,8 +27,9 @@ class Layer(Configurable):
         forward(x, step) -> (y, saved)          saved: whatever backward needs; it belongs to this call, not to the
                                                 layer, so one layer can stand in several places
         backward(dy, saved, step, input_gradient) -> dx or None
-                                                adds the parameters' gradients; may overwrite dy; returns the input's
-                                                gradient, unless `input_gradient` is False
+                                                adds the parameters' gradients; may overwrite dy, must
+                                                not keep it (its memory is used again); returns the
+                                                input's gradient, unless `input_gradient` is False
 
     Arrays have the batch as their first axis and the layer's dtype; buffers come from `step.empty`. A layer of several
     inputs (`several_inputs`) gets lists of shapes and arrays and returns a list of gradients, of which no two share
