@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -32,3 +33,12 @@ def numeric_gradient(f: Callable[[], float], array: np.ndarray, h: float = 1e-5)
         flat[i] = kept
         out[i] = (above - below) / (2 * h)
     return gradient
+
+
+def rounding(core: ModuleType, shape: Any, direction: str, dtype: str) -> float:
+    """How far a convolution of small integers may be from the exact one: not at all, but for Winograd's tiles of four outputs
+    (forwards and the input's gradient), which multiply by fractions."""
+    if core.conv2d_method(shape, direction) != "winograd" or direction == "weight_gradient":
+        return 0.0
+    terms = np.prod(shape.kernel[:2]) * shape.kernel[2 if direction == "forward" else 3]
+    return float(400 * np.finfo(dtype).eps * terms**0.5)

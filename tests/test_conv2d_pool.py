@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers import integers
+from helpers import integers, rounding
 
 CASES = [
     # input, kernel, strides, padding, dilation, window
@@ -32,7 +32,7 @@ CASES = [
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("activation", ["linear", "relu"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_equals_the_separate_ops_exactly(
+def test_equals_the_separate_ops(
     core: ModuleType, case: Any, activation: str, dtype: str, rng: np.random.Generator
 ) -> None:
     *arguments, window = case
@@ -46,8 +46,14 @@ def test_equals_the_separate_ops_exactly(
     core.max_pool2d_forward(pool, full, expected, where)
     y, positions = np.full(pool.output, 7, dtype), np.full(pool.output, 77, np.uint8)
     core.conv2d_pool_forward(s, pool, x, kernel, bias, activation, y, positions)
-    np.testing.assert_array_equal(y, expected)
-    counts = (expected > 0) if activation == "relu" else np.ones(expected.shape, bool)
+    near = rounding(core, s, "forward", dtype)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=near)
+    counts = (y > 0) if activation == "relu" else np.ones(expected.shape, bool)
+    if near:  # where sums are rounded, any that is as large may win
+        images, rows, columns, filters = np.indices(positions.shape, sparse=True)
+        down, across = rows * window[0] + positions // window[1], columns * window[1] + positions % window[1]
+        np.testing.assert_allclose(full[images, down, across, filters], expected, rtol=0, atol=near)
+        where = np.where(counts, positions, where)
     np.testing.assert_array_equal(positions[counts], where[counts])  # a dead window's winner does not matter
 
     form = np.empty(core.kernel_form_size(s, pool, kernel), dtype)
@@ -65,13 +71,13 @@ def test_equals_the_separate_ops_exactly(
     core.conv2d_weight_gradient(s, x, dfull, dkernel, dbias)
     core.conv2d_pool_input_gradient(s, pool, dy, y, positions, activation, kernel, got_dx)
     core.conv2d_pool_weight_gradient(s, pool, x, dy, y, positions, activation, got_dkernel, got_dbias)
-    np.testing.assert_array_equal(got_dx, dx)
+    np.testing.assert_allclose(got_dx, dx, rtol=0, atol=rounding(core, s, "input_gradient", dtype))
     np.testing.assert_array_equal(got_dkernel, dkernel)
     np.testing.assert_array_equal(got_dbias, dbias)
     core.conv2d_pool_forward(s, pool, x, kernel, None, activation, y, None)
     core.conv2d_forward(s, x, kernel, None, full, activation)
     core.max_pool2d_forward(pool, full, expected, None)
-    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=near)
 
 
 @pytest.mark.parametrize("case", CASES[:2], ids=str)

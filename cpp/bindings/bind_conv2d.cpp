@@ -97,8 +97,12 @@ void bind_kernel_form(py::module_& m) {
     m.def(
         "kernel_form",
         [](const Conv2DShape& s, const Pool2DShape* pool) {
-            constexpr const char* names[] = {"original", "panels", "transformed"};
-            return names[static_cast<int>(form_of(s, pool))];
+            constexpr const char *names[] = {"original", "panels", "transformed"}, *sizes[] = {" 4x4", " 4x2", " 2x4", " 2x2"};
+            const KernelForm form = form_of(s, pool);
+            std::string name = names[form.kind];
+            for (int i = 0; i < 4; ++i)
+                if (form.tile_sizes >> i & 1) name += sizes[i];
+            return name;
         },
         py::arg("shape"), py::arg("pool").none(true) = py::none());
     m.def(

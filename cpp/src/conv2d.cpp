@@ -52,21 +52,20 @@ void finish(const Conv2DShape& s, Activation activation, T* y) {
 
 KernelForm kernel_form(const Conv2DShape& s) {
     const Conv2DMethod method = conv2d_method(s, Direction::forward);
-    return method == Conv2DMethod::direct     ? KernelForm::panels
-           : method == Conv2DMethod::winograd ? KernelForm::transformed
-                                              : KernelForm::original;
+    if (method == Conv2DMethod::winograd) return {KernelForm::transformed, winograd::tile_sizes(s)};
+    return {method == Conv2DMethod::direct ? KernelForm::panels : KernelForm::original};
 }
 
 template <class T>
 index kernel_form_size(const Conv2DShape& s, KernelForm form) {
-    if (form == KernelForm::panels) return s.groups * packed_size<T>(s.kh * s.kw * (s.c / s.groups), s.o / s.groups);
-    return form == KernelForm::transformed ? winograd::transformed_size<T>(s) : 0;
+    if (form.kind == KernelForm::panels) return s.groups * packed_size<T>(s.kh * s.kw * (s.c / s.groups), s.o / s.groups);
+    return form.kind == KernelForm::transformed ? winograd::transformed_size<T>(s, form.tile_sizes) : 0;
 }
 
 template <class T>
 void prepare_kernel(const Conv2DShape& s, KernelForm form, const T* w, T* prepared) {
-    if (form == KernelForm::transformed) return winograd::transform_kernel(s, w, prepared);
-    if (form == KernelForm::original) return;
+    if (form.kind == KernelForm::transformed) return winograd::transform_kernel(s, form.tile_sizes, w, prepared);
+    if (form.kind == KernelForm::original) return;
     const index og = s.o / s.groups, k = s.kh * s.kw * (s.c / s.groups);
     for (index g = 0; g < s.groups; ++g)
         pack_panels(w + g * og, s.o, false, index{0}, k, k, og, prepared + g * packed_size<T>(k, og));

@@ -119,10 +119,10 @@ Conv2DPoolMethod conv2d_pool_method(const Conv2DShape& s, const Pool2DShape& poo
 
 KernelForm kernel_form(const Conv2DShape& s, const Pool2DShape& pool) {
     switch (conv2d_pool_method<float>(s, pool, Direction::forward)) {
-        case Conv2DPoolMethod::winograd: return KernelForm::transformed;
-        case Conv2DPoolMethod::direct: return KernelForm::panels;
+        case Conv2DPoolMethod::winograd: return {KernelForm::transformed, winograd::tile_sizes(pool)};
+        case Conv2DPoolMethod::direct: return {KernelForm::panels};
         case Conv2DPoolMethod::separate: return kernel_form(s);
-        default: return KernelForm::original;
+        default: return {KernelForm::original};
     }
 }
 

@@ -127,7 +127,9 @@ void in_batches(const Batch<T>& batch) {
                 for (int v = 0; v < vectors; ++v) sum[m][v] += am * bv[v];
             }
         }
-        for_tile<rows, vectors>([&](int m, int v) { store(c + m * vectors * lanes<T> + v * lanes<T>, sum[m][v]); });
+        const auto at = [&](int m, int v) { return c + (m * vectors + v) * lanes<T>; };
+        if (batch.accumulate) for_tile<rows, vectors>([&](int m, int v) { sum[m][v] += load(at(m, v)); });
+        for_tile<rows, vectors>([&](int m, int v) { store(at(m, v), sum[m][v]); });
     }
 }
 

@@ -56,6 +56,7 @@ struct Batch {
     index next_b;
     T* c;
     index next_c;
+    bool accumulate;  // c += instead of c =
 };
 
 template <class T>

@@ -1,119 +1,136 @@
 #include "winograd.h"
 
-#include "padded.h"
+#include <type_traits>
+
 #include "positions.h"
 #include "tile.h"
-#include "vivace/gemm.h"
+#include "winograd_tiles.h"
 
 namespace vivace::winograd {
 namespace {
 
-constexpr int size = 4;
-constexpr index elements = size * size;  // of a transformed tile
-
-// A square of pixels, `row` and `column` elements apart.
-template <class T, int side, class N>
-VIVACE_INLINE void load_tile(const T* from, index row, index column, vec<T> (&d)[side][side], N width) {
-#pragma GCC unroll 4
-    for (int i = 0; i < side; ++i)
-#pragma GCC unroll 4
-        for (int j = 0; j < side; ++j) d[i][j] = load_n(from + i * row + j * column, width);
-}
-
-// A 4x4 input tile B' d B, rows then columns.
-template <class T>
-VIVACE_INLINE void transform_input(vec<T> (&d)[size][size]) {
-#pragma GCC unroll 4
-    for (int i = 0; i < size; ++i) {
-        const vec<T> a = d[i][0] - d[i][2], b = d[i][1] + d[i][2], c = d[i][2] - d[i][1], e = d[i][1] - d[i][3];
-        d[i][0] = a, d[i][1] = b, d[i][2] = c, d[i][3] = e;
-    }
-#pragma GCC unroll 4
-    for (int j = 0; j < size; ++j) {
-        const vec<T> a = d[0][j] - d[2][j], b = d[1][j] + d[2][j], c = d[2][j] - d[1][j], e = d[1][j] - d[3][j];
-        d[0][j] = a, d[1][j] = b, d[2][j] = c, d[3][j] = e;
+// Calls f with the sizes of area i's tiles as constants.
+template <class F>
+VIVACE_INLINE void with_sizes(int i, F&& f) {
+    constexpr std::integral_constant<int, 2> two;
+    constexpr std::integral_constant<int, 4> four;
+    switch (i) {
+        case 0: return f(four, four);
+        case 1: return f(four, two);
+        case 2: return f(two, four);
+        default: return f(two, two);
     }
 }
 
-// A 3x3 kernel G g G'.
-template <class T>
-VIVACE_INLINE void transform_kernel(const vec<T> (&g)[3][3], vec<T> (&u)[size][size]) {
-    vec<T> t[size][3];
-    const T half = T(0.5);
-#pragma GCC unroll 3
-    for (int j = 0; j < 3; ++j) {
-        const vec<T> outer = half * (g[0][j] + g[2][j]), inner = half * g[1][j];
-        t[0][j] = g[0][j], t[1][j] = outer + inner, t[2][j] = outer - inner, t[3][j] = g[2][j];
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < size; ++i) {
-        const vec<T> outer = half * (t[i][0] + t[i][2]), inner = half * t[i][1];
-        u[i][0] = t[i][0], u[i][1] = outer + inner, u[i][2] = outer - inner, u[i][3] = t[i][2];
-    }
-}
+// How a side of the outputs is cut: into tiles of four, then of two.
+struct Cut {
+    index fours, twos;
+    index outputs() const { return 4 * fours + 2 * twos; }
+};
 
-// The 2x2 outputs A' m A of a tile's products; element e stands at m + e * stride.
-template <class T>
-VIVACE_INLINE void transform_output(const T* m, index stride, vec<T> (&y)[2][2]) {
-    vec<T> t[2][size];
-#pragma GCC unroll 4
-    for (int j = 0; j < size; ++j) {
-        const vec<T> b = load(m + (size + j) * stride), c = load(m + (2 * size + j) * stride);
-        t[0][j] = load(m + j * stride) + (b + c);
-        t[1][j] = (b - c) - load(m + (3 * size + j) * stride);
-    }
-#pragma GCC unroll 2
-    for (int i = 0; i < 2; ++i) {
-        y[i][0] = t[i][0] + (t[i][1] + t[i][2]);
-        y[i][1] = (t[i][1] - t[i][2]) - t[i][3];
-    }
-}
+// The areas of n images cut so, some of them empty: tiles of 4x4 outputs, 4x2, 2x4 and 2x2.
+struct Tiling {
+    Cut rows, columns;
+    Area areas[4];
 
-// Tiles of 2x2 outputs over a batch of images, in order.
-template <class T>
-struct Tiles {
-    const Padded<T>& in;  // reaches two pixels past the last tile's corner
-    index n, rows, columns;
-
-    index count() const { return n * rows * columns; }
-    const T* start(index tile) const {
-        const index column = tile % columns, row = tile / columns % rows, image = tile / columns / rows;
-        return in.data + image * in.image_stride() + 2 * row * in.row_stride() + 2 * column * in.channels;
+    Tiling(index n, Cut down, Cut across)
+        : rows(down), columns(across),
+          areas{{4, 4, 0, 0, n, down.fours, across.fours},
+                {4, 2, 0, 4 * across.fours, n, down.fours, across.twos},
+                {2, 4, 4 * down.fours, 0, n, down.twos, across.fours},
+                {2, 2, 4 * down.fours, 4 * across.fours, n, down.twos, across.twos}} {}
+    // Products for a channel and a filter, and what each element's kernel costs: to be made, and to come from memory.
+    index cost() const {
+        constexpr index kernel = 10;
+        index sum = 0;
+        for (const Area& area : areas)
+            if (area.count()) sum += area.elements() * (area.count() + kernel);
+        return sum;
+    }
+    // A bit for each area that is not empty.
+    unsigned sizes() const {
+        unsigned bits = 0;
+        for (unsigned i = 0; i < 4; ++i)
+            if (areas[i].count()) bits |= 1u << i;
+        return bits;
     }
 };
 
-// Transformed kernels: panel by panel (tile.h), element by element, channel by channel.
+// The cheapest of: twos alone, fours alone, fours with twos for the rest.
+Tiling tiling(index n, index p, index q) {
+    const auto twos = [](index side) { return Cut{0, (side + 1) / 2}; };
+    const auto fours = [](index side) { return Cut{(side + 3) / 4, 0}; };
+    const auto both = [](index side) { return side % 4 == 3 ? Cut{side / 4 + 1, 0} : Cut{side / 4, (side % 4 + 1) / 2}; };
+    Tiling best(n, twos(p), twos(q));
+    for (const Tiling& other : {Tiling(n, fours(p), fours(q)), Tiling(n, both(p), both(q))})
+        if (other.cost() < best.cost()) best = other;
+    return best;
+}
+
+// Kernels transformed for one size of tiles: panel by panel (tile.h), element by element, channel by channel.
 template <class T>
 struct Kernels {
-    index channels, filters;
+    index elements, channels, filters;
 
     index panel_count() const { return (filters + panel_columns<T> - 1) / panel_columns<T>; }
-    index size() const { return panel_offset(panel_count()); }
-    index panel_width(index j) const {
-        return vivace::panel_width<T>(filters - j * panel_columns<T>);
-    }
+    index columns(index j) const { return std::min(panel_columns<T>, filters - j * panel_columns<T>); }
+    index panel_width(index j) const { return vivace::panel_width<T>(columns(j)); }
     // A register more than an element's channels: elements a power of two apart would share the same few lines of L1.
     index element_stride() const { return channels * panel_columns<T> + lanes<T>; }
-    index panel_offset(index j) const { return elements * element_stride() * j; }
-    // Transforms all of w, (3, 3, channels, filters).
-    void transform(const T* w, T* u) const {
-        parallel_for(panel_count(), static_cast<double>(4 * size()), [&](index j, int) { transform(w, j, u); });
-    }
-    // Panel j alone.
-    void transform(const T* w, index j, T* u) const {
-        const index width = panel_width(j), first = j * panel_columns<T>;
-        const index columns = std::min(panel_columns<T>, filters - first), tap = channels * filters;
-        T* panel = u + panel_offset(j);
-        for (index c = 0; c < channels; ++c)
-            for_each_vector<T>(columns, [&](index v, auto lanes_used) {
-                vec<T> g[3][3], result[winograd::size][winograd::size];
-                const T* source = w + c * filters + first + v;
+    index panel_size() const { return elements * element_stride(); }
+    index size() const { return panel_count() * panel_size(); }
+
+    // Panel j of the kernels at w, the elements of which are `tap` apart.
+    template <int rows, int columns_>
+    void transform(const T* w, index tap, index j, T* panel) const {
+        const index width = panel_width(j), first = j * panel_columns<T>, stride = element_stride();
+        for (index c = 0; c < channels; ++c) {
+            // Far apart in memory, the elements come in no order that the hardware foresees.
+            constexpr index ahead = 8;
 #pragma GCC unroll 9
-                for (int i = 0; i < 9; ++i) g[i / 3][i % 3] = load_n(source + i * tap, lanes_used);
-                transform_kernel<T>(g, result);
-#pragma GCC unroll 16
-                for (int e = 0; e < elements; ++e) store(panel + e * element_stride() + c * width + v, result[e / 4][e % 4]);
+            for (int i = 0; i < 9; ++i) __builtin_prefetch(w + i * tap + (c + ahead) * filters + first);
+            for_each_vector<T>(columns(j), [&](index v, auto lanes_used) {
+                vec<T> g[3][3], u[rows + 2][columns_ + 2];
+                load_tile(w + c * filters + first + v, 3 * tap, tap, g, lanes_used);
+                transform_kernel<T, rows, columns_>(g, u);
+                T* to = panel + c * width + v;
+#pragma GCC unroll 6
+                for (int i = 0; i < rows + 2; ++i)
+#pragma GCC unroll 6
+                    for (int k = 0; k < columns_ + 2; ++k) store(to + (i * (columns_ + 2) + k) * stride, u[i][k]);
             });
+        }
+    }
+};
+
+// The kernels for several sizes of tiles (a bit each), one after the other.
+template <class T>
+struct KernelSet {
+    unsigned sizes;
+    index channels, filters;
+
+    Kernels<T> of(int i) const {
+        constexpr index elements[4] = {36, 24, 24, 16};
+        return {elements[i], channels, filters};
+    }
+    index offset(int i) const {
+        index sum = 0;
+        for (int before = 0; before < i; ++before)
+            if (sizes >> before & 1) sum += of(before).size();
+        return sum;
+    }
+    index size() const { return offset(4); }
+    void transform(const T* w, T* to) const {
+        const index panels = of(0).panel_count();
+        parallel_for(4 * panels, static_cast<double>(4 * size()), [&](index task, int) {
+            const int i = static_cast<int>(task / panels);
+            if (!(sizes >> i & 1)) return;
+            const Kernels<T> kernels = of(i);
+            const index j = task % panels;
+            with_sizes(i, [&](auto rows, auto columns) {
+                kernels.template transform<rows.value, columns.value>(w, channels * filters, j, to + offset(i) + j * kernels.panel_size());
+            });
+        });
     }
 };
 
@@ -124,18 +141,46 @@ struct Products {
     index stride, width;
 };
 
-// C = A B for each element: `tiles` transformed inputs, the elements of which are `next` apart, with panel j.
+// Transformed inputs of some tiles: element e of tile t is data + e * stride + t * channels.
 template <class T>
-void multiply_block(const T* inputs, index tiles, index next, const Kernels<T>& kernels, const T* panel, const Products<T>& out) {
-    const index channels = kernels.channels, heights = (tiles + tile_rows - 1) / tile_rows, rows = (tiles + heights - 1) / heights;
-    Batch<T> batch{tiles / rows, rows, channels, out.width, nullptr, channels, rows * channels, nullptr, 0, nullptr,
-                   rows * out.width};
+struct Inputs {
+    T* data;
+    index stride, channels;
+
+    // Somewhat more than the tiles' own: elements a power of two apart would share the same few lines of L1.
+    static index stride_for(index tiles, index channels) { return tiles * channels + panel_columns<T>; }
+
+    template <int rows, int columns>
+    void transform(const Padded<T>& in, const Area& area, const Part& tiles) const {
+        for (index t = 0; t < tiles.size(); ++t) {
+            const T* start = area.start(in, tiles.first + t);
+            for_each_vector<T>(channels, [&](index c, auto width) {
+                vec<T> d[rows + 2][columns + 2];
+                load_tile(start + c, in.row_stride(), channels, d, width);
+                transform_input<T, rows, columns>(d);
+                T* to = data + t * channels + c;
+#pragma GCC unroll 6
+                for (int i = 0; i < rows + 2; ++i)
+#pragma GCC unroll 6
+                    for (int j = 0; j < columns + 2; ++j) store_n(to + (i * (columns + 2) + j) * stride, d[i][j], width);
+            });
+        }
+    }
+};
+
+// C = A B, or C += A B, for each element, over as many channels as the panel of kernels has, from `inputs` on.
+template <class T>
+void multiply_block(const Inputs<T>& inputs, index tiles, const Kernels<T>& kernels, const T* panel, index element_stride,
+                    const Products<T>& out, bool accumulate) {
+    const index heights = (tiles + tile_rows - 1) / tile_rows, rows = (tiles + heights - 1) / heights;
+    Batch<T> batch{tiles / rows, rows, kernels.channels, out.width, nullptr, inputs.channels, rows * inputs.channels,
+                   nullptr, 0, nullptr, rows * out.width, accumulate};
     Batch<T> rest = batch;
     rest.count = 1;
     rest.rows = tiles - batch.count * rows;
-    for (index e = 0; e < elements; ++e) {
-        batch.a = inputs + e * next;
-        batch.b = rest.b = panel + e * kernels.element_stride();
+    for (index e = 0; e < kernels.elements; ++e) {
+        batch.a = inputs.data + e * inputs.stride;
+        batch.b = rest.b = panel + e * element_stride;
         batch.c = out.data + e * out.stride;
         multiply_batch(batch);
         if (rest.rows == 0) continue;
@@ -145,105 +190,222 @@ void multiply_block(const T* inputs, index tiles, index next, const Kernels<T>& 
     }
 }
 
-// `form`: the kernels transformed already, or null. All products, block by block: sink(first tile, tiles, first filter, filters, products) takes those of a block and a panel.
-template <class T, class Sink>
-void multiply(const Tiles<T>& tiles, const Kernels<T>& kernels, const T* w, const T* form, Sink&& sink) {
-    const index channels = kernels.channels;
-    // Each thread transforms small kernels for itself: written by another core, their way from there would take longer.
-    const bool own = kernels.size() * static_cast<index>(sizeof(T)) <= 256 * 1024;
-    // Tiles that are worked on at a time: a few heights of the microkernel use an element's kernels while these are in L1.
-    const index heights = own ? std::clamp<index>(tiles.count() / (32 * tile_rows), 1, 4) : 4;
-    const index block = heights * tile_rows;
-    const index blocks = (tiles.count() + block - 1) / block, panels = kernels.panel_count();
-    const int threads = get_num_threads();
-    const index wanted = 4 * threads;
-    const index panel_tasks = blocks >= wanted ? 1 : std::min(panels, (wanted - 1 + blocks) / blocks);
-    const index per_thread = elements * block * (channels + panel_columns<T>);
-    Scratch<T> scratch(threads * per_thread);
-    const index copies = form ? 0 : own ? threads : 1;
-    Scratch<T> transformed(copies * kernels.size());
-    Scratch<bool> ready(copies * panels);
-    std::fill_n(ready.get(), copies * panels, !own);
-    if (!own && !form) kernels.transform(w, transformed.get());
+// Two ways to all products of an input's tiles with the kernels w, or with `form`, which is what transform_kernel() makes
+// of them. Both give them to sink(area, its sizes of tiles as constants, tiles, first filter, filters, products), those of some
+// tiles and a panel of filters at a time.
+template <class T>
+struct Multiplication {
+    const Padded<T>& in;
+    const Tiling& tiling;
+    index filters;
+    const T *w, *form;
+
+    KernelSet<T> kernel_set() const { return {tiling.sizes(), in.channels, filters}; }
     // The transforms take up to half as long as the products.
-    const double flops = 3.0 * static_cast<double>(elements * tiles.count() * channels * kernels.filters);
-    parallel_for(blocks * panel_tasks, flops, threads, [&](index task, int thread) {
-        const Part mine(tiles.count(), blocks, task % blocks), my_panels(panels, panel_tasks, task / blocks);
-        T* const inputs = scratch + thread * per_thread;
-        T* const products = inputs + elements * block * channels;
-        T* const my_kernels = transformed + (own ? thread * kernels.size() : 0);
-        bool* const my_ready = ready + (own ? thread * panels : 0);
-        const T* const ready_kernels = form ? form : my_kernels;
-        for (index t = 0; t < mine.size(); ++t) {
-            const T* start = tiles.start(mine.first + t);
-            for_each_vector<T>(channels, [&](index c, auto width) {
-                vec<T> d[size][size];
-                load_tile(start + c, tiles.in.row_stride(), channels, d, width);
-                transform_input<T>(d);
-#pragma GCC unroll 16
-                for (int e = 0; e < elements; ++e) store_n(inputs + (e * block + t) * channels + c, d[e / 4][e % 4], width);
-            });
-        }
-        for (index j = my_panels.first; j < my_panels.last; ++j) {
-            if (!form && !my_ready[j]) {
-                kernels.transform(w, j, my_kernels);
-                my_ready[j] = true;
+    double cost() const {
+        double products = 0;
+        for (const Area& area : tiling.areas) products += static_cast<double>(area.elements() * area.count());
+        return 3 * products * static_cast<double>(in.channels * filters);
+    }
+    template <class Sink>
+    void run(Sink&& sink) const {
+        const index kernel_bytes = kernel_set().size() * static_cast<index>(sizeof(T));
+        index input_bytes = 0;
+        for (const Area& area : tiling.areas) input_bytes += area.elements() * area.count() * in.channels * static_cast<index>(sizeof(T));
+        if (kernel_bytes > 1024 * 1024 && input_bytes <= 5 * 1024 * 1024)
+            by_panels(sink);
+        else
+            by_blocks(sink, kernel_bytes <= 1024 * 1024);
+    }
+
+    // Many tiles: a block of them is transformed where a core's L2 keeps it, and meets all kernels there. `own`: each thread
+    // transforms the kernels for itself, if they are few; written by another core, their way from there would take longer.
+    template <class Sink>
+    void by_blocks(Sink& sink, bool own) const;
+
+    // Large kernels and few tiles: all of these are transformed, then each panel of kernels is, piece by piece, and meets
+    // them while it is in L2.
+    template <class Sink>
+    void by_panels(Sink& sink) const;
+};
+
+// How an area's work is cut into tasks: blocks of tiles times groups of panels.
+struct Tasks {
+    index first, block, blocks, panel_groups;
+
+    index count() const { return blocks * panel_groups; }
+    index end() const { return first + count(); }
+};
+
+template <class T>
+Tasks tasks_of(const Area& area, const Kernels<T>& kernels, int threads, index first) {
+    if (area.count() == 0) return {first, 0, 0, 0};
+    // A few heights of the microkernel use an element's kernels while these are in L1, as many as leave a block's inputs in L2.
+    const index height_bytes = kernels.elements * tile_rows * kernels.channels * static_cast<index>(sizeof(T));
+    const index most = std::clamp<index>(128 * 1024 / height_bytes, 1, 4);
+    const index block = std::clamp<index>(area.count() / (8 * tile_rows), 1, most) * tile_rows;
+    const index blocks = (area.count() + block - 1) / block, wanted = 4 * threads;
+    return {first, block, blocks, std::min(kernels.panel_count(), (wanted + blocks - 1) / blocks)};
+}
+
+template <class T>
+template <class Sink>
+void Multiplication<T>::by_blocks(Sink& sink, bool own) const {
+    const KernelSet<T> set = kernel_set();
+    const int threads = get_num_threads();
+    const index channels = in.channels, panels = set.of(0).panel_count();
+    Tasks tasks[4];
+    index count = 0, inputs_size = 0, products_size = 0;
+    for (int i = 0; i < 4; ++i) {
+        const Kernels<T> kernels = set.of(i);
+        tasks[i] = tasks_of(tiling.areas[i], kernels, threads, count);
+        count = tasks[i].end();
+        inputs_size = std::max(inputs_size, kernels.elements * Inputs<T>::stride_for(tasks[i].block, channels));
+        products_size = std::max(products_size, kernels.elements * tasks[i].block * panel_columns<T>);
+    }
+    const index copies = form ? 0 : own ? threads : 1, per_thread = inputs_size + products_size;
+    Scratch<T> scratch(threads * per_thread), transformed(copies * set.size());
+    Scratch<bool> done(copies * 4 * panels);  // by whom: a flag for each thread, area and panel
+    std::fill_n(done.get(), copies * 4 * panels, !own);
+    if (!own && !form) set.transform(w, transformed.get());
+    parallel_for(count, cost(), threads, [&](index task, int thread) {
+        int i = 0;
+        while (task >= tasks[i].end()) ++i;
+        const Area& area = tiling.areas[i];
+        const Kernels<T> kernels = set.of(i);
+        const index number = task - tasks[i].first, blocks = tasks[i].blocks;
+        const Part mine(area.count(), blocks, number % blocks), my_panels(panels, tasks[i].panel_groups, number / blocks);
+        const Inputs<T> inputs{scratch + thread * per_thread, Inputs<T>::stride_for(tasks[i].block, channels), channels};
+        T* const my_kernels = transformed + (own ? thread * set.size() : 0) + set.offset(i);
+        bool* const my_done = done + (own ? thread * 4 + i : i) * panels;
+        with_sizes(i, [&](auto rows, auto columns) {
+            inputs.template transform<rows.value, columns.value>(in, area, mine);
+            for (index j = my_panels.first; j < my_panels.last; ++j) {
+                const T* panel = (form ? form + set.offset(i) : my_kernels) + j * kernels.panel_size();
+                if (!form && !my_done[j]) {
+                    kernels.template transform<rows.value, columns.value>(w, channels * filters, j, my_kernels + j * kernels.panel_size());
+                    my_done[j] = true;
+                }
+                const index width = kernels.panel_width(j);
+                const Products<T> out{inputs.data + inputs_size, tasks[i].block * width, width};
+                multiply_block(inputs, mine.size(), kernels, panel, kernels.element_stride(), out, false);
+                sink(area, rows, columns, mine, j * panel_columns<T>, kernels.columns(j), out);
             }
-            const index width = kernels.panel_width(j);
-            const Products<T> out{products, block * width, width};
-            multiply_block(inputs, mine.size(), block * channels, kernels, ready_kernels + kernels.panel_offset(j), out);
-            const index first = j * panel_columns<T>;
-            sink(mine.first, mine.size(), first, std::min(panel_columns<T>, kernels.filters - first), out);
-        }
+        });
+    });
+}
+
+template <class T>
+template <class Sink>
+void Multiplication<T>::by_panels(Sink& sink) const {
+    constexpr index piece = 64, block = 8;  // channels of a piece; tiles that a task transforms
+    const KernelSet<T> set = kernel_set();
+    const int threads = get_num_threads();
+    const index channels = in.channels, panels = set.of(0).panel_count();
+    Inputs<T> inputs[4];
+    index tiles = 0, inputs_size = 0, products_size = 0;
+    for (int i = 0; i < 4; ++i) {
+        const index count = tiling.areas[i].count();
+        inputs[i] = {nullptr, Inputs<T>::stride_for(count, channels), channels};
+        tiles = std::max(tiles, count);
+        if (count) inputs_size += tiling.areas[i].elements() * inputs[i].stride;
+        products_size = std::max(products_size, tiling.areas[i].elements() * count * panel_columns<T>);
+    }
+    const index kernels_size = Kernels<T>{set.of(0).elements, piece, filters}.panel_size(), per_thread = products_size + kernels_size;
+    Scratch<T> all_inputs(inputs_size), scratch(threads * per_thread);
+    T* next = all_inputs;
+    for (int i = 0; i < 4; ++i) {
+        inputs[i].data = next;
+        if (tiling.areas[i].count()) next += tiling.areas[i].elements() * inputs[i].stride;
+    }
+    const index blocks = (tiles + block - 1) / block;
+    parallel_for(4 * blocks, cost() / 8, threads, [&](index task, int) {
+        const int i = static_cast<int>(task / blocks);
+        const Part mine(tiling.areas[i].count(), blocks, task % blocks);
+        const Inputs<T> to{inputs[i].data + mine.first * channels, inputs[i].stride, channels};
+        with_sizes(i, [&](auto rows, auto columns) { to.template transform<rows.value, columns.value>(in, tiling.areas[i], mine); });
+    });
+    parallel_for(4 * panels, cost(), threads, [&](index task, int thread) {
+        const int i = static_cast<int>(task / panels);
+        const index j = task % panels, count = tiling.areas[i].count();
+        if (count == 0) return;
+        T* const products = scratch + thread * per_thread;
+        T* const panel = products + products_size;
+        const Kernels<T> whole = set.of(i);
+        const index width = whole.panel_width(j);
+        const Products<T> out{products, count * width, width};
+        with_sizes(i, [&](auto rows, auto columns) {
+            for (index c = 0; c < channels; c += piece) {
+                const Kernels<T> kernels{whole.elements, std::min(piece, channels - c), filters};
+                const Kernels<T>& stored = form ? whole : kernels;
+                if (!form) kernels.template transform<rows.value, columns.value>(w + c * filters, channels * filters, j, panel);
+                const T* start = form ? form + set.offset(i) + j * whole.panel_size() + c * width : panel;
+                multiply_block<T>({inputs[i].data + c, inputs[i].stride, channels}, count, kernels, start, stored.element_stride(), out, c > 0);
+            }
+            sink(tiling.areas[i], rows, columns, Part(count, 1, 0), j * panel_columns<T>, whole.columns(j), out);
+        });
     });
 }
 
 // y (n, p, q, filters) = the 3x3 kernels over `in`, which must reach past ragged tiles.
 template <class T>
-void convolve(const Padded<T>& in, index n, index p, index q, const Kernels<T>& kernels, const T* w, const T* form,
+void convolve(const Padded<T>& in, const Tiling& tiling, index p, index q, index filters, const T* w, const T* form,
               const T* bias, bool relu, T* y) {
-    const Tiles<T> tiles{in, n, (p + 1) / 2, (q + 1) / 2};
-    const index filters = kernels.filters;
-    multiply(tiles, kernels, w, form, [&](index first_tile, index count, index first, index columns, const Products<T>& products) {
-        for (index t = 0; t < count; ++t) {
-            const index tile = first_tile + t, column = tile % tiles.columns * 2, row = tile / tiles.columns % tiles.rows * 2;
-            T* const out = y + ((tile / tiles.columns / tiles.rows * p + row) * q + column) * filters + first;
-            for_each_vector<T>(columns, [&](index v, auto lanes_used) {
-                vec<T> sums[2][2];
-                transform_output<T>(products.data + t * products.width + v, products.stride, sums);
-                const vec<T> b = bias ? load_n(bias + first + v, lanes_used) : vec<T>{};
-                for (index i = 0; i < std::min<index>(2, p - row); ++i)
-                    for (index j = 0; j < std::min<index>(2, q - column); ++j) {
-                        const vec<T> sum = sums[i][j] + b;
-                        store_n(out + (i * q + j) * filters + v, relu ? maximum(vec<T>{}, sum) : sum, lanes_used);
-                    }
-            });
-        }
-    });
+    Multiplication<T>{in, tiling, filters, w, form}.run([&](const Area& area, auto rows, auto columns, const Part& tiles, index first, index width, const Products<T>& products) {
+                 for (index tile = tiles.first; tile < tiles.last; ++tile) {
+                     const index row = area.first_row(tile), column = area.first_column(tile);
+                     const index last_row = std::min<index>(rows.value, p - row), last_column = std::min<index>(columns.value, q - column);
+                     T* const out = y + ((area.image(tile) * p + row) * q + column) * filters + first;
+                     for_each_vector<T>(width, [&](index v, auto lanes_used) {
+                         vec<T> sums[rows.value][columns.value];
+                         transform_output<T, rows.value, columns.value>(
+                             products.data + (tile - tiles.first) * products.width + v, products.stride, sums);
+                         const vec<T> b = bias ? load_n(bias + first + v, lanes_used) : vec<T>{};
+                         for (index i = 0; i < last_row; ++i)
+                             for (index j = 0; j < last_column; ++j) {
+                                 const vec<T> sum = sums[i][j] + b;
+                                 store_n(out + (i * q + j) * filters + v, relu ? maximum(vec<T>{}, sum) : sum, lanes_used);
+                             }
+                     });
+                 }
+             });
 }
+
+// What a tiling computes beyond the outputs there are, which the input must have pixels for.
+index beyond(const Cut& cut, index outputs) { return cut.outputs() - outputs; }
+
+// Convolutions have as many outputs as they say, those with pooling as many as the windows take.
+Tiling tiling(const Conv2DShape& s) { return tiling(s.n, s.p, s.q); }
+Tiling tiling(const Pool2DShape& pool) { return tiling(pool.n, 2 * pool.p, 2 * pool.q); }
 
 }  // namespace
 
+unsigned tile_sizes(const Conv2DShape& s) { return tiling(s).sizes(); }
+unsigned tile_sizes(const Pool2DShape& pool) { return tiling(pool).sizes(); }
+
 template <class T>
-index transformed_size(const Conv2DShape& s) {
-    return Kernels<T>{s.c, s.o}.size();
+index transformed_size(const Conv2DShape& s, unsigned sizes) {
+    return KernelSet<T>{sizes, s.c, s.o}.size();
 }
 
 template <class T>
-void transform_kernel(const Conv2DShape& s, const T* w, T* form) {
-    Kernels<T>{s.c, s.o}.transform(w, form);
+void transform_kernel(const Conv2DShape& s, unsigned sizes, const T* w, T* form) {
+    KernelSet<T>{sizes, s.c, s.o}.transform(w, form);
 }
 
 template <class T>
 void conv2d_forward(const Conv2DShape& s, const T* x, const T* w, const T* form, const T* bias, bool relu, T* y) {
-    const Padded<T> in(x, s.n, s.h, s.w, s.c, s.pad_top, s.pad_bottom + s.p % 2, s.pad_left, s.pad_right + s.q % 2);
-    convolve(in, s.n, s.p, s.q, Kernels<T>{s.c, s.o}, w, form, bias, relu, y);
+    const Tiling tiles = tiling(s);
+    const Padded<T> in(x, s.n, s.h, s.w, s.c, s.pad_top, s.pad_bottom + beyond(tiles.rows, s.p), s.pad_left,
+                       s.pad_right + beyond(tiles.columns, s.q));
+    convolve(in, tiles, s.p, s.q, s.o, w, form, bias, relu, y);
 }
 
 template <class T>
 void conv2d_input_gradient(const Conv2DShape& s, const T* dy, const T* w, T* dx) {
-    const Padded<T> in(dy, s.n, s.p, s.q, s.o, 2 - s.pad_top, 2 - s.pad_bottom + s.h % 2, 2 - s.pad_left,
-                       2 - s.pad_right + s.w % 2);
+    const Tiling tiles = tiling(s.n, s.h, s.w);
+    const Padded<T> in(dy, s.n, s.p, s.q, s.o, 2 - s.pad_top, 2 - s.pad_bottom + beyond(tiles.rows, s.h), 2 - s.pad_left,
+                       2 - s.pad_right + beyond(tiles.columns, s.w));
     // The kernel mirrored, channels and filters exchanged.
     Scratch<T> mirrored(s.kernel_size());
     const index row_blocks = (s.c + 15) / 16;
@@ -254,149 +416,46 @@ void conv2d_input_gradient(const Conv2DShape& s, const T* dy, const T* w, T* dx)
         for (index o = 0; o < s.o; ++o)
             for (index c = first; c < last; ++c) to[o * s.c + c] = from[c * s.o + o];
     });
-    convolve(in, s.n, s.h, s.w, Kernels<T>{s.o, s.c}, mirrored.get(), static_cast<const T*>(nullptr),
-             static_cast<const T*>(nullptr), false, dx);
+    convolve(in, tiles, s.h, s.w, s.c, mirrored.get(), static_cast<const T*>(nullptr), static_cast<const T*>(nullptr), false, dx);
 }
 
 template <class T>
 void conv2d_pool_forward(const Conv2DShape& s, const Pool2DShape& pool, const T* x, const T* w, const T* form, const T* bias,
                          bool relu, T* y, std::uint8_t* positions) {
-    const Padded<T> in = padded_input(s, x);
-    const Tiles<T> tiles{in, s.n, pool.p, pool.q};
-    multiply(tiles, Kernels<T>{s.c, s.o}, w, form,
-             [&](index first_tile, index count, index first, index columns, const Products<T>& products) {
-                 for (index t = 0; t < count; ++t) {
-                     const index out = (first_tile + t) * s.o + first;
-                     for_each_vector<T>(columns, [&](index v, auto lanes_used) {
-                         vec<T> sums[2][2];
-                         transform_output<T>(products.data + t * products.width + v, products.stride, sums);
-                         const Winner<T> winner = winner_of_four<T>(sums[0][0], sums[0][1], sums[1][0], sums[1][1]);
+    const Tiling tiles = tiling(pool);
+    const Padded<T> in(x, s.n, s.h, s.w, s.c, s.pad_top, s.pad_bottom + std::max<index>(0, beyond(tiles.rows, s.p)), s.pad_left,
+                       s.pad_right + std::max<index>(0, beyond(tiles.columns, s.q)));
+    Multiplication<T>{in, tiles, s.o, w, form}.run([&](const Area& area, auto rows, auto columns, const Part& part, index first, index width, const Products<T>& products) {
+                 for (index tile = part.first; tile < part.last; ++tile) {
+                     const index row = area.first_row(tile) / 2, column = area.first_column(tile) / 2;
+                     const index last_row = std::min<index>(rows.value / 2, pool.p - row);
+                     const index last_column = std::min<index>(columns.value / 2, pool.q - column);
+                     const index corner = ((area.image(tile) * pool.p + row) * pool.q + column) * s.o + first;
+                     for_each_vector<T>(width, [&](index v, auto lanes_used) {
+                         vec<T> sums[rows.value][columns.value];
+                         transform_output<T, rows.value, columns.value>(
+                             products.data + (tile - part.first) * products.width + v, products.stride, sums);
                          // The bias is the same for all four, and rounding keeps their order.
-                         const vec<T> best = bias ? winner.value + load_n(bias + first + v, lanes_used) : winner.value;
-                         store_n(y + out + v, relu ? maximum(vec<T>{}, best) : best, lanes_used);
-                         if (positions) store_positions<T>(positions + out + v, winner.position, lanes_used);
+                         const vec<T> b = bias ? load_n(bias + first + v, lanes_used) : vec<T>{};
+                         for (index i = 0; i < last_row; ++i)
+                             for (index j = 0; j < last_column; ++j) {
+                                 const Winner<T> winner = winner_of_four<T>(sums[2 * i][2 * j], sums[2 * i][2 * j + 1],
+                                                                            sums[2 * i + 1][2 * j], sums[2 * i + 1][2 * j + 1]);
+                                 const vec<T> best = winner.value + b;
+                                 const index out = corner + (i * pool.q + j) * s.o + v;
+                                 store_n(y + out, relu ? maximum(vec<T>{}, best) : best, lanes_used);
+                                 if (positions) store_positions<T>(positions + out, winner.position, lanes_used);
+                             }
                      });
                  }
              });
 }
 
-namespace {
-
-// A 2x2 tile of the output's gradient A y A', one element after the other.
-template <class T>
-VIVACE_INLINE void transform_gradient(const vec<T> (&y)[2][2], vec<T> (&d)[size][size]) {
-    vec<T> t[size][2];
-#pragma GCC unroll 2
-    for (int j = 0; j < 2; ++j) t[0][j] = y[0][j], t[1][j] = y[0][j] + y[1][j], t[2][j] = y[0][j] - y[1][j], t[3][j] = -y[1][j];
-#pragma GCC unroll 4
-    for (int i = 0; i < size; ++i)
-        d[i][0] = t[i][0], d[i][1] = t[i][0] + t[i][1], d[i][2] = t[i][0] - t[i][1], d[i][3] = -t[i][1];
-}
-
-// The 3x3 gradient G' m G of a kernel; element e stands at m + e * stride.
-template <class T, class N>
-VIVACE_INLINE void transform_sums(const T* m, index stride, vec<T> (&g)[3][3], N width) {
-    vec<T> t[3][size];
-    const T half = T(0.5);
-#pragma GCC unroll 4
-    for (int j = 0; j < size; ++j) {
-        const vec<T> b = load_n(m + (size + j) * stride, width), c = load_n(m + (2 * size + j) * stride, width);
-        t[0][j] = load_n(m + j * stride, width) + half * (b + c);
-        t[1][j] = half * (b - c);
-        t[2][j] = half * (b + c) + load_n(m + (3 * size + j) * stride, width);
-    }
-#pragma GCC unroll 3
-    for (int i = 0; i < 3; ++i) {
-        g[i][0] = t[i][0] + half * (t[i][1] + t[i][2]);
-        g[i][1] = half * (t[i][1] - t[i][2]);
-        g[i][2] = half * (t[i][1] + t[i][2]) + t[i][3];
-    }
-}
-
-}  // namespace
-
-// The forward transforms transposed: dw = G' [sum over tiles of (B' d B) . (A dy A')] G. The sum over tiles is the inner
-// dimension of 16 matrix products, taken a chunk of tiles at a time: all threads transform it, then share the products.
-template <class T>
-void conv2d_weight_gradient(const Conv2DShape& s, const T* x, const T* dy, T* dw, T* db) {
-    static constexpr index no_offset[1] = {0};
-    constexpr index chunk = 160;
-    const Padded<T> in(x, s.n, s.h, s.w, s.c, s.pad_top, s.pad_bottom + s.p % 2, s.pad_left, s.pad_right + s.q % 2);
-    const Padded<T> grad(dy, s.n, s.p, s.q, s.o, 0, s.p % 2, 0, s.q % 2);
-    const Tiles<T> tiles{in, s.n, (s.p + 1) / 2, (s.q + 1) / 2};
-    const index chunks = (tiles.count() + chunk - 1) / chunk, panels = (s.o + panel_columns<T> - 1) / panel_columns<T>;
-    // A row of inputs more than their channels: rows a power of two apart would share the same few lines of L1.
-    const index input_row = s.c + lanes<T>, row_tiles = (s.c + tile_rows - 1) / tile_rows;
-    Scratch<T> inputs(elements * chunk * input_row + tile_rows), sums(elements * s.c * s.o);
-    Scratch<T> gradients(elements * panels * chunk * panel_columns<T>);  // element, panel, tile, filter
-    for (index i = 0; i < chunks; ++i) {
-        const Part part(tiles.count(), chunks, i);
-        parallel_for((part.size() + 7) / 8, static_cast<double>(16 * elements * part.size() * (s.c + s.o)) / 4, [&](index task, int) {
-            for (index t = task * 8; t < std::min(part.size(), task * 8 + 8); ++t) {
-                const T* start = tiles.start(part.first + t);
-                for_each_vector<T>(s.c, [&](index c, auto width) {
-                    vec<T> d[size][size];
-                    load_tile(start + c, in.row_stride(), s.c, d, width);
-                    transform_input<T>(d);
-#pragma GCC unroll 16
-                    for (int e = 0; e < elements; ++e)
-                        store_n(inputs + (e * chunk + t) * input_row + c, d[e / 4][e % 4], width);
-                });
-                const index tile = part.first + t, column = tile % tiles.columns, row = tile / tiles.columns % tiles.rows;
-                const T* corner = grad.data + tile / tiles.columns / tiles.rows * grad.image_stride() +
-                                  2 * row * grad.row_stride() + 2 * column * s.o;
-                for_each_vector<T>(s.o, [&](index o, auto width) {
-                    vec<T> y[2][2], d[size][size];
-                    load_tile(corner + o, grad.row_stride(), s.o, y, width);
-                    transform_gradient<T>(y, d);
-                    const index panel = o / panel_columns<T>;
-#pragma GCC unroll 16
-                    for (int e = 0; e < elements; ++e)
-                        store(gradients + ((e * panels + panel) * chunk + t) * panel_columns<T> + o % panel_columns<T>,
-                              d[e / 4][e % 4]);
-                });
-            }
-        });
-        const double flops = 2.0 * static_cast<double>(elements * part.size() * s.c * s.o);
-        parallel_for(elements * panels, flops, [&](index task, int) {
-            const index e = task / panels, first = task % panels * panel_columns<T>;
-            Tile<T> tile{};
-            tile.offsets = no_offset;
-            tile.taps = 1;
-            tile.k = part.size();
-            tile.a_step = input_row;
-            tile.b = gradients + task * chunk * panel_columns<T>;
-            tile.ldb = panel_columns<T>;
-            tile.columns = std::min(panel_columns<T>, s.o - first);
-            tile.accumulate = i > 0;
-            for (index m = 0; m < row_tiles; ++m) {
-                const Part rows(s.c, row_tiles, m);
-                tile.rows = rows.size();
-                tile.a[0] = inputs + e * chunk * input_row + rows.first;
-                for (index r = 0; r < tile.rows; ++r) tile.c[r] = sums + (e * s.c + rows.first + r) * s.o + first;
-                multiply_by_columns(tile);
-            }
-        });
-    }
-    parallel_for(s.c, static_cast<double>(32 * s.c * s.o), [&](index c, int) {
-        for_each_vector<T>(s.o, [&](index o, auto width) {
-            vec<T> g[3][3];
-            transform_sums<T>(sums + c * s.o + o, s.c * s.o, g, width);
-            for (index tap = 0; tap < 9; ++tap) {
-                T* to = dw + (tap * s.c + c) * s.o + o;
-                store_n(to, load_n(to, width) + g[tap / 3][tap % 3], width);
-            }
-        });
-    });
-    if (db) add_column_sums(s.n * s.p * s.q, s.o, dy, s.o, db);
-}
-
 #define INSTANTIATE(T)                                                                                           \
-    template index transformed_size<T>(const Conv2DShape&);                                                      \
-    template void transform_kernel(const Conv2DShape&, const T*, T*);                                            \
+    template index transformed_size<T>(const Conv2DShape&, unsigned);                                            \
+    template void transform_kernel(const Conv2DShape&, unsigned, const T*, T*);                                  \
     template void conv2d_forward(const Conv2DShape&, const T*, const T*, const T*, const T*, bool, T*);          \
     template void conv2d_input_gradient(const Conv2DShape&, const T*, const T*, T*);                             \
-    template void conv2d_weight_gradient(const Conv2DShape&, const T*, const T*, T*, T*);                        \
     template void conv2d_pool_forward(const Conv2DShape&, const Pool2DShape&, const T*, const T*, const T*,      \
                                       const T*, bool, T*, std::uint8_t*);
 INSTANTIATE(float)

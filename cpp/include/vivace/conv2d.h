@@ -53,10 +53,13 @@ template <class T>
 void conv2d_forward_prepared(const Conv2DShape& s, const T* x, const T* w, const T* form, const T* bias,
                              Activation activation, T* y);
 
-enum class KernelForm {
-    original,     // pointwise, depthwise: nothing to prepare
-    panels,       // direct: packed for the microkernel
-    transformed,  // winograd
+struct KernelForm {
+    enum Kind {
+        original,     // pointwise, depthwise: nothing to prepare
+        panels,       // direct: packed for the microkernel
+        transformed,  // winograd
+    } kind;
+    unsigned tile_sizes = 0;  // transformed: for which ones (src/winograd.h)
 };
 KernelForm kernel_form(const Conv2DShape& s);
 // Elements of the form; 0 for the original.
