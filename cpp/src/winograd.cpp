@@ -90,14 +90,11 @@ struct Kernels {
 #pragma GCC unroll 9
             for (int i = 0; i < 9; ++i) __builtin_prefetch(w + i * tap + (c + ahead) * filters + first);
             for_each_vector<T>(columns(j), [&](index v, auto lanes_used) {
-                vec<T> g[3][3], u[rows + 2][columns_ + 2];
-                load_tile(w + c * filters + first + v, 3 * tap, tap, g, lanes_used);
-                transform_kernel<T, rows, columns_>(g, u);
+                const T* from = w + c * filters + first + v;
                 T* to = panel + c * width + v;
-#pragma GCC unroll 6
-                for (int i = 0; i < rows + 2; ++i)
-#pragma GCC unroll 6
-                    for (int k = 0; k < columns_ + 2; ++k) store(to + (i * (columns_ + 2) + k) * stride, u[i][k]);
+                transform_kernel<T, rows, columns_>(
+                    [&](int i, int k) { return load_n(from + (3 * i + k) * tap, lanes_used); },
+                    [&](int i, int k, vec<T> u) { store(to + (i * (columns_ + 2) + k) * stride, u); });
             });
         }
     }
@@ -155,14 +152,11 @@ struct Inputs {
         for (index t = 0; t < tiles.size(); ++t) {
             const T* start = area.start(in, tiles.first + t);
             for_each_vector<T>(channels, [&](index c, auto width) {
-                vec<T> d[rows + 2][columns + 2];
-                load_tile(start + c, in.row_stride(), channels, d, width);
-                transform_input<T, rows, columns>(d);
+                const T* from = start + c;
                 T* to = data + t * channels + c;
-#pragma GCC unroll 6
-                for (int i = 0; i < rows + 2; ++i)
-#pragma GCC unroll 6
-                    for (int j = 0; j < columns + 2; ++j) store_n(to + (i * (columns + 2) + j) * stride, d[i][j], width);
+                transform_input<T, rows, columns>(
+                    [&](int i, int j) { return load_n(from + i * in.row_stride() + j * channels, width); },
+                    [&](int i, int j, vec<T> d) { store_n(to + (i * (columns + 2) + j) * stride, d, width); });
             });
         }
     }

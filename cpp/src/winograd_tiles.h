@@ -69,45 +69,47 @@ struct Line<4> {
     }
 };
 
-// A square of pixels, `row` and `column` elements apart.
-template <class T, int rows, int columns, class N>
-VIVACE_INLINE void load_tile(const T* from, index row, index column, vec<T> (&d)[rows][columns], N width) {
-#pragma GCC unroll 6
-    for (int i = 0; i < rows; ++i)
-#pragma GCC unroll 6
-        for (int j = 0; j < columns; ++j) d[i][j] = load_n(from + i * row + j * column, width);
-}
-
-// A tile of inputs for rows x columns outputs: B' d B.
-template <class T, int rows, int columns>
-VIVACE_INLINE void transform_input(vec<T> (&d)[rows + 2][columns + 2]) {
-#pragma GCC unroll 6
-    for (int i = 0; i < rows + 2; ++i) Line<columns>::template input<T>(d[i]);
+// A tile of inputs for rows x columns outputs, B' d B: from load(i, j), one line after the other, to store(i, j, value). What
+// does not fit into registers passes through memory once.
+template <class T, int rows, int columns, class Load, class Store>
+VIVACE_INLINE void transform_input(Load&& load, Store&& store) {
+    vec<T> t[rows + 2][columns + 2];
 #pragma GCC unroll 6
     for (int j = 0; j < columns + 2; ++j) {
         vec<T> line[rows + 2];
 #pragma GCC unroll 6
-        for (int i = 0; i < rows + 2; ++i) line[i] = d[i][j];
+        for (int i = 0; i < rows + 2; ++i) line[i] = load(i, j);
         Line<rows>::template input<T>(line);
 #pragma GCC unroll 6
-        for (int i = 0; i < rows + 2; ++i) d[i][j] = line[i];
+        for (int i = 0; i < rows + 2; ++i) t[i][j] = line[i];
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < rows + 2; ++i) {
+        Line<columns>::template input<T>(t[i]);
+#pragma GCC unroll 6
+        for (int j = 0; j < columns + 2; ++j) store(i, j, t[i][j]);
     }
 }
 
-// A 3x3 kernel: G g G'.
-template <class T, int rows, int columns>
-VIVACE_INLINE void transform_kernel(const vec<T> (&g)[3][3], vec<T> (&u)[rows + 2][columns + 2]) {
+// A 3x3 kernel, G g G', likewise.
+template <class T, int rows, int columns, class Load, class Store>
+VIVACE_INLINE void transform_kernel(Load&& load, Store&& store) {
     vec<T> t[rows + 2][3];
 #pragma GCC unroll 3
     for (int j = 0; j < 3; ++j) {
-        const vec<T> line[3] = {g[0][j], g[1][j], g[2][j]};
+        const vec<T> line[3] = {load(0, j), load(1, j), load(2, j)};
         vec<T> values[rows + 2];
         Line<rows>::template kernel<T>(line, values);
 #pragma GCC unroll 6
         for (int i = 0; i < rows + 2; ++i) t[i][j] = values[i];
     }
 #pragma GCC unroll 6
-    for (int i = 0; i < rows + 2; ++i) Line<columns>::template kernel<T>(t[i], u[i]);
+    for (int i = 0; i < rows + 2; ++i) {
+        vec<T> values[columns + 2];
+        Line<columns>::template kernel<T>(t[i], values);
+#pragma GCC unroll 6
+        for (int j = 0; j < columns + 2; ++j) store(i, j, values[j]);
+    }
 }
 
 // The outputs A' m A of a tile's products; element e, row by row, stands at m + e * stride.

@@ -64,17 +64,16 @@ void conv2d_weight_gradient(const Conv2DShape& s, const T* x, const T* dy, T* dw
                 const index tile = part.first + t;
                 const T* start = tiles.start(in, tile);
                 for_each_vector<T>(s.c, [&](index c, auto width) {
-                    vec<T> d[size][size];
-                    load_tile(start + c, in.row_stride(), s.c, d, width);
-                    transform_input<T, 2, 2>(d);
-#pragma GCC unroll 16
-                    for (int e = 0; e < elements; ++e)
-                        store_n(inputs + (e * chunk + t) * input_row + c, d[e / 4][e % 4], width);
+                    T* to = inputs + t * input_row + c;
+                    transform_input<T, 2, 2>(
+                        [&](int k, int l) { return load_n(start + c + k * in.row_stride() + l * s.c, width); },
+                        [&](int k, int l, vec<T> d) { store_n(to + (k * size + l) * chunk * input_row, d, width); });
                 });
                 const T* corner = tiles.start(grad, tile);
                 for_each_vector<T>(s.o, [&](index o, auto width) {
                     vec<T> y[2][2], d[size][size];
-                    load_tile(corner + o, grad.row_stride(), s.o, y, width);
+#pragma GCC unroll 4
+                    for (int k = 0; k < 4; ++k) y[k / 2][k % 2] = load_n(corner + o + k / 2 * grad.row_stride() + k % 2 * s.o, width);
                     transform_gradient<T>(y, d);
                     const index panel = o / panel_columns<T>;
 #pragma GCC unroll 16
