@@ -73,8 +73,12 @@ void multiply_few_rows(const Operands<T>& op) {
             tile.bias = op.bias && k0 == 0 ? op.bias + first : nullptr;
             tile.accumulate = op.accumulate || k0 > 0;
             tile.relu = op.relu && k0 + k == op.k;
+            const index next = std::min(piece<T>, op.k - k0 - k);
             for (index i = 0; i < tiles; ++i) {
                 const Part rows(op.m, tiles, i);
+                // The next piece's rows, a long way apart, are fetched while this one's products are made.
+                const Part ahead(op.transpose_b ? 0 : next, tiles, i);
+                for (index r = ahead.first; r < ahead.last; ++r) __builtin_prefetch(source + (piece<T> + r) * op.ldb, 0, 2);
                 tile.rows = rows.size();
                 for (index r = 0; r < tile.rows; ++r) {
                     tile.a[r] = op.a + (rows.first + r) * op.lda + k0;

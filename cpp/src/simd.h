@@ -132,9 +132,16 @@ VIVACE_INLINE void store_partial(T* p, vec<T> v, index n) {
 #endif
 }
 
-// The larger; b where either is NaN. One instruction: the order of operands is x86's max.
+// The larger; b where either is NaN. GCC makes two instructions of the expression.
 template <class V>
 VIVACE_INLINE V maximum(V a, V b) {
+#if defined(__AVX512F__)
+    if constexpr (std::is_same_v<V, vec<float>>) return _mm512_max_ps(a, b);
+    if constexpr (std::is_same_v<V, vec<double>>) return _mm512_max_pd(a, b);
+#elif defined(__AVX2__)
+    if constexpr (std::is_same_v<V, vec<float>>) return _mm256_max_ps(a, b);
+    if constexpr (std::is_same_v<V, vec<double>>) return _mm256_max_pd(a, b);
+#endif
     return a > b ? a : b;
 }
 

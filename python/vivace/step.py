@@ -11,6 +11,9 @@ from ._typing import Array, Shape
 from .parameters import aligned_empty
 
 
+_NONE: tuple[Any, Any, Any] = None, None, None
+
+
 class Step:
     """What a forward or backward pass may need besides its arguments.
 
@@ -45,20 +48,18 @@ class Step:
 
     def empty(self, shape: Shape, dtype: Any) -> Array:
         """An uninitialised, 64-byte aligned array."""
-        free = self._free.get(shape)
-        buffer = free.pop() if free and free[-1].dtype == dtype else self._fresh(shape, dtype)
+        free = self._free
+        if free and (given_up := free.get(shape)) and given_up[-1].dtype == dtype:
+            buffer = given_up.pop()
+        else:
+            k = self._next
+            self._next = k + 1
+            known: Any
+            known, kind, buffer = self._buffers[k] if k < len(self._buffers) else _NONE
+            if known != shape or (kind is not dtype and kind != dtype):
+                buffer = aligned_empty(shape, dtype)
+                self._buffers[k : k + 1] = [(shape, dtype, buffer)]
         self._in_use.add(id(buffer))
-        return buffer
-
-    def _fresh(self, shape: Shape, dtype: Any) -> Array:
-        k = self._next
-        self._next = k + 1
-        if k < len(self._buffers):
-            known, kind, buffer = self._buffers[k]
-            if known == shape and (kind is dtype or kind == dtype):
-                return buffer
-        buffer = aligned_empty(shape, dtype)
-        self._buffers[k : k + 1] = [(shape, dtype, buffer)]
         return buffer
 
     def give_up(self, array: Array, result: Any = None) -> None:
