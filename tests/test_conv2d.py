@@ -52,9 +52,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_all_directions_equal_the_reference(
-    core: ModuleType, case: Case, dtype: str, rng: np.random.Generator
-) -> None:
+def test_all_directions_equal_the_reference(core: ModuleType, case: Case, dtype: str, rng: np.random.Generator) -> None:
     """Exactly, but where Winograd's larger tiles round."""
     shape = core.Conv2DShape(*case)
     x, kernel = integers(rng, shape.input, dtype), integers(rng, shape.kernel, dtype)

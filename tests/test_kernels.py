@@ -253,6 +253,7 @@ def test_crossentropies(core: ModuleType, rows: int, columns: int, rng: np.rando
     core.mean_squared_error_backward(z, t, scale, dz)
     np.testing.assert_allclose(dz, 2 * (z - t) * scale[:, None] / columns, rtol=1e-12, atol=1e-16)
     assert core.count_correct(z, labels) == (z.argmax(-1) == labels).sum()
+    assert core.total(z) == pytest.approx(z.sum(dtype=np.float64), rel=1e-12)
 
 
 def test_crossentropy_of_saturated_logits_is_exact(core: ModuleType) -> None:

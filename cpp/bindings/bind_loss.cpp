@@ -124,6 +124,20 @@ void bind_sparse(py::module_& m) {
             return correct;
         },
         py::arg("y"), py::arg("labels"));
+    m.def(
+        "total",
+        [](const py::array& losses) {
+            const Arguments arg("total");
+            double sum = 0;
+            arg.for_dtype(losses, "losses", [&](auto zero) {
+                using T = decltype(zero);
+                const index size = static_cast<index>(losses.size());
+                const T* p = arg.in_flat<T>(losses, "losses", size);
+                without_gil([&] { sum = total(size, p); });
+            });
+            return sum;
+        },
+        py::arg("losses"));
 }
 
 void bind_mean_squared_error(py::module_& m) {

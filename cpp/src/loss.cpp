@@ -128,6 +128,13 @@ index count_correct(index rows, index columns, const T* y, const std::int64_t* l
     return correct;
 }
 
+template <class T>
+double total(index size, const T* losses) {
+    double sums[4] = {};  // four additions at a time
+    for (index i = 0; i < size; ++i) sums[i % 4] += static_cast<double>(losses[i]);
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
 #define INSTANTIATE(T)                                                                                                \
     template void sparse_softmax_crossentropy_forward(index, index, const T*, const std::int64_t*, T*, T*);           \
     template void sparse_softmax_crossentropy_backward(index, index, const T*, const std::int64_t*, const T*, T*);    \
@@ -137,7 +144,8 @@ index count_correct(index rows, index columns, const T* y, const std::int64_t* l
     template void sigmoid_crossentropy_backward(index, index, const T*, const T*, const T*, T*);                      \
     template void mean_squared_error_forward(index, index, const T*, const T*, T*);                                   \
     template void mean_squared_error_backward(index, index, const T*, const T*, const T*, T*);                        \
-    template index count_correct(index, index, const T*, const std::int64_t*);
+    template index count_correct(index, index, const T*, const std::int64_t*);                                       \
+    template double total(index, const T*);
 INSTANTIATE(float)
 INSTANTIATE(double)
 

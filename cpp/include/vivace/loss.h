@@ -46,4 +46,8 @@ void mean_squared_error_backward(index rows, index columns, const T* y, const T*
 template <class T>
 index count_correct(index rows, index columns, const T* y, const std::int64_t* labels);
 
+// The sum of all losses, in double.
+template <class T>
+double total(index size, const T* losses);
+
 }  // namespace vivace

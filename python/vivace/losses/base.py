@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import config
 from .._config import Configurable
+from .._core import native
 from .._typing import Array, BatchShape
 from ..differentiation import pullback
 from ..step import Step
@@ -116,7 +117,7 @@ class Loss(Configurable):
         """The reduced loss, and each loss's factor in it as `scale` returns it."""
         scale = self.scale(losses, targets, weights, mask)
         if scale is None:
-            return float(losses.sum(dtype=np.float64)) / max(1, losses.size), None
+            return native.total(losses) / max(1, losses.size), None
         return float((losses * scale).sum(dtype=np.float64)), scale
 
     def by_row(self, y_true: Any, y_pred: Any) -> tuple[Array, Array]:
