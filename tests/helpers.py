@@ -36,8 +36,8 @@ def numeric_gradient(f: Callable[[], float], array: np.ndarray, h: float = 1e-5)
 
 
 def rounding(core: ModuleType, shape: Any, direction: str, dtype: str) -> float:
-    """How far a convolution of small integers may be from the exact one: not at all, but for Winograd's tiles of four outputs
-    (forwards and the input's gradient), which multiply by fractions."""
+    """How far a convolution of small integers may be from the exact one: not at all, but for Winograd's tiles of four
+    outputs (forwards and the input's gradient), which multiply by fractions."""
     if core.conv2d_method(shape, direction) != "winograd" or direction == "weight_gradient":
         return 0.0
     terms = np.prod(shape.kernel[:2]) * shape.kernel[2 if direction == "forward" else 3]

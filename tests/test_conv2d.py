@@ -187,8 +187,8 @@ def test_bad_arrays_are_refused(core: ModuleType) -> None:
 
 @pytest.mark.parametrize("channels", [32, 256])
 def test_winograd_stays_within_its_error_bound(core: ModuleType, channels: int, rng: np.random.Generator) -> None:
-    """What winograd.h states, against float64 by the column matrix: the bound on inputs far from zero mean, and the root
-    mean square error, next to the column matrix's own, on normal data."""
+    """What winograd.h states, against float64 by the column matrix: the bound on inputs far from zero mean, and the
+    root mean square error, next to the column matrix's own, on normal data."""
     shape = core.Conv2DShape((2, 18, 18, channels), (3, 3, channels, 96), padding=(1, 1, 1, 1))
     assert core.kernel_form(shape).startswith("transformed 4x4")
     kernel = rng.standard_normal(shape.kernel).astype("f4")

@@ -10,7 +10,6 @@ from . import random
 from ._typing import Array, Shape
 from .parameters import aligned_empty
 
-
 _NONE: tuple[Any, Any, Any] = None, None, None
 
 
