@@ -37,8 +37,11 @@ def numeric_gradient(f: Callable[[], float], array: np.ndarray, h: float = 1e-5)
 
 def rounding(core: ModuleType, shape: Any, direction: str, dtype: str) -> float:
     """How far a convolution of small integers may be from the exact one: not at all, but for Winograd's tiles of four
-    outputs (forwards and the input's gradient), which multiply by fractions."""
-    if core.conv2d_method(shape, direction) != "winograd" or direction == "weight_gradient":
+    outputs, which multiply by fractions."""
+    if core.conv2d_method(shape, direction) != "winograd":
         return 0.0
-    terms = np.prod(shape.kernel[:2]) * shape.kernel[2 if direction == "forward" else 3]
+    if direction == "weight_gradient":
+        terms = np.prod(shape.output[:3])
+    else:
+        terms = np.prod(shape.kernel[:2]) * shape.kernel[2 if direction == "forward" else 3]
     return float(400 * np.finfo(dtype).eps * terms**0.5)

@@ -64,10 +64,11 @@ Conv2DMethod conv2d_method(const Conv2DShape& s, Direction direction) {
     // Winograd's products must outweigh its transforms: of the kernel, once in a call, so there must be some pixels; of
     // the tiles, once for all channels, so there must be some of these; and of the weight gradient's sums, of which there
     // are 16 for the kernel's 9 elements.
-    const index enough = direction == Direction::weight_gradient ? 96 : 16;
+    const bool to_kernel = direction == Direction::weight_gradient;
+    const index enough_channels = to_kernel ? 32 : 16, enough_pixels = to_kernel ? 160 : 64;
     const index pad = std::max(std::max(s.pad_top, s.pad_bottom), std::max(s.pad_left, s.pad_right));
-    if (s.kh == 3 && s.kw == 3 && unit_steps && s.groups == 1 && pad <= 2 && s.n * s.p * s.q >= 64 &&
-        std::min(s.c, s.o) >= enough)
+    if (s.kh == 3 && s.kw == 3 && unit_steps && s.groups == 1 && pad <= 2 && s.n * s.p * s.q >= enough_pixels &&
+        std::min(s.c, s.o) >= enough_channels)
         return Conv2DMethod::winograd;
     return Conv2DMethod::direct;
 }

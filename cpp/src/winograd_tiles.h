@@ -39,6 +39,9 @@ struct Line<2> {
 
 template <>
 struct Line<4> {
+    // The inverse products of each point's distances from the others.
+    static constexpr double at_0 = 1 / (pp * qq), at_p = 1 / (2 * pp * (pp - qq)), at_q = 1 / (2 * qq * (qq - pp));
+
     template <class T>
     VIVACE_INLINE static void input(vec<T> (&d)[6]) {
         const vec<T> even_p = d[4] - T(qq) * d[2], odd_p = d[3] - T(qq) * d[1];
@@ -50,8 +53,6 @@ struct Line<4> {
     }
     template <class T>
     VIVACE_INLINE static void kernel(const vec<T> (&g)[3], vec<T> (&u)[6]) {
-        // The inverse products of each point's distances from the others.
-        constexpr double at_0 = 1 / (pp * qq), at_p = 1 / (2 * pp * (pp - qq)), at_q = 1 / (2 * qq * (qq - pp));
         const vec<T> even_p = T(at_p) * g[0] + T(at_p * pp) * g[2], odd_p = T(at_p * p) * g[1];
         const vec<T> even_q = T(at_q) * g[0] + T(at_q * qq) * g[2], odd_q = T(at_q * q) * g[1];
         u[0] = T(at_0) * g[0];
@@ -66,6 +67,24 @@ struct Line<4> {
         y[1] = T(p) * odd_p + T(q) * odd_q;
         y[2] = T(pp) * even_p + T(qq) * even_q;
         y[3] = T(p * pp) * odd_p + (T(q * qq) * odd_q + m[5]);
+    }
+    // For the kernel's gradient the outputs' takes the kernel's place: four elements instead of three, ...
+    template <class T>
+    VIVACE_INLINE static void output_gradient(const vec<T> (&g)[4], vec<T> (&u)[6]) {
+        const vec<T> even_p = T(at_p) * g[0] + T(at_p * pp) * g[2], odd_p = T(at_p * p) * g[1] + T(at_p * p * pp) * g[3];
+        const vec<T> even_q = T(at_q) * g[0] + T(at_q * qq) * g[2], odd_q = T(at_q * q) * g[1] + T(at_q * q * qq) * g[3];
+        u[0] = T(at_0) * g[0];
+        u[1] = even_p + odd_p, u[2] = even_p - odd_p;
+        u[3] = even_q + odd_q, u[4] = even_q - odd_q;
+        u[5] = g[3];
+    }
+    // ... and the kernel's gradient the outputs'.
+    template <class T>
+    VIVACE_INLINE static void kernel_gradient(const vec<T> (&m)[6], vec<T> (&g)[3]) {
+        const vec<T> even_p = m[1] + m[2], even_q = m[3] + m[4];
+        g[0] = m[0] + (even_p + even_q);
+        g[1] = T(p) * (m[1] - m[2]) + T(q) * (m[3] - m[4]);
+        g[2] = T(pp) * even_p + (T(qq) * even_q + m[5]);
     }
 };
 

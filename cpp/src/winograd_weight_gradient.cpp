@@ -1,3 +1,9 @@
+// The weight gradient by Winograd's algorithm: the forward transforms transposed,
+//
+//   dw = sum over tiles of A' [ (B' d B) . (G dy G') ] A        d: 6x6 inputs, dy: the gradient of 4x4 outputs
+//
+// The sum over tiles is the inner dimension of 36 matrix products, taken a chunk of tiles at a time: all threads transform
+// it, then share the products.
 #include "padded.h"
 #include "tile.h"
 #include "vivace/gemm.h"
@@ -7,113 +13,164 @@
 namespace vivace::winograd {
 namespace {
 
-constexpr int size = 4;
+constexpr int size = 6;
 constexpr index elements = size * size;  // of a transformed tile
+constexpr index chunk = 160;             // tiles
 
-// A 2x2 tile of the output's gradient A y A', one element after the other.
+// The transformed tiles of a chunk, so that a product finds its factors in order.
 template <class T>
-VIVACE_INLINE void transform_gradient(const vec<T> (&y)[2][2], vec<T> (&d)[size][size]) {
-    vec<T> t[size][2];
-#pragma GCC unroll 2
-    for (int j = 0; j < 2; ++j) t[0][j] = y[0][j], t[1][j] = y[0][j] + y[1][j], t[2][j] = y[0][j] - y[1][j], t[3][j] = -y[1][j];
-#pragma GCC unroll 4
-    for (int i = 0; i < size; ++i)
-        d[i][0] = t[i][0], d[i][1] = t[i][0] + t[i][1], d[i][2] = t[i][0] - t[i][1], d[i][3] = -t[i][1];
-}
+struct Chunk {
+    index channels, filters;
+    // A row of inputs more than their channels: rows a power of two apart would share the same few lines of L1.
+    index input_row() const { return channels + lanes<T>; }
+    index panels() const { return (filters + panel_columns<T> - 1) / panel_columns<T>; }
+    index inputs_size() const { return elements * chunk * input_row() + tile_rows; }
+    index gradients_size() const { return elements * panels() * chunk * panel_columns<T>; }
+    T *inputs, *gradients;  // (element, tile, channel); (element, panel, tile, filter)
 
-// The 3x3 gradient G' m G of a kernel; element e stands at m + e * stride.
-template <class T, class N>
-VIVACE_INLINE void transform_sums(const T* m, index stride, vec<T> (&g)[3][3], N width) {
-    vec<T> t[3][size];
-    const T half = T(0.5);
+    // Tile t of the chunk: its inputs start at `in`, its outputs' gradients at `grad`.
+    void transform(index t, const T* in, index in_row, const T* grad, index grad_row) const {
+        for_each_vector<T>(channels, [&](index c, auto width) {
+            T* to = inputs + t * input_row() + c;
+            transform_input<T, 4, 4>([&](int i, int j) { return load_n(in + i * in_row + j * channels + c, width); },
+                                     [&](int i, int j, vec<T> d) { store_n(to + (i * size + j) * chunk * input_row(), d, width); });
+        });
+        for_each_vector<T>(filters, [&](index o, auto width) {
+            vec<T> half[size][4];
 #pragma GCC unroll 4
-    for (int j = 0; j < size; ++j) {
-        const vec<T> b = load_n(m + (size + j) * stride, width), c = load_n(m + (2 * size + j) * stride, width);
-        t[0][j] = load_n(m + j * stride, width) + half * (b + c);
-        t[1][j] = half * (b - c);
-        t[2][j] = half * (b + c) + load_n(m + (3 * size + j) * stride, width);
+            for (int j = 0; j < 4; ++j) {
+                vec<T> line[4], values[size];
+#pragma GCC unroll 4
+                for (int i = 0; i < 4; ++i) line[i] = load_n(grad + i * grad_row + j * filters + o, width);
+                Line<4>::output_gradient<T>(line, values);
+#pragma GCC unroll 6
+                for (int i = 0; i < size; ++i) half[i][j] = values[i];
+            }
+            T* to = gradients + (o / panel_columns<T> * chunk + t) * panel_columns<T> + o % panel_columns<T>;
+#pragma GCC unroll 6
+            for (int i = 0; i < size; ++i) {
+                vec<T> values[size];
+                Line<4>::output_gradient<T>(half[i], values);
+#pragma GCC unroll 6
+                for (int j = 0; j < size; ++j) store(to + (i * size + j) * panels() * chunk * panel_columns<T>, values[j]);
+            }
+        });
     }
+
+    // sums (channel, filter) of some channels and a panel of filters = or += an element's products, of `tiles` tiles.
+    void multiply(index element, const Part& mine, index panel, index tiles, T* sums, bool accumulate) const {
+        static constexpr index no_offset[1] = {0};
+        const index row_tiles = (mine.size() + tile_rows - 1) / tile_rows;
+        Tile<T> tile{};
+        tile.offsets = no_offset;
+        tile.taps = 1;
+        tile.k = tiles;
+        tile.a_step = input_row();
+        tile.b = gradients + (element * panels() + panel) * chunk * panel_columns<T>;
+        tile.ldb = panel_columns<T>;
+        tile.columns = panel_columns<T>;
+        tile.accumulate = accumulate;
+        for (index m = 0; m < row_tiles; ++m) {
+            const Part rows(mine.size(), row_tiles, m);
+            tile.rows = rows.size();
+            tile.a[0] = inputs + element * chunk * input_row() + mine.first + rows.first;
+            for (index r = 0; r < tile.rows; ++r) tile.c[r] = sums + (rows.first + r) * panel_columns<T>;
+            multiply_by_columns(tile);
+        }
+    }
+
+    // dw (3, 3, channels, filters) += A' m A for some channels and a panel of filters, of the sums of the elements, which are
+    // `next` apart.
+    void add_kernel_gradient(const Part& mine, index panel, const T* sums, index next, T* dw) const {
+        for (index c = mine.first; c < mine.last; ++c, sums += panel_columns<T>) add_kernel_gradient(c, panel, sums, next, dw);
+    }
+    void add_kernel_gradient(index c, index panel, const T* m, index next, T* dw) const {
+        const index first = panel * panel_columns<T>;
+        T* const to = dw + c * filters + first;
+        const index columns = std::min(panel_columns<T>, filters - first);
+        // Far apart in memory, they come in no order that the hardware foresees.
+        for (index e = 0; e < elements; ++e) __builtin_prefetch(m + e * next + 4 * panel_columns<T>);
+        alignas(64) T g[9][panel_columns<T>];
+        for_each_vector<T>(columns, [&](index o, auto) {
+            vec<T> half[3][size];
+#pragma GCC unroll 6
+            for (int j = 0; j < size; ++j) {
+                vec<T> line[size], values[3];
+#pragma GCC unroll 6
+                for (int i = 0; i < size; ++i) line[i] = load(m + o + (i * size + j) * next);
+                Line<4>::kernel_gradient<T>(line, values);
 #pragma GCC unroll 3
-    for (int i = 0; i < 3; ++i) {
-        g[i][0] = t[i][0] + half * (t[i][1] + t[i][2]);
-        g[i][1] = half * (t[i][1] - t[i][2]);
-        g[i][2] = half * (t[i][1] + t[i][2]) + t[i][3];
+                for (int i = 0; i < 3; ++i) half[i][j] = values[i];
+            }
+#pragma GCC unroll 3
+            for (int i = 0; i < 3; ++i) {
+                vec<T> values[3];
+                Line<4>::kernel_gradient<T>(half[i], values);
+#pragma GCC unroll 3
+                for (int j = 0; j < 3; ++j) store(g[i * 3 + j] + o, values[j]);
+            }
+        });
+        // Each of the nine once: often a power of two apart, they may push each other out of the caches.
+        for (index tap = 0; tap < 9; ++tap)
+            for_each_vector<T>(columns, [&](index o, auto width) {
+                T* const weight = to + tap * channels * filters + o;
+                store_n(weight, load_n(weight, width) + load(g[tap] + o), width);
+            });
     }
-}
+};
 
 }  // namespace
 
-// The forward transforms transposed: dw = G' [sum over tiles of (B' d B) . (A dy A')] G. The sum over tiles is the inner
-// dimension of 16 matrix products, taken a chunk of tiles at a time: all threads transform it, then share the products.
 template <class T>
 void conv2d_weight_gradient(const Conv2DShape& s, const T* x, const T* dy, T* dw, T* db) {
-    static constexpr index no_offset[1] = {0};
-    constexpr index chunk = 160;
-    const Padded<T> in(x, s.n, s.h, s.w, s.c, s.pad_top, s.pad_bottom + s.p % 2, s.pad_left, s.pad_right + s.q % 2);
-    const Padded<T> grad(dy, s.n, s.p, s.q, s.o, 0, s.p % 2, 0, s.q % 2);
-    const Area tiles{2, 2, 0, 0, s.n, (s.p + 1) / 2, (s.q + 1) / 2};
-    const index chunks = (tiles.count() + chunk - 1) / chunk, panels = (s.o + panel_columns<T> - 1) / panel_columns<T>;
-    // A row of inputs more than their channels: rows a power of two apart would share the same few lines of L1.
-    const index input_row = s.c + lanes<T>, row_tiles = (s.c + tile_rows - 1) / tile_rows;
-    Scratch<T> inputs(elements * chunk * input_row + tile_rows), sums(elements * s.c * s.o);
-    Scratch<T> gradients(elements * panels * chunk * panel_columns<T>);  // element, panel, tile, filter
-    for (index i = 0; i < chunks; ++i) {
-        const Part part(tiles.count(), chunks, i);
-        parallel_for((part.size() + 7) / 8, static_cast<double>(16 * elements * part.size() * (s.c + s.o)) / 4, [&](index task, int) {
-            for (index t = task * 8; t < std::min(part.size(), task * 8 + 8); ++t) {
-                const index tile = part.first + t;
-                const T* start = tiles.start(in, tile);
-                for_each_vector<T>(s.c, [&](index c, auto width) {
-                    T* to = inputs + t * input_row + c;
-                    transform_input<T, 2, 2>(
-                        [&](int k, int l) { return load_n(start + c + k * in.row_stride() + l * s.c, width); },
-                        [&](int k, int l, vec<T> d) { store_n(to + (k * size + l) * chunk * input_row, d, width); });
-                });
-                const T* corner = tiles.start(grad, tile);
-                for_each_vector<T>(s.o, [&](index o, auto width) {
-                    vec<T> y[2][2], d[size][size];
-#pragma GCC unroll 4
-                    for (int k = 0; k < 4; ++k) y[k / 2][k % 2] = load_n(corner + o + k / 2 * grad.row_stride() + k % 2 * s.o, width);
-                    transform_gradient<T>(y, d);
-                    const index panel = o / panel_columns<T>;
-#pragma GCC unroll 16
-                    for (int e = 0; e < elements; ++e)
-                        store(gradients + ((e * panels + panel) * chunk + t) * panel_columns<T> + o % panel_columns<T>,
-                              d[e / 4][e % 4]);
-                });
-            }
+    const Area tiles{4, 4, 0, 0, s.n, (s.p + 3) / 4, (s.q + 3) / 4};
+    const index below = 4 * tiles.rows - s.p, right = 4 * tiles.columns - s.q;  // what ragged tiles lack
+    const Padded<T> in(x, s.n, s.h, s.w, s.c, s.pad_top, s.pad_bottom + below, s.pad_left, s.pad_right + right);
+    const Padded<T> grad(dy, s.n, s.p, s.q, s.o, 0, below, 0, right);
+    Chunk<T> parts{s.c, s.o, nullptr, nullptr};
+    const Scratch<T> inputs(parts.inputs_size()), gradients(parts.gradients_size());
+    parts.inputs = inputs, parts.gradients = gradients;
+    const index chunks = (tiles.count() + chunk - 1) / chunk, panels = parts.panels();
+    const auto transform = [&](const Part& part) {
+        const index blocks = (part.size() + 7) / 8;
+        parallel_for(blocks, static_cast<double>(4 * elements * part.size() * (s.c + s.o)), [&](index task, int) {
+            const Part mine(part.size(), blocks, task);
+            for (index t = mine.first; t < mine.last; ++t)
+                parts.transform(t, tiles.start(in, part.first + t), in.row_stride(), tiles.start(grad, part.first + t), grad.row_stride());
         });
-        const double flops = 2.0 * static_cast<double>(elements * part.size() * s.c * s.o);
-        parallel_for(elements * panels, flops, [&](index task, int) {
-            const index e = task / panels, first = task % panels * panel_columns<T>;
-            Tile<T> tile{};
-            tile.offsets = no_offset;
-            tile.taps = 1;
-            tile.k = part.size();
-            tile.a_step = input_row;
-            tile.b = gradients + task * chunk * panel_columns<T>;
-            tile.ldb = panel_columns<T>;
-            tile.columns = std::min(panel_columns<T>, s.o - first);
-            tile.accumulate = i > 0;
-            for (index m = 0; m < row_tiles; ++m) {
-                const Part rows(s.c, row_tiles, m);
-                tile.rows = rows.size();
-                tile.a[0] = inputs + e * chunk * input_row + rows.first;
-                for (index r = 0; r < tile.rows; ++r) tile.c[r] = sums + (e * s.c + rows.first + r) * s.o + first;
-                multiply_by_columns(tile);
-            }
+    };
+    const double flops = 2.0 * static_cast<double>(elements * s.c * s.o) * static_cast<double>(tiles.count());
+    // A panel's row more than there are: elements a power of two apart would share the same few lines of L1.
+    if (chunks == 1 && s.c * s.o > 128 * 128) {
+        // The sums of a large kernel would fill more than the caches: they are made for a few channels at a time, and used.
+        const index groups = (s.c + 63) / 64, next = ((s.c + groups - 1) / groups + 1) * panel_columns<T>;
+        const int threads = get_num_threads();
+        const Scratch<T> sums(threads * elements * next);
+        transform(Part(tiles.count(), 1, 0));
+        parallel_for(groups * panels, flops, threads, [&](index task, int thread) {
+            const Part mine(s.c, groups, task % groups);
+            T* const my_sums = sums + thread * elements * next;
+            for (index e = 0; e < elements; ++e) parts.multiply(e, mine, task / groups, tiles.count(), my_sums + e * next, false);
+            parts.add_kernel_gradient(mine, task / groups, my_sums, next, dw);
+        });
+    } else {
+        const index next = (panels * s.c + 1) * panel_columns<T>, groups = (s.c + 15) / 16;
+        const Scratch<T> sums(elements * next);
+        for (index i = 0; i < chunks; ++i) {
+            const Part part(tiles.count(), chunks, i);
+            transform(part);
+            parallel_for(elements * panels, flops / static_cast<double>(chunks), [&](index task, int) {
+                const index e = task / panels, panel = task % panels;
+                T* const to = sums + e * next + panel * s.c * panel_columns<T>;
+                parts.multiply(e, Part(s.c, 1, 0), panel, part.size(), to, i > 0);
+            });
+        }
+        parallel_for(panels * groups, static_cast<double>(2 * elements * s.c * s.o), [&](index task, int) {
+            const Part mine(s.c, groups, task % groups);
+            const index panel = task / groups;
+            parts.add_kernel_gradient(mine, panel, sums + (panel * s.c + mine.first) * panel_columns<T>, next, dw);
         });
     }
-    parallel_for(s.c, static_cast<double>(32 * s.c * s.o), [&](index c, int) {
-        for_each_vector<T>(s.o, [&](index o, auto width) {
-            vec<T> g[3][3];
-            transform_sums<T>(sums + c * s.o + o, s.c * s.o, g, width);
-            for (index tap = 0; tap < 9; ++tap) {
-                T* to = dw + (tap * s.c + c) * s.o + o;
-                store_n(to, load_n(to, width) + g[tap / 3][tap % 3], width);
-            }
-        });
-    });
     if (db) add_column_sums(s.n * s.p * s.q, s.o, dy, s.o, db);
 }
 
