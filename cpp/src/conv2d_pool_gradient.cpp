@@ -266,16 +266,38 @@ void one_channel_weight_gradient(const Conv2DShape& s, const Pool2DShape& pool, 
     }
 }
 
-// The winners of one image for one filter, of `all` in memory: their receptive fields. Returns how many have a gradient g.
-template <class T>
-index list_winners(index windows, index size, index all, const std::uint8_t* positions, const T* g, index ldg,
-                   const int_of<T>* places, Entry<T>* entries) {
-    index count = 0;
+// Lists the winners of one image that have a gradient g, for `filters` side by side, a register at most, of `all` in memory:
+// their receptive fields. The list of filter j begins at entries + j * windows; ends[j] is where it ends.
+template <class T, class N>
+void list_winners(index windows, index size, index all, N filters, const std::uint8_t* positions, const T* g, index ldg,
+                  const int_of<T>* places, Entry<T>* entries, Entry<T>** ends) {
+    Entry<T>* next[lanes<T>];
+#pragma GCC unroll 16
+    for (index j = 0; j < lanes<T>; ++j) next[j] = entries + j * windows;
     for (index window = 0; window < windows; ++window, positions += all, g += ldg, places += size) {
-        entries[count] = {places[*positions], *g};
-        count += *g != T{0};  // appended without a branch
+        const vec<int_of<T>> winners = load_positions<T>(positions, filters);
+        const vec<T> gradients = load_n(g, filters);
+        alignas(64) Entry<T> row[lanes<T>];
+        bool listed = false;
+        if constexpr (std::is_same_v<T, float>)
+            if (size == 4) {
+                vec<float> low, high;
+                interleave<float>(low, high, choose_of_four(broadcast_four(reinterpret_cast<const float*>(places)), winners),
+                                  gradients, std::make_index_sequence<lanes<float>>());
+                std::memcpy(row, &low, sizeof low);
+                std::memcpy(row + lanes<float> / 2, &high, sizeof high);
+                listed = true;
+            }
+        for (index j = 0; !listed && j < lanes<T>; ++j) row[j] = {places[winners[j]], gradients[j]};
+        const std::uint32_t alive = bits<T>(gradients != vec<T>{});
+#pragma GCC unroll 16
+        for (index j = 0; j < lanes<T>; ++j) {
+            std::memcpy(next[j], row + j, sizeof row[j]);
+            next[j] += alive >> j & 1;  // appended without a branch
+        }
     }
-    return count;
+#pragma GCC unroll 16
+    for (index j = 0; j < lanes<T>; ++j) ends[j] = next[j];
 }
 
 // dw (k, filters) and db += the sums of all parts: each (filters, k) and then (filters). k fills whole registers.
@@ -328,7 +350,7 @@ void structured_weight_gradient(const Conv2DShape& s, const Pool2DShape& pool, c
         T *const weights = part + mine.first * k, *const bias = part + s.o * k + mine.first;
         std::fill_n(weights, mine.size() * k, T{});
         std::fill_n(bias, mine.size(), T{});
-        index counts[group_size];
+        Entry<T>* ends[group_size];
         for (index n = images.first; n < images.last; ++n) {
             const index out = n * all * s.o + mine.first;
             for (index window = 0; window < all; ++window) {
@@ -336,13 +358,14 @@ void structured_weight_gradient(const Conv2DShape& s, const Pool2DShape& pool, c
                 alive_gradients(dy + out + window * s.o, y + out + window * s.o, relu, mine.size(), row);
                 for (index o = 0; o < mine.size(); ++o) bias[o] += row[o];
             }
-            for (index o = 0; o < mine.size(); ++o)
-                counts[o] = list_winners<T>(all, size, s.o, positions + out + o, g + o, group_size, places, entries + o * all);
+            for_each_vector<T>(mine.size(), [&](index o, auto filters) {
+                list_winners<T>(all, size, s.o, filters, positions + out + o, g + o, group_size, places, entries + o * all, ends + o);
+            });
             const T* image = in.data + n * in.image_stride();
             blocks.for_each<T>([&](index row, index column, SumBlocks<T> kernel) {
                 for (index o = 0; o < mine.size(); ++o)
                     kernel(weights + o * k + row * blocks.length + column, blocks.length, image + row * row_step + column,
-                           entries + o * all, counts[o], row_step);
+                           entries + o * all, ends[o] - (entries + o * all), row_step);
             });
         }
     });
