@@ -24,7 +24,20 @@ import numpy as np
 import vivace
 from vivace.__main__ import reference_cnn
 from vivace._core import native
-from vivace.layers import Activation, Dense, Flatten
+from vivace.layers import (
+    Activation,
+    Add,
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePooling2D,
+    LayerNormalization,
+    MaxPooling2D,
+    Reshape,
+    Softmax,
+)
 from vivace.models import Sequential
 
 FIRST_STEP = """
@@ -143,13 +156,23 @@ def main() -> None:
         neighbour.wait()
     print(f"  beside one busy process                  {busy:.0f} us, {busy / alone:.1f} x the {alone:.0f} us alone")
 
-    x = np.ones((1, 4), "f4")
+    x, image = np.ones((1, 4), "f4"), np.ones((1, 4, 4, 1), "f4")
     tiny = Sequential([Dense(1, input_shape=(4,))])
     tiny(x)
-    layers = {"Activation('relu')": Activation("relu"), "Dense(1)": Dense(1), "Flatten()": Flatten()}
-    for name, layer in layers.items():
-        layer(x)
-        print(f"{name + '(x), 4 numbers':43}{microseconds(lambda layer=layer: layer(x), 20000):.1f} us")
+    y = np.empty_like(x)
+    floor = microseconds(lambda: native.activation_forward("relu", x, y), 20000)
+    print(f"{'floor: a native call':43}{floor:.1f} us")
+    print(f"{'floor: np.empty':43}{microseconds(lambda: np.empty((1, 4), y.dtype), 20000):.1f} us")
+    print(f"{'a layer called on 4 or 16 numbers':43}inference, training=True")
+    for layer, inputs in (
+        (Activation("relu"), x), (Dense(1), x), (Flatten(), x), (Dropout(0.5), x), (Reshape((2, 2)), x),
+        (BatchNormalization(), x), (LayerNormalization(), x), (Softmax(), x), (Add(), [x, x]), (Conv2D(1, 3), image),
+        (MaxPooling2D(), image), (GlobalAveragePooling2D(), image),
+    ):  # fmt: skip
+        layer(inputs)
+        infers = microseconds(lambda layer=layer, inputs=inputs: layer(inputs), 20000)
+        trains = microseconds(lambda layer=layer, inputs=inputs: layer(inputs, training=True), 20000)
+        print(f"  {type(layer).__name__:41}{infers:.1f} us, {trains:.1f} us")
     deep = Sequential([Dense(4, input_shape=(4,)) for _ in range(50)])
     deep(x)
     each = (microseconds(lambda: deep(x), 5000) - microseconds(lambda: tiny(x), 5000)) / 49

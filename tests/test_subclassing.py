@@ -476,7 +476,7 @@ def test_a_constructor_that_calls_no_other_is_told() -> None:
 
     with pytest.raises(AttributeError, match=r"its __init__ must call super\(\).__init__\(\)"):
         Forgetful()(np.ones((2, 3)))
-    with pytest.raises(AttributeError, match="Dense has no attribute 'kernels'$"):
+    with pytest.raises(AttributeError, match="'Dense' object has no attribute 'kernels'$"):
         _ = Dense(2).kernels
 
 

@@ -67,6 +67,14 @@ public:
     T* optional_out(const py::object& a, const char* name, Shape shape) const {
         return a.is_none() ? nullptr : out<T>(array(a, name), name, shape);
     }
+    template <class T>
+    const T* optional_in_flat(const py::object& a, const char* name, index size) const {
+        return a.is_none() ? nullptr : in_flat<T>(array(a, name), name, size);
+    }
+    template <class T>
+    T* optional_out_flat(const py::object& a, const char* name, index size) const {
+        return a.is_none() ? nullptr : out_flat<T>(array(a, name), name, size);
+    }
     // A dimension of an array that must have `rank` of them.
     index size(const py::array& a, const char* name, index rank, index axis) const {
         if (a.ndim() != rank) fail(name, "must have rank " + std::to_string(rank), shape_text(a));

@@ -17,16 +17,6 @@ GroupNormShape group_shape(const Arguments& arg, const std::array<index, 4>& s) 
     return {s[0], s[1], s[2], s[3]};
 }
 
-template <class T>
-const T* optional_flat(const Arguments& arg, const py::object& a, const char* name, index size) {
-    return a.is_none() ? nullptr : arg.in_flat<T>(arg.array(a, name), name, size);
-}
-
-template <class T>
-T* optional_flat_out(const Arguments& arg, const py::object& a, const char* name, index size) {
-    return a.is_none() ? nullptr : arg.out_flat<T>(arg.array(a, name), name, size);
-}
-
 RowNorm row_norm_named(const Arguments& arg, const std::string& name) {
     if (name == "layer") return RowNorm::layer;
     if (name == "rms") return RowNorm::rms;
@@ -45,7 +35,7 @@ void bind_group_norm(py::module_& m) {
             arg.for_dtype(x, "x", [&](auto zero) {
                 using T = decltype(zero);
                 const T* px = arg.in_flat<T>(x, "x", s.size());
-                const auto* pm = optional_flat<std::uint8_t>(arg, mask, "mask", s.samples * s.rows);
+                const auto* pm = arg.optional_in_flat<std::uint8_t>(mask, "mask", s.samples * s.rows);
                 T* pmean = arg.out_flat<T>(mean, "mean", s.samples * s.groups);
                 T* pvariance = arg.out_flat<T>(variance, "variance", s.samples * s.groups);
                 without_gil([&] { group_norm_moments(s, px, pm, pmean, pvariance); });
@@ -63,10 +53,10 @@ void bind_group_norm(py::module_& m) {
                 const T* px = arg.in_flat<T>(x, "x", s.size());
                 const T* pmean = arg.in_flat<T>(mean, "mean", s.samples * s.groups);
                 const T* pvariance = arg.in_flat<T>(variance, "variance", s.samples * s.groups);
-                const T* pgamma = optional_flat<T>(arg, gamma, "gamma", s.channels);
-                const T* pbeta = optional_flat<T>(arg, beta, "beta", s.channels);
+                const T* pgamma = arg.optional_in_flat<T>(gamma, "gamma", s.channels);
+                const T* pbeta = arg.optional_in_flat<T>(beta, "beta", s.channels);
                 T* py = arg.out_flat<T>(y, "y", s.size());
-                const T* pr = optional_flat<T>(arg, residual, "residual", s.size());
+                const T* pr = arg.optional_in_flat<T>(residual, "residual", s.size());
                 without_gil([&] { group_norm_forward(s, px, pmean, pvariance, epsilon, pgamma, pbeta, pr, relu, py); });
             });
         },
@@ -83,16 +73,16 @@ void bind_group_norm(py::module_& m) {
             arg.for_dtype(x, "x", [&](auto zero) {
                 using T = decltype(zero);
                 const T* px = arg.in_flat<T>(x, "x", s.size());
-                const auto* pm = optional_flat<std::uint8_t>(arg, mask, "mask", s.samples * s.rows);
+                const auto* pm = arg.optional_in_flat<std::uint8_t>(mask, "mask", s.samples * s.rows);
                 const T* pmean = arg.in_flat<T>(mean, "mean", s.samples * s.groups);
                 const T* pvariance = arg.in_flat<T>(variance, "variance", s.samples * s.groups);
-                const T* pgamma = optional_flat<T>(arg, gamma, "gamma", s.channels);
-                const T* py = optional_flat<T>(arg, y, "y", s.size());
+                const T* pgamma = arg.optional_in_flat<T>(gamma, "gamma", s.channels);
+                const T* py = arg.optional_in_flat<T>(y, "y", s.size());
                 // written to only behind a ReLU
                 T* pdy = py ? arg.out_flat<T>(dy, "dy", s.size()) : const_cast<T*>(arg.in_flat<T>(dy, "dy", s.size()));
-                T* pdx = optional_flat_out<T>(arg, dx, "dx", s.size());
-                T* pdgamma = optional_flat_out<T>(arg, dgamma, "dgamma", s.channels);
-                T* pdbeta = optional_flat_out<T>(arg, dbeta, "dbeta", s.channels);
+                T* pdx = arg.optional_out_flat<T>(dx, "dx", s.size());
+                T* pdgamma = arg.optional_out_flat<T>(dgamma, "dgamma", s.channels);
+                T* pdbeta = arg.optional_out_flat<T>(dbeta, "dbeta", s.channels);
                 without_gil([&] {
                     group_norm_backward(s, px, pm, pmean, pvariance, epsilon, pgamma, py, pdy, constant, pdx, pdgamma,
                                         pdbeta);
@@ -108,24 +98,24 @@ void bind_row_norm(py::module_& m) {
     m.def(
         "row_norm_forward",
         [](const std::string& kind, const py::array& x, const py::object& gamma, const py::object& beta,
-           double epsilon, const py::array& y, const py::array& mean, const py::array& scale) {
+           double epsilon, const py::array& y, const py::object& mean, const py::object& scale) {
             const Arguments arg("row_norm_forward");
             const RowNorm norm = row_norm_named(arg, kind);
             const index rows = arg.size(x, "x", 2, 0), columns = arg.size(x, "x", 2, 1);
             arg.for_dtype(x, "x", [&](auto zero) {
                 using T = decltype(zero);
                 const T* px = arg.in<T>(x, "x", {rows, columns});
-                const T* pgamma = optional_flat<T>(arg, gamma, "gamma", columns);
-                const T* pbeta = optional_flat<T>(arg, beta, "beta", columns);
+                const T* pgamma = arg.optional_in_flat<T>(gamma, "gamma", columns);
+                const T* pbeta = arg.optional_in_flat<T>(beta, "beta", columns);
                 T* py = arg.out<T>(y, "y", {rows, columns});
-                T* pmean = arg.out<T>(mean, "mean", {rows});
-                T* pscale = arg.out<T>(scale, "scale", {rows});
+                T* pmean = arg.optional_out<T>(mean, "mean", {rows});
+                T* pscale = arg.optional_out<T>(scale, "scale", {rows});
                 without_gil(
                     [&] { row_norm_forward(norm, rows, columns, px, pgamma, pbeta, epsilon, py, pmean, pscale); });
             });
         },
         py::arg("kind"), py::arg("x"), py::arg("gamma").none(true), py::arg("beta").none(true), py::arg("epsilon"),
-        py::arg("y"), py::arg("mean"), py::arg("scale"));
+        py::arg("y"), py::arg("mean").none(true), py::arg("scale").none(true));
     m.def(
         "row_norm_backward",
         [](const std::string& kind, const py::array& x, const py::object& gamma, const py::array& mean,
@@ -137,13 +127,13 @@ void bind_row_norm(py::module_& m) {
             arg.for_dtype(x, "x", [&](auto zero) {
                 using T = decltype(zero);
                 const T* px = arg.in<T>(x, "x", {rows, columns});
-                const T* pgamma = optional_flat<T>(arg, gamma, "gamma", columns);
+                const T* pgamma = arg.optional_in_flat<T>(gamma, "gamma", columns);
                 const T* pmean = arg.in<T>(mean, "mean", {rows});
                 const T* pscale = arg.in<T>(scale, "scale", {rows});
                 const T* pdy = arg.in<T>(dy, "dy", {rows, columns});
                 T* pdx = arg.optional_out<T>(dx, "dx", {rows, columns});
-                T* pdgamma = optional_flat_out<T>(arg, dgamma, "dgamma", columns);
-                T* pdbeta = optional_flat_out<T>(arg, dbeta, "dbeta", columns);
+                T* pdgamma = arg.optional_out_flat<T>(dgamma, "dgamma", columns);
+                T* pdbeta = arg.optional_out_flat<T>(dbeta, "dbeta", columns);
                 without_gil([&] {
                     row_norm_backward(norm, rows, columns, px, pgamma, pmean, pscale, pdy, pdx, pdgamma, pdbeta);
                 });

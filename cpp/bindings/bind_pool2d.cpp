@@ -27,6 +27,7 @@ void for_positions(const Pool2DShape& s, F&& f) {
         f(std::uint32_t{});
 }
 
+// Arrays of any shape that have as many elements: sequences and volumes' slices are images too.
 template <bool naive>
 void bind_directions(py::module_& m) {
     m.def(
@@ -37,9 +38,9 @@ void bind_directions(py::module_& m) {
                 for_positions(s, [&](auto position) {
                     using T = decltype(zero);
                     using Position = decltype(position);
-                    const T* px = arg.in<T>(x, "x", {s.n, s.h, s.w, s.c});
-                    T* py = arg.out<T>(y, "y", {s.n, s.p, s.q, s.c});
-                    Position* pp = arg.optional_out<Position>(positions, "positions", {s.n, s.p, s.q, s.c});
+                    const T* px = arg.in_flat<T>(x, "x", s.n * s.h * s.w * s.c);
+                    T* py = arg.out_flat<T>(y, "y", s.n * s.p * s.q * s.c);
+                    Position* pp = arg.optional_out_flat<Position>(positions, "positions", s.n * s.p * s.q * s.c);
                     without_gil([&] {
                         naive ? reference::max_pool2d_forward(s, px, py, pp) : max_pool2d_forward(s, px, py, pp);
                     });
@@ -55,9 +56,9 @@ void bind_directions(py::module_& m) {
                 for_positions(s, [&](auto position) {
                     using T = decltype(zero);
                     using Position = decltype(position);
-                    const T* pdy = arg.in<T>(dy, "dy", {s.n, s.p, s.q, s.c});
-                    const Position* pp = arg.in<Position>(positions, "positions", {s.n, s.p, s.q, s.c});
-                    T* pdx = arg.out<T>(dx, "dx", {s.n, s.h, s.w, s.c});
+                    const T* pdy = arg.in_flat<T>(dy, "dy", s.n * s.p * s.q * s.c);
+                    const Position* pp = arg.in_flat<Position>(positions, "positions", s.n * s.p * s.q * s.c);
+                    T* pdx = arg.out_flat<T>(dx, "dx", s.n * s.h * s.w * s.c);
                     without_gil([&] {
                         naive ? reference::max_pool2d_backward(s, pdy, pp, pdx) : max_pool2d_backward(s, pdy, pp, pdx);
                     });
@@ -71,8 +72,8 @@ void bind_directions(py::module_& m) {
             const Arguments arg("average_pool2d_forward");
             arg.for_dtype(x, "x", [&](auto zero) {
                 using T = decltype(zero);
-                const T* px = arg.in<T>(x, "x", {s.n, s.h, s.w, s.c});
-                T* py = arg.out<T>(y, "y", {s.n, s.p, s.q, s.c});
+                const T* px = arg.in_flat<T>(x, "x", s.n * s.h * s.w * s.c);
+                T* py = arg.out_flat<T>(y, "y", s.n * s.p * s.q * s.c);
                 without_gil(
                     [&] { naive ? reference::average_pool2d_forward(s, px, py) : average_pool2d_forward(s, px, py); });
             });
@@ -84,8 +85,8 @@ void bind_directions(py::module_& m) {
             const Arguments arg("average_pool2d_backward");
             arg.for_dtype(dy, "dy", [&](auto zero) {
                 using T = decltype(zero);
-                const T* pdy = arg.in<T>(dy, "dy", {s.n, s.p, s.q, s.c});
-                T* pdx = arg.out<T>(dx, "dx", {s.n, s.h, s.w, s.c});
+                const T* pdy = arg.in_flat<T>(dy, "dy", s.n * s.p * s.q * s.c);
+                T* pdx = arg.out_flat<T>(dx, "dx", s.n * s.h * s.w * s.c);
                 without_gil([&] {
                     naive ? reference::average_pool2d_backward(s, pdy, pdx) : average_pool2d_backward(s, pdy, pdx);
                 });

@@ -323,8 +323,8 @@ void row_norm_forward(RowNorm kind, index rows, index columns, const T* x, const
                 return d * d;
             });
             const T a = 1 / std::sqrt(squares * share + eps), centre = kind == RowNorm::layer ? m : T{0};
-            mean[r] = m;
-            scale[r] = a;
+            if (mean) mean[r] = m;
+            if (scale) scale[r] = a;
             for_each_vector<T>(columns, [&](index i, auto n) {
                 vec<T> v = (load_n(in + i, n) - centre) * a;
                 if (gamma) v *= load_n(gamma + i, n);

@@ -15,11 +15,10 @@ from .regularizers import L1L2
 
 def aligned_empty(shape: Shape, dtype: Any) -> Array:
     """Uninitialised memory that starts on a cache line (64 bytes), unless it is too small for that to matter."""
-    dtype = np.dtype(dtype)
-    size = math.prod(shape) * dtype.itemsize
-    if size <= 512:  # the line's start costs ten times what the memory does
+    size = math.prod(shape)
+    if size <= 64:  # the line's start costs ten times what the memory does
         return np.empty(shape, dtype)
-    raw = np.empty(size + 64, np.uint8)
+    raw = np.empty(size * np.dtype(dtype).itemsize + 64, np.uint8)
     start = -raw.__array_interface__["data"][0] % 64  # half the time that raw.ctypes.data takes
     return np.ndarray(shape, dtype, raw, start)
 

@@ -83,6 +83,24 @@ class Step:
         return False
 
 
+class OneCall(Step):
+    """The step of a layer that runs by itself: its memory is new, and what it makes is the caller's."""
+
+    mask: Any = None
+    penalty = 0.0
+    last: Array | None = None  # what `empty` has made last
+
+    def __init__(self, training: bool) -> None:
+        self.training = training
+
+    def empty(self, shape: Shape, dtype: Any) -> Array:
+        self.last = array = aligned_empty(shape, dtype)
+        return array
+
+    def give_up(self, array: Array, result: Any = None) -> None:
+        """Without effect: the memory is not used again."""
+
+
 class Stream:
     """Numbers for a counter-based generator: a seed, and a new stream number for every call."""
 

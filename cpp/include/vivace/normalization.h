@@ -40,8 +40,8 @@ void group_norm_backward(const GroupNormShape& s, const T* x, const std::uint8_t
 // deviation: x / sqrt(variance + epsilon).
 enum class RowNorm { layer, rms, deviation };
 
-// y = normalized(x) * gamma + beta over each of the rows; mean and scale (rows) are kept for backward, where scale is
-// 1 / sqrt(...). y may alias x.
+// y = normalized(x) * gamma + beta over each of the rows; mean and scale (rows, null in inference) are kept for
+// backward, where scale is 1 / sqrt(...). y may alias x.
 template <class T>
 void row_norm_forward(RowNorm kind, index rows, index columns, const T* x, const T* gamma, const T* beta,
                       double epsilon, T* y, T* mean, T* scale);

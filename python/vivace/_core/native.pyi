@@ -274,8 +274,8 @@ def row_norm_forward(
     beta: Array | None,
     epsilon: float,
     y: Array,
-    mean: Array,
-    scale: Array,
+    mean: Array | None,
+    scale: Array | None,
 ) -> None: ...
 def row_norm_backward(
     kind: Literal["layer", "rms", "deviation"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,13 @@ class ReLU(Layer):
         if self.max_value is not None:
             np.minimum(y, self.max_value, out=y)
         return y, x
+
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
+        """See `vivace.plan`."""
+        if self.threshold or self.negative_slope or self.max_value is not None:
+            return None
+        y = step.empty(x.shape, x.dtype)
+        return y, [partial(native.activation_forward, "relu", x, y)]
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         x: Array = saved
@@ -195,6 +203,10 @@ class Softmax(Layer):
         return moved if order == sorted(order) else copied(moved.transpose(np.argsort(order)), step)
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        if self.axis == -1 and step.mask is None:
+            y = step.empty(x.shape, x.dtype)
+            native.softmax_forward(x, y)
+            return y, (y, None)
         keep = _broadcastable(self.name, step.mask, x)
         if keep is not None:
             z = step.empty(x.shape, x.dtype)
@@ -209,10 +221,20 @@ class Softmax(Layer):
             return out, (y, keep)
         return np.multiply(out, keep, out=step.empty(x.shape, x.dtype)), (y, keep)
 
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
+        """See `vivace.plan`."""
+        if self.axis != -1:
+            return None
+        y = step.empty(x.shape, x.dtype)
+        return y, [partial(native.softmax_forward, x, y)]
+
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         y, keep = saved
         if keep is not None:
             dy *= keep
+        elif self.axis == -1:
+            native.softmax_backward(y, dy, dy)
+            return dy
         rows = self._rows(dy, step)
         native.softmax_backward(y, rows, rows)
         dx = self._back(rows, dy, step)

@@ -15,8 +15,22 @@ from .._naming import unique_name
 from .._typing import FLOATS, Array, BatchShape, Initializer, Shape
 from ..parameters import Parameter
 from ..regularizers import L1L2
-from ..step import Step
+from ..step import OneCall, Step
 from .symbolic import Node, SymbolicTensor, as_inputs, is_symbolic, told, way_to
+
+
+class _Unset:
+    """Stands in a class for what `__init__` sets, and tells whoever asks for it before."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, layer: Any, owner: type) -> Any:
+        if layer is None:
+            return self
+        raise AttributeError(
+            f"{owner.__name__} has no attribute {self.name!r}; its __init__ must call super().__init__()"
+        )
 
 
 class Layer(Configurable):
@@ -51,6 +65,10 @@ class Layer(Configurable):
     input_dtype: Any = None  # of the input, where it is not the layer's dtype
     several_inputs = False  # whether it takes more than one
     _dropped_a_mask = False
+    _accepted: tuple[Any, Any] = None, None  # shape (of several: a list) and dtype of what it takes as it is
+
+    if not TYPE_CHECKING:
+        name = dtype = built = parameters = declared_input_shape = _Unset()
 
     def __init__(
         self,
@@ -102,6 +120,7 @@ class Layer(Configurable):
         if not self.built:
             self.build(input_shape)
             self.built = True
+        self._accepted = None, None
         self.input_shape, self.output_shape = input_shape, output_shape
         return output_shape
 
@@ -121,32 +140,44 @@ class Layer(Configurable):
         Raises:
             ValueError: inputs of the wrong number or shape. TypeError: arrays among symbolic tensors; no numbers.
         """
-        inputs: Any = args[0] if len(args) == 1 and not kwargs else None
-        if type(inputs) is not np.ndarray:
+        step = OneCall(bool(training))
+        x: Any = args[0] if len(args) == 1 else None
+        shape, kind = self._accepted
+        if type(x) is not np.ndarray or x.shape != shape or x.dtype is not kind or mask is not None or kwargs:
+            if type(x) is list and type(shape) is list and mask is None and not kwargs and _alike(x, shape, kind):
+                return self._run(x, step)
             inputs = self.call_inputs(*args, **kwargs)
             if is_symbolic(inputs):
                 return self._record(inputs, training)
-        dtype = self.input_dtype or self.dtype
-        x: Any
-        shapes: Any = self.input_shape
-        if isinstance(inputs, list):
-            x = [data_array(self.name, one, dtype) for one in inputs]
-            self._check_count(len(x))
-            shapes = [(None, *one.shape[1:]) for one in x]
-        else:
-            x = data_array(self.name, inputs, dtype)
-            if shapes is None or shapes[1:] != x.shape[1:]:
-                shapes = (None, *x.shape[1:])
-        if not self.built or shapes != self.input_shape:
-            self.build_once(shapes)
-        step = Step(bool(training))
-        if mask is not None:
-            step.mask = step_masks(mask, isinstance(x, list))
+            x = self._accept(inputs)
+            step.mask = None if mask is None else step_masks(mask, type(x) is list)
+        elif not x.flags.c_contiguous:
+            x = np.ascontiguousarray(x)
+        return self._run(x, step)
+
+    def _run(self, x: Any, step: OneCall) -> Any:
+        """What `forward` makes of inputs that fit, as arrays that nobody else has."""
         y: Any = self.forward(x, step)[0]
-        # The step's own memory is new and nobody else's; anything else may be the input.
-        if isinstance(y, list):
-            return [one.copy() for one in y]
-        return y if step.owns(y) else y.copy()
+        if y is step.last:
+            return y
+        return y.copy() if type(y) is not list else [one.copy() for one in y]
+
+    def _accept(self, inputs: Any) -> Any:
+        """The inputs as `forward` takes them: arrays of shapes that the layer is built for. Builds it if need be."""
+        dtype = self.input_dtype or self.dtype
+        if type(inputs) is list:
+            arrays = [data_array(self.name, one, dtype) for one in inputs]
+            self._check_count(len(arrays))
+            shapes: Any = [(None, *one.shape[1:]) for one in arrays]
+            if not self.built or shapes != self.input_shape:
+                self.build_once(shapes)
+            self._accepted = [one.shape for one in arrays], arrays[0].dtype if arrays else None
+            return arrays
+        x = data_array(self.name, inputs, dtype)
+        if not self.built or self.input_shape is None or x.shape[1:] != self.input_shape[1:]:
+            self.build_once((None, *x.shape[1:]))
+        self._accepted = x.shape, x.dtype
+        return x
 
     def _record(self, inputs: Any, training: bool | None) -> Any:
         """Add a call on symbolic tensors to their graph."""
@@ -274,20 +305,24 @@ class Layer(Configurable):
                 "input_shape, call build(input_shape), or fit it on data first"
             )
 
-    if not TYPE_CHECKING:  # a type checker is to know the attributes there are
-
-        def __getattr__(self, name: str) -> Any:
-            hint = "" if "parameters" in vars(self) else "; its __init__ must call super().__init__()"
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{hint}")
-
     def __getstate__(self) -> dict[str, Any]:
         # Geometry is derived, and of native types that cannot be copied or pickled: it is made again when needed.
         # The graphs that a layer stands in are not its own.
-        derived: dict[str, Any] = {"_shapes": {}, "_nodes": []}
+        derived: dict[str, Any] = {"_shapes": {}, "_ways": {}, "_nodes": []}
         return {name: derived.get(name, value) for name, value in self.__dict__.items()}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}, output_shape={self.output_shape}>"
+
+
+def _alike(arrays: list[Any], shapes: list[Shape], dtype: Any) -> bool:
+    """Whether they are dense arrays of these shapes and this dtype."""
+    if len(arrays) != len(shapes):
+        return False
+    for x, shape in zip(arrays, shapes, strict=True):
+        if type(x) is not np.ndarray or x.shape != shape or x.dtype is not dtype or not x.flags.c_contiguous:
+            return False
+    return True
 
 
 def data_array(owner: str, x: Any, dtype: str) -> Array:

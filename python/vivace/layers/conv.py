@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from .. import constraints, initializers, regularizers
 from .._core import native
@@ -140,9 +141,12 @@ class Windowed(Activated):
         return native.Conv2DShape(image, window, strides, (*pads[0], *pads[1]), dilation, groups)  # type: ignore[arg-type]
 
     def forward_linear(self, x: Array, step: Step, activation: Any = "linear") -> tuple[Array, Any]:
-        self.drop_mask(step)
-        y, saved = self.convolve(to_last(self.channels_first, x, step), step, activation)
-        return to_first(self.channels_first, y, step), saved
+        if step.mask is not None:
+            self.drop_mask(step)
+        if not self.channels_first:
+            return self.convolve(x, step, activation)
+        y, saved = self.convolve(to_last(True, x, step), step, activation)
+        return to_first(True, y, step), saved
 
     def backward_linear(self, dz: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         dx = self.convolve_backward(to_last(self.channels_first, dz, step), saved, step, input_gradient)
@@ -172,6 +176,14 @@ class KernelForms:
         native.prepare_kernel(shape, pool, kernel, form)
         self._made[name] = now, form
         return form
+
+
+class _Way(NamedTuple):
+    """How inputs of one shape are convolved."""
+
+    shape: native.Conv2DShape
+    output: Shape
+    form: str  # of the kernel that inference reads
 
 
 class _Convolution(Windowed):
@@ -207,6 +219,7 @@ class _Convolution(Windowed):
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
         self.kernel_constraint = constraints.get(kernel_constraint)
         self.forms = KernelForms()
+        self._ways: dict[Shape, _Way] = {}
 
     def build(self, input_shape: BatchShape) -> None:
         kernel = (*self.kernel_size, self.channels(input_shape) // self.groups, self.filters)
@@ -226,6 +239,9 @@ class _Convolution(Windowed):
 
     def shape_for(self, x_shape: Shape) -> native.Conv2DShape:
         """The geometry for an input of this shape, channels last."""
+        shape = self._shapes.get(x_shape)
+        if shape is not None:
+            return shape
         kernel = (*self.kernel_size, x_shape[-1] // self.groups, self.filters)
         return self.kept_shape(x_shape, lambda: self.image_shape(x_shape, kernel, self.groups))
 
@@ -234,24 +250,52 @@ class _Convolution(Windowed):
         sample = last_shape(self.channels_first, self.input_shape)[1:]
         return self.shape_for((1, *(size or 0 for size in sample))).flops
 
+    def _way(self, x_shape: Shape) -> _Way:
+        shape = self.shape_for(x_shape)
+        if len(self._ways) >= 16:
+            self._ways.clear()
+        output = (x_shape[0], *shape.output[3 - self.rank :])
+        way = self._ways[x_shape] = _Way(shape, output, native.kernel_form(shape))
+        return way
+
     def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
-        shape = self.shape_for(x.shape)
-        y = step.empty((len(x), *shape.output[3 - self.rank :]), x.dtype)
-        image, kernel = x.reshape(shape.input), self.kernel.array.reshape(shape.kernel)
-        bias = self.bias.array if self.bias else None
-        form = None if step.training else self.forms.get(self.kernel, shape, None, native.kernel_form(shape))
-        native.conv2d_forward(shape, image, kernel, bias, y.reshape(shape.output), activation, form)
+        shape, output, form_name = self._ways.get(x.shape) or self._way(x.shape)
+        y = step.empty(output, x.dtype)
+        bias, form = self.bias.array if self.bias else None, None
+        if not step.training and form_name != "original":
+            form = self.forms.get(self.kernel, shape, None, form_name)
+        image, kernel, out = x, self.kernel.array, y
+        if self.rank == 1:
+            image, kernel, out = self._as_images(shape, image, kernel, out)
+        native.conv2d_forward(shape, image, kernel, bias, out, activation, form)
         return y, (x, shape)
+
+    def _as_images(self, shape: native.Conv2DShape, x: Array, kernel: Array, y: Array) -> tuple[Array, Array, Array]:
+        """Input, kernel and output (or their gradients) as a convolution of images has them."""
+        if self.rank == 2:
+            return x, kernel, y
+        return x.reshape(shape.input), kernel.reshape(shape.kernel), y.reshape(shape.output)
+
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
+        """See `vivace.plan`."""
+        if self.channels_first:
+            return None
+        shape, output, form_name = self._ways.get(x.shape) or self._way(x.shape)
+        y, form = step.empty(output, x.dtype), self.forms.get(self.kernel, shape, None, form_name)
+        image, kernel, out = self._as_images(shape, x, self.kernel.array, y)
+        bias, fused = self.bias.array if self.bias else None, self.fused_activation
+        call = partial(native.conv2d_forward, shape, image, kernel, bias, out, fused, form)
+        return y, [call, *self.bound_activation(y)]
 
     def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
         x, shape = saved
-        image, dz = x.reshape(shape.input), dz.reshape(shape.output)
-        dkernel, dbias = self.kernel.gradient.reshape(shape.kernel), self.bias.gradient if self.bias else None
-        native.conv2d_weight_gradient(shape, image, dz, dkernel, dbias)
+        image, dkernel, dz = self._as_images(shape, x, self.kernel.gradient, dz)
+        native.conv2d_weight_gradient(shape, image, dz, dkernel, self.bias.gradient if self.bias else None)
         if not input_gradient:
             return None
         dx = step.empty(x.shape, x.dtype)
-        native.conv2d_input_gradient(shape, dz, self.kernel.array.reshape(shape.kernel), dx.reshape(shape.input))
+        image, kernel, dz = self._as_images(shape, dx, self.kernel.array, dz)
+        native.conv2d_input_gradient(shape, dz, kernel, image)
         return dx
 
 
@@ -271,6 +315,7 @@ class Conv1D(_Convolution):
 
     rank = 1
     paddings = ("valid", "same", "causal")
+    bind = _Convolution.bind
 
 
 class Conv2D(_Convolution):
@@ -288,6 +333,8 @@ class Conv2D(_Convolution):
         padding: "valid" (none), or "same" (zeros, so that p = ceil(height / stride)).
         groups: channels are convolved in this many separate groups, 1.{_SHARED}
     """
+
+    bind = _Convolution.bind
 
 
 class Volumes(Windowed):

@@ -110,6 +110,11 @@ class Activated(Layer):
             y = activations.pair(self.activation)[0](z)
         return y, (z, y, saved)
 
+    @property
+    def fused_activation(self) -> Any:
+        """What the layer's own op applies: its activation, or nothing."""
+        return self.activation if self.activation in activations.FUSED else "linear"
+
     def bound_activation(self, y: Array) -> list[Any]:
         """What applies an activation that `forward_linear` does not, in place; see `vivace.plan`."""
         if self.activation in activations.FUSED:
@@ -142,6 +147,11 @@ class Activation(Activated):
         y = step.empty(x.shape, x.dtype)
         native.activation_forward(activation, x, y)
         return y, None
+
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]]:
+        """See `vivace.plan`."""
+        y = step.empty(x.shape, x.dtype)
+        return y, [partial(native.activation_forward, self.fused_activation, x, y), *self.bound_activation(y)]
 
     def backward_linear(self, dz: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         return dz
@@ -217,9 +227,8 @@ class Dense(Activated):
         return 2 * rows * math.prod(self.kernel.shape)
 
     def forward_linear(self, x: Array, step: Step, activation: Any = "linear") -> tuple[Array, Any]:
-        *rows, features = x.shape
-        y = step.empty((*rows, self.units), x.dtype)
-        flat, out = (x, y) if len(rows) == 1 else (x.reshape(-1, features), y.reshape(-1, self.units))
+        y = step.empty((*x.shape[:-1], self.units), x.dtype)
+        flat, out = (x, y) if x.ndim == 2 else (x.reshape(-1, x.shape[-1]), y.reshape(-1, self.units))
         native.dense_forward(flat, self.kernel.array, self.bias.array if self.bias else None, out, activation)
         return y, x
 
@@ -228,10 +237,9 @@ class Dense(Activated):
         *rows, features = x.shape
         y = step.empty((*rows, self.units), x.dtype)
         flat, out = x.reshape(-1, features), y.reshape(-1, self.units)
-        fused: Any = self.activation if self.activation in activations.FUSED else "linear"
-        bias = self.bias.array if self.bias else None
-        calls = [partial(native.dense_forward, flat, self.kernel.array, bias, out, fused)]
-        return y, [*calls, *self.bound_activation(y)]
+        bias, fused = self.bias.array if self.bias else None, self.fused_activation
+        call = partial(native.dense_forward, flat, self.kernel.array, bias, out, fused)
+        return y, [call, *self.bound_activation(y)]
 
     def backward_linear(self, dz: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         x: Array = saved

@@ -91,16 +91,23 @@ class _Normalization(Layer):
 
     def moved(self, x: Array, step: Step) -> Array:
         """x with the axes of gamma and beta behind all others; a copy unless they are there already."""
+        if self._axes == _LAST:
+            return x
         order = self._order(x.ndim)
         return x if order == sorted(order) else _copy(x.transpose(order), step)
 
     def moved_back(self, y: Array, step: Step) -> Array:
+        if self._axes == _LAST:
+            return y
         order = self._order(y.ndim)
         return y if order == sorted(order) else _copy(y.transpose(np.argsort(order)), step)
 
     def _order(self, rank: int) -> list[int]:
         last = sorted(axis % rank for axis in self._axes)
         return [axis for axis in range(rank) if axis not in last] + last
+
+
+_LAST = [-1]  # the axes of most layers; what follows from them needs no search
 
 
 def _copy(x: Array, step: Step) -> Array:
@@ -110,7 +117,7 @@ def _copy(x: Array, step: Step) -> Array:
 
 
 def _value(parameter: Parameter | None) -> Array | None:
-    return None if parameter is None else parameter.value
+    return None if parameter is None else parameter.array
 
 
 def _gradient(parameter: Parameter | None) -> Array | None:
@@ -188,14 +195,14 @@ class BatchNormalization(_Normalization):
         """`forward`, to whose output a residual is added and a ReLU applied, both only with the channels last."""
         x = self.moved(x, step)
         channels = x.shape[-1]
-        shape = (1, max(1, x.size // max(1, channels)), channels, channels)
-        mean, variance, mask = self.moving_mean.value, self.moving_variance.value, None
+        shape = (1, x.size // channels or 1, channels, channels) if channels else (1, 1, 0, 0)
+        mean, variance, mask = self.moving_mean.array, self.moving_variance.array, None
         learns = step.training and self.trainable
         if learns:
             mask = self._mask(x, step)
             mean, variance = step.empty(mean.shape, x.dtype), step.empty(mean.shape, x.dtype)
             native.group_norm_moments(shape, x, mask, mean, variance)
-            for moving, batch in ((self.moving_mean.value, mean), (self.moving_variance.value, variance)):
+            for moving, batch in ((self.moving_mean.array, mean), (self.moving_variance.array, variance)):
                 moving *= self.momentum
                 moving += batch * (1 - self.momentum)
         y = step.empty(x.shape, x.dtype)
@@ -311,12 +318,15 @@ class _RowNormalization(_Normalization):
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         x = self.moved(x, step)
-        columns = math.prod(x.shape[x.ndim - len(self.axes(x.shape)) :])
-        rows = x.reshape(-1, columns)
+        columns = x.shape[-1] if self._axes == _LAST else math.prod(x.shape[x.ndim - len(self.axes(x.shape)) :])
+        rows = x if x.ndim == 2 and columns == x.shape[1] else x.reshape(-1, columns)
         y = step.empty(x.shape, x.dtype)
-        mean, scale = step.empty((len(rows),), x.dtype), step.empty((len(rows),), x.dtype)
+        mean = scale = None
+        if step.training:
+            mean, scale = step.empty((len(rows),), x.dtype), step.empty((len(rows),), x.dtype)
         gamma, beta = self.scale_and_offset(x)
-        native.row_norm_forward(self.kind, rows, gamma, beta, self.epsilon, y.reshape(rows.shape), mean, scale)
+        out = y if rows is x else y.reshape(rows.shape)
+        native.row_norm_forward(self.kind, rows, gamma, beta, self.epsilon, out, mean, scale)
         return self.moved_back(y, step), (rows, mean, scale, gamma)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,23 +50,29 @@ class _Pooling(Layer):
             self._shapes[key] = shape
         return shape
 
-    def pool(self, shape: native.Pool2DShape, x: Array, window: int, step: Step) -> tuple[Array, Any]:
-        """One pass over images; `window`: elements in a window."""
-        y = step.empty(shape.output, x.dtype)
+    def pool(self, shape: native.Pool2DShape, x: Array, output: Shape, window: int, step: Step) -> tuple[Array, Any]:
+        """One pass over images; output: the shape of y; window: elements in a window."""
+        y = step.empty(output, x.dtype)
         if not self.maximum:
-            native.average_pool2d_forward(shape, x.reshape(shape.input), y)
+            native.average_pool2d_forward(shape, x, y)
             return y, (shape, None)
-        positions = step.empty(shape.output, np.uint8 if window <= 256 else np.uint32) if step.training else None
-        native.max_pool2d_forward(shape, x.reshape(shape.input), y, positions)
+        positions = step.empty(output, np.uint8 if window <= 256 else np.uint32) if step.training else None
+        native.max_pool2d_forward(shape, x, y, positions)
         return y, (shape, positions)
+
+    def bound_pool(self, shape: native.Pool2DShape, x: Array, y: Array) -> partial[None]:
+        """The pass over images in inference, bound to its arrays."""
+        if self.maximum:
+            return partial(native.max_pool2d_forward, shape, x, y, None)
+        return partial(native.average_pool2d_forward, shape, x, y)
 
     def pool_backward(self, dy: Array, saved: Any, step: Step) -> Array:
         shape, positions = saved
         dx = step.empty(shape.input, dy.dtype)
         if self.maximum:
-            native.max_pool2d_backward(shape, dy.reshape(shape.output), positions, dx)
+            native.max_pool2d_backward(shape, dy, positions, dx)
         else:
-            native.average_pool2d_backward(shape, dy.reshape(shape.output), dx)
+            native.average_pool2d_backward(shape, dy, dx)
         return dx
 
 
@@ -94,6 +101,7 @@ class _WindowPooling(_Pooling):
         self.pool_size = sizes(self.name, "pool_size", pool_size, self.rank)
         self.strides = self.pool_size if strides is None else sizes(self.name, "strides", strides, self.rank)
         self.padding = check_padding(self.name, padding)
+        self._area = math.prod(self.pool_size[max(0, self.rank - 2) :])  # of a window in an image
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         batch, *axes, channels = self.check(input_shape)
@@ -106,7 +114,8 @@ class _WindowPooling(_Pooling):
 
     def shape_for(self, x_shape: Shape) -> native.Pool2DShape:
         """The geometry of images (or sequences, or a volume's slices) of this shape, channels last."""
-        return self.kept_shape(x_shape, lambda: self._image_shape(x_shape))
+        shape = self._shapes.get(x_shape)
+        return self.kept_shape(x_shape, lambda: self._image_shape(x_shape)) if shape is None else shape
 
     def _image_shape(self, x: Shape) -> native.Pool2DShape:
         axes = slice(max(0, self.rank - 2), None)  # a volume's depth is not one of the slices'
@@ -128,19 +137,30 @@ class _WindowPooling(_Pooling):
         )
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        self.drop_mask(step)
-        x = to_last(self.channels_first, x, step)
-        area = math.prod(self.pool_size[max(0, self.rank - 2) :])
+        if step.mask is not None:
+            self.drop_mask(step)
+        if self.channels_first:
+            x = to_last(True, x, step)
         across = None
         if self.rank == 3:
-            y, saved = self.pool(self.shape_for((x.shape[0] * x.shape[1], *x.shape[2:])), x, area, step)
-            slices = y.shape
-            y, across = self.pool(self._across(x.shape, slices), y, self.pool_size[0], step)
-            y = y.reshape(*y.shape[:2], *slices[1:])
+            shape = self.shape_for((x.shape[0] * x.shape[1], *x.shape[2:]))
+            y, saved = self.pool(shape, x, shape.output, self._area, step)
+            slices, shape = y.shape, self._across(x.shape, y.shape)
+            output = (*shape.output[:2], *slices[1:])
+            y, across = self.pool(shape, y, output, self.pool_size[0], step)
         else:
-            y, saved = self.pool(self.shape_for(x.shape), x, area, step)
-            y = y.reshape(len(x), *y.shape[3 - self.rank :])
-        return to_first(self.channels_first, y, step), (saved, across, x.shape)
+            shape = self.shape_for(x.shape)
+            output = shape.output if self.rank == 2 else (len(x), *shape.output[2:])
+            y, saved = self.pool(shape, x, output, self._area, step)
+        return to_first(True, y, step) if self.channels_first else y, (saved, across, x.shape)
+
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
+        """See `vivace.plan`."""
+        if self.channels_first or self.rank == 3:
+            return None
+        shape = self.shape_for(x.shape)
+        y = step.empty((len(x), *shape.output[3 - self.rank :]), x.dtype)
+        return y, [self.bound_pool(shape, x, y)]
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if not input_gradient:
@@ -155,10 +175,12 @@ class _WindowPooling(_Pooling):
 class MaxPooling1D(_WindowPooling):
     __doc__ = f"The maximum of each window of (batch, steps, channels). {_WindowPooling.__doc__}"
     rank = 1
+    bind = _WindowPooling.bind
 
 
 class MaxPooling2D(_WindowPooling):
     __doc__ = f"The maximum of each window of (batch, height, width, channels). {_WindowPooling.__doc__}"
+    bind = _WindowPooling.bind
 
 
 class MaxPooling3D(_WindowPooling):
@@ -169,11 +191,13 @@ class MaxPooling3D(_WindowPooling):
 class AveragePooling1D(_WindowPooling):
     __doc__ = f"The mean of each window of (batch, steps, channels). {_WindowPooling.__doc__}"
     rank, maximum = 1, False
+    bind = _WindowPooling.bind
 
 
 class AveragePooling2D(_WindowPooling):
     __doc__ = f"The mean of each window of (batch, height, width, channels). {_WindowPooling.__doc__}"
     maximum = False
+    bind = _WindowPooling.bind
 
 
 class AveragePooling3D(_WindowPooling):
@@ -204,25 +228,43 @@ class _GlobalPooling(_Pooling):
                 step.mask = None  # used up
             else:
                 self.drop_mask(step)
-        x = to_last(self.channels_first, x, step)
-        window = math.prod(x.shape[1:-1])
+        if self.channels_first:
+            x = to_last(True, x, step)
         saved: Any
         if self.rank == 1 and mask is not None and not self.maximum:
             y, saved = self._masked_mean(x, mask, step)
         else:
-            image = (len(x), 1, window, x.shape[-1])
-            shape = self.kept_shape(image, lambda: native.Pool2DShape(image, (1, window), (1, window)))
-            y, saved = self.pool(shape, x, window, step)
-        kept = (1,) * self.rank if self.keepdims else ()
-        return y.reshape(first_shape(self.channels_first, (len(x), *kept, x.shape[-1]))), (saved, x.shape)
+            shape = self._shapes.get(x.shape) or self._one_window(x.shape)
+            y, saved = self.pool(shape, x, self._output(x.shape), x.size // max(1, len(x) * x.shape[-1]), step)
+        return y, (saved, x.shape)
+
+    def _one_window(self, x_shape: Shape) -> native.Pool2DShape:
+        window = math.prod(x_shape[1:-1])
+        image = (x_shape[0], 1, window, x_shape[-1])
+        return self.kept_shape(x_shape, lambda: native.Pool2DShape(image, (1, window), (1, window)))
+
+    def _output(self, x_shape: Shape) -> Shape:
+        """The output's shape for an input that has its channels last."""
+        if not self.keepdims:
+            return x_shape[0], x_shape[-1]
+        kept: Any = first_shape(self.channels_first, (x_shape[0], *(1,) * self.rank, x_shape[-1]))
+        return kept
+
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
+        """See `vivace.plan`."""
+        if self.channels_first:
+            return None
+        shape = self._shapes.get(x.shape) or self._one_window(x.shape)
+        y = step.empty(self._output(x.shape), x.dtype)
+        return y, [self.bound_pool(shape, x, y)]
 
     def _masked_mean(self, x: Array, mask: Array, step: Step) -> tuple[Array, Array]:
         """The mean of the steps that count (0 / 0 of none, as in Keras), and each step's share in it."""
         share = mask.astype(x.dtype)
         with np.errstate(invalid="ignore"):
             share /= share.sum(1, keepdims=True)
-        y = step.empty((len(x), x.shape[-1]), x.dtype)
-        np.einsum("nt,ntc->nc", share, x, out=y)
+        y = step.empty(self._output(x.shape), x.dtype)
+        np.einsum("nt,ntc->nc", share, x, out=y.reshape(len(x), -1))
         return y, share
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
@@ -240,30 +282,36 @@ class _GlobalPooling(_Pooling):
 class GlobalAveragePooling1D(_GlobalPooling):
     __doc__ = f"The mean of (batch, steps, channels) over the steps that a mask leaves. {_GlobalPooling.__doc__}"
     rank, maximum = 1, False
+    bind = _GlobalPooling.bind
 
 
 class GlobalAveragePooling2D(_GlobalPooling):
     __doc__ = f"The mean of (batch, height, width, channels) over the pixels. {_GlobalPooling.__doc__}"
     maximum = False
+    bind = _GlobalPooling.bind
 
 
 class GlobalAveragePooling3D(_GlobalPooling):
     __doc__ = f"The mean of (batch, depth, height, width, channels) over the voxels. {_GlobalPooling.__doc__}"
     rank, maximum = 3, False
+    bind = _GlobalPooling.bind
 
 
 class GlobalMaxPooling1D(_GlobalPooling):
     __doc__ = f"The maximum of (batch, steps, channels) over the steps. {_GlobalPooling.__doc__}"
     rank = 1
+    bind = _GlobalPooling.bind
 
 
 class GlobalMaxPooling2D(_GlobalPooling):
     __doc__ = f"The maximum of (batch, height, width, channels) over the pixels. {_GlobalPooling.__doc__}"
+    bind = _GlobalPooling.bind
 
 
 class GlobalMaxPooling3D(_GlobalPooling):
     __doc__ = f"The maximum of (batch, depth, height, width, channels) over the voxels. {_GlobalPooling.__doc__}"
     rank = 3
+    bind = _GlobalPooling.bind
 
 
 MaxPool1D, MaxPool2D, MaxPool3D = MaxPooling1D, MaxPooling2D, MaxPooling3D
