@@ -229,7 +229,7 @@ def test_a_graph_trains_as_the_same_sequential_bit_for_bit(rng: np.random.Genera
         tensor = layer(tensor)
     graph = Model(start, tensor)
     assert graph.final_activation == "softmax"
-    assert len(graph.plan.forwards) == 5  # the pooling runs with its convolution
+    assert len(graph.schedule.forwards) == 5  # the pooling runs with its convolution
     histories = []
     for model in (sequential, graph):
         model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
@@ -245,8 +245,8 @@ def test_a_convolution_with_two_consumers_is_not_fused() -> None:
     x = Input((8, 8, 1))
     c = Conv2D(2, 3, activation="relu")(x)
     model = Model(x, [MaxPooling2D()(c), Flatten()(c)])
-    assert len(model.plan.forwards) == 3
-    assert len(Model(x, [MaxPooling2D()(c), c]).plan.forwards) == 2
+    assert len(model.schedule.forwards) == 3
+    assert len(Model(x, [MaxPooling2D()(c), c]).schedule.forwards) == 2
 
 
 def test_masks_follow_the_tensors(rng: np.random.Generator) -> None:

@@ -101,12 +101,12 @@ def test_fused_layers_give_the_same_bits(name: str, rng: np.random.Generator, mo
 def test_what_others_see_is_not_fused() -> None:
     x = Input((4,))
     norm = BatchNormalization()(x)
-    assert len(Model(x, [ReLU()(norm), norm]).plan.forwards) == 2
+    assert len(Model(x, [ReLU()(norm), norm]).schedule.forwards) == 2
     first = BatchNormalization(axis=1)(Input((4, 3)))
     assert not any(isinstance(u, Normalized) for u in Model(first.node.inputs, ReLU()(first)).units())
     wide = Input((1, 4))
     h = BatchNormalization()(wide)
-    assert len(Model([wide, y := Input((3, 4))], h + y).plan.forwards) == 2  # they broadcast
+    assert len(Model([wide, y := Input((3, 4))], h + y).schedule.forwards) == 2  # they broadcast
 
 
 def test_summary_knows_what_is_not_stored() -> None:

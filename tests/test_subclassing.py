@@ -258,7 +258,7 @@ def test_freezing_takes_effect_at_compile(rng: np.random.Generator) -> None:
     block.inner[0].trainable = False
     outer.compile("sgd", "mse")
     outer.fit(x, y, verbose=0)
-    computed = {run.__self__.name: active for run, _, _, active, _ in block._of_mode(True).plan.backwards}
+    computed = {run.__self__.name: active for run, _, _, active, _ in block._of_mode(True).schedule.backwards}
     assert not computed[block.inner[0].name]  # its gradient is not even computed
     assert computed[block.inner[1].name]
 

@@ -17,10 +17,13 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from common import CONVOLUTIONS, DIRECTIONS, PRODUCTS, Task, flops
 
 FOLDER = Path(__file__).parent
@@ -159,6 +162,26 @@ def draw(results: list[tuple[str, list[Worker]]], path: str) -> None:
     figure.savefig(path, dpi=110)
 
 
+def cifar_binary(folder: str, scratch: str) -> str:
+    """A folder with CIFAR-10's training images in its binary form: that one or, made from a zip of its JPEGs, scratch.
+
+    So only this process needs Pillow.
+    """
+    archive = next(Path(folder).glob("*.zip"), None) if folder else None
+    if archive is None:
+        return folder
+    from PIL import Image
+
+    with zipfile.ZipFile(archive) as content:
+        names = sorted(name for name in content.namelist() if name.startswith("train/") and name.endswith(".jpg"))
+        kinds = sorted({name.split("/")[1] for name in names})
+        with (Path(scratch) / "data_batch_1.bin").open("wb") as out:
+            for name in names:
+                image = np.asarray(Image.open(content.open(name)).convert("RGB"))
+                out.write(bytes([kinds.index(name.split("/")[1])]) + image.transpose(2, 0, 1).tobytes())
+    return scratch
+
+
 def tasks(names: list[str], options: argparse.Namespace) -> list[tuple[str, Task, list[str]]]:
     """(title, task, peers) of everything to run; the variant is filled in for each peer."""
     found = []
@@ -205,10 +228,18 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.5, help="length of one turn")
     parser.add_argument("--data", default="", help="folder with MNIST; made-up data of its shape otherwise")
-    parser.add_argument("--cifar", default="", help="folder with CIFAR-10's data_batch_*.bin; otherwise as above")
+    parser.add_argument(
+        "--cifar", default="", help="folder with CIFAR-10's data_batch_*.bin or a zip of JPEGs; otherwise as above"
+    )
     parser.add_argument("--tcmalloc", default="", help="libtcmalloc to preload for PyTorch in one more row")
     parser.add_argument("--png", default="", help="draw the ratios into this file")
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        options.cifar = cifar_binary(options.cifar, scratch)
+        return compare(options, options.tasks or names)
+
+
+def compare(options: argparse.Namespace, chosen: list[str]) -> int:
     pythons = dict(entry.split("=", 1) for entry in options.python)
 
     def start(variant: str, task: Task, preload: str = "") -> Worker:
@@ -219,7 +250,6 @@ def main() -> int:
     print(f"{datetime.date.today()}, {cpu_name()}, {options.threads} threads, Python {platform.python_version()}")
     versions: set[str] = set()
     results = []
-    chosen = options.tasks or names
     if "kernels" in chosen:
         compare_kernels(options, start)
     for title, task, peers in tasks([name for name in chosen if name != "kernels"], options):

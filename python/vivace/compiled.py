@@ -29,12 +29,15 @@ class Compiled(Layer):
         self.compiled = False
         self.debug_nans = self.run_eagerly = False
         self.steps_per_execution = 1
-        self._plan: Any = None  # how a graph runs; made at first use
+        self._schedule: Any = None  # how a graph runs; made at first use
         self._flat: FlatParameters | None = None
         self._frozen: list[Array] = []
         self._views: list[Array] = []
         self._regularized: list[tuple[Parameter, L1L2]] = []
         self._local = threading.local()  # buffers belong to a thread: a model may serve several at once
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # inference does not depend on what changes in a model itself
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_local": None, "_flat": None, "_fused": None}
@@ -100,7 +103,7 @@ class Compiled(Layer):
         self.loss = loss
         self.run_eagerly, self.debug_nans = run_eagerly, debug_nans
         self._flat = None
-        forget_plans(self)
+        forget_schedules(self)
         self.compiled = True
 
     @property
@@ -234,6 +237,10 @@ class Compiled(Layer):
             step = steps[rows, training] = Step(training)
         return step.start()
 
+    def _forget_step(self, rows: int) -> None:
+        """Let go of the buffers of inference over so many samples."""
+        getattr(self._local, "steps", {}).pop((rows, False), None)
+
     def _flat_parameters(self) -> FlatParameters:
         """The block the optimizer works on; rebuilt if a parameter has moved to another model's block since."""
         flat = self._flat
@@ -273,9 +280,9 @@ class Compiled(Layer):
         return {"loss": self._loss_mean.result(), **self._heads.logs()}
 
 
-def forget_plans(layer: Layer) -> None:
+def forget_schedules(layer: Layer) -> None:
     """Which layers train may have changed, in the model and in those inside it."""
     if isinstance(layer, Compiled):
-        layer._plan = None
+        layer._schedule = None
     for inner in layer.sublayers().values():
-        forget_plans(inner)
+        forget_schedules(inner)

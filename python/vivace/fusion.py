@@ -123,6 +123,10 @@ class Normalized:
         step.mask = either(masks)
         return y, saved
 
+    def bind(self, x: Any, step: Step) -> tuple[Array, list[Any]]:
+        x, residual = (x, None) if self.add is None else x
+        return self.norm.bind_normalize(x, step, residual, self.relu is not None)
+
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
         if self.add is None:
             return self.norm.normalize_backward(dy, saved, dy if input_gradient else None)

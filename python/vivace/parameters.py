@@ -24,14 +24,20 @@ def aligned_empty(shape: Shape, dtype: Any) -> Array:
 
 
 class Changes:
-    """Counts what may have changed any parameter: what inference has prepared from one is known to be current."""
+    """Counts what may have changed any parameter, or any layer's attributes: what inference has prepared from them is
+    known to be current.
+    """
 
-    count = 0
+    count = layers = 0
     _next = itertools.count(1).__next__  # one step, whatever the other threads do
 
     @classmethod
     def note(cls) -> None:
         cls.count = cls._next()
+
+    @classmethod
+    def note_layer(cls) -> None:
+        cls.layers = cls._next()
 
 
 class Parameter:
@@ -65,7 +71,9 @@ class Parameter:
 
     @property
     def value(self) -> Array:
-        self.exposed = True
+        if not self.exposed:
+            self.exposed = True
+            Changes.note()
         return self.array
 
     @property

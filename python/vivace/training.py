@@ -16,8 +16,10 @@ from .batches import Arrays, Batch, Feed, is_stream, source_of, unpack
 from .callbacks import Callback, CallbackList, History
 from .compiled import Compiled, Logs
 from .layers.symbolic import is_symbolic
+from .plan import Plan, Varies, Wiring
 from .progress import Progress
 
+_KEPT_PLANS = 8  # batch shapes for which inference is prepared
 Callbacks = Callback | Sequence[Callback] | None
 
 
@@ -226,7 +228,8 @@ class Trainer(Compiled):
         On symbolic tensors the model is a layer in the graph that they belong to.
         """
         if len(args) == 1 and not kwargs and not training and self._takes_as_it_is(args[0]):
-            return self.infer(args[0])
+            y = self._inferred(args[0])
+            return y.copy() if type(y) is np.ndarray else _copied(y)
         inputs = self.call_inputs(*args, **kwargs)
         if is_symbolic(inputs):
             return super().__call__(inputs, training=training)
@@ -235,7 +238,32 @@ class Trainer(Compiled):
 
     def infer(self, x: Any) -> Any:
         """The output for a batch that fits, as a new array."""
-        return _copied(self.forward(x, self._step(data.samples(x), training=False))[0])
+        return _copied(self._inferred(x))
+
+    def _inferred(self, x: Any) -> Any:
+        """The output for a batch that fits, in inference mode, valid until the next pass."""
+        return self.forward(x, self._step(data.samples(x), training=False))[0]
+
+    def _planned(self, wiring: Wiring, x: Any) -> Any:
+        """The same by a plan, from the second time on: what runs once is not worth one."""
+        try:
+            plans = self._local.plans
+        except AttributeError:
+            plans = self._local.plans = {}
+        key = tuple([one.shape for one in x]) if type(x) is list else x.shape
+        plan: Plan | None = plans.get(key)
+        if plan is not None and plan.holds(wiring):
+            if not plan.bound:
+                self._forget_step(data.samples(x))  # the plan has arrays of its own
+            try:
+                return plan.run(x)
+            except Varies:
+                plan.varies = True
+        elif plan is None or not plan.varies:
+            if len(plans) >= _KEPT_PLANS:
+                plans.clear()
+            plans[key] = Plan(wiring)
+        return Trainer._inferred(self, x)
 
     def _takes_as_it_is(self, x: Any) -> bool:
         """Whether x needs neither conversion nor a check: what a service that predicts again and again should send."""
@@ -289,7 +317,7 @@ class Trainer(Compiled):
         return outputs.result(f"{self.name}.predict")
 
     def _predict_step(self, outputs: _Outputs, x: Any, *_: Any) -> Any:
-        return outputs.add(self.forward(x, self._step(data.samples(x), training=False))[0])
+        return outputs.add(self._inferred(x))
 
     # Data
 

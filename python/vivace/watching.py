@@ -21,8 +21,8 @@ _FORWARD, _BACKWARD = (
 def watched(model: Any, losses: Sequence[Any]) -> Iterator[None]:
     """Inside, every layer of the model, its losses and its optimizer raise FloatingPointError for such numbers.
 
-    Their methods are replaced on the objects themselves, and what has remembered the methods (plans, fused layers) is
-    made anew, before and behind.
+    Their methods are replaced on the objects themselves, and what has remembered the methods (schedules, fused layers)
+    is made anew, before and behind.
     """
     layers = list(_inside(model))
     replaced: list[tuple[Any, str]] = []
@@ -33,23 +33,23 @@ def watched(model: Any, losses: Sequence[Any]) -> Iterator[None]:
             setattr(target, method, lambda *args, **kwargs: check(original, *args, **kwargs))
             replaced.append((target, method))
 
-    models = [model, *(layer for layer in layers if hasattr(layer, "_plan"))]
+    models = [model, *(layer for layer in layers if hasattr(layer, "_schedule"))]
     try:
         for target in (*layers, *losses):
-            if hasattr(target, "_plan"):
+            if hasattr(target, "_schedule"):
                 continue  # a model: its layers are watched
             watch = _Watch(target, f"the loss {target.name}" if target in losses else target.name)
             for method in (*_FORWARD, *_BACKWARD):
                 replace(target, method, watch.forward if method in _FORWARD else watch.backward)
         replace(model.optimizer, "apply", _checked_update)
         for one in models:
-            one._plan = one._fused = None
+            one._schedule = one._fused = None
         yield
     finally:
         for target, method in replaced:
             delattr(target, method)
         for one in models:
-            one._plan = one._fused = None
+            one._schedule = one._fused = None
 
 
 def _inside(layer: Layer) -> Iterator[Layer]:

@@ -13,7 +13,7 @@ from .. import config, initializers, regularizers
 from .._config import Configurable
 from .._naming import unique_name
 from .._typing import FLOATS, Array, BatchShape, Initializer, Shape
-from ..parameters import Parameter
+from ..parameters import Changes, Parameter
 from ..regularizers import L1L2
 from ..step import OneCall, Step
 from .symbolic import Node, SymbolicTensor, as_inputs, is_symbolic, told, way_to
@@ -90,6 +90,11 @@ class Layer(Configurable):
         self.parameters: list[Parameter] = []
         self._nodes: list[Node] = []  # its calls on symbolic tensors
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if name[0] != "_":  # an activation, say, that a plan for inference has bound
+            Changes.note_layer()
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """A user's class with a `call` instead of a `forward` is composed of other layers, and that is a model."""
         super().__init_subclass__(**kwargs)
@@ -144,20 +149,17 @@ class Layer(Configurable):
         x: Any = args[0] if len(args) == 1 else None
         shape, kind = self._accepted
         if type(x) is not np.ndarray or x.shape != shape or x.dtype is not kind or mask is not None or kwargs:
-            if type(x) is list and type(shape) is list and mask is None and not kwargs and _alike(x, shape, kind):
-                return self._run(x, step)
-            inputs = self.call_inputs(*args, **kwargs)
-            if is_symbolic(inputs):
-                return self._record(inputs, training)
-            x = self._accept(inputs)
-            step.mask = None if mask is None else step_masks(mask, type(x) is list)
+            if type(x) is not list or mask is not None or kwargs or not _alike(x, shape, kind):
+                inputs = self.call_inputs(*args, **kwargs)
+                if is_symbolic(inputs):
+                    return self._record(inputs, training)
+                x = self._accept(inputs)
+                if mask is not None:
+                    step.mask = step_masks(mask, type(x) is list)
         elif not x.flags.c_contiguous:
             x = np.ascontiguousarray(x)
-        return self._run(x, step)
-
-    def _run(self, x: Any, step: OneCall) -> Any:
-        """What `forward` makes of inputs that fit, as arrays that nobody else has."""
         y: Any = self.forward(x, step)[0]
+        # What the step has made is nobody else's; anything else may be the input.
         if y is step.last:
             return y
         return y.copy() if type(y) is not list else [one.copy() for one in y]
@@ -315,9 +317,9 @@ class Layer(Configurable):
         return f"<{type(self).__name__} {self.name}, output_shape={self.output_shape}>"
 
 
-def _alike(arrays: list[Any], shapes: list[Shape], dtype: Any) -> bool:
-    """Whether they are dense arrays of these shapes and this dtype."""
-    if len(arrays) != len(shapes):
+def _alike(arrays: list[Any], shapes: Any, dtype: Any) -> bool:
+    """Whether they are dense arrays of these shapes, if it is a list, and of this dtype."""
+    if type(shapes) is not list or len(arrays) != len(shapes):
         return False
     for x, shape in zip(arrays, shapes, strict=True):
         if type(x) is not np.ndarray or x.shape != shape or x.dtype is not dtype or not x.flags.c_contiguous:
@@ -347,6 +349,11 @@ def positive(owner: str, argument: str, value: int) -> int:
     if not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{owner}: {argument} must be an integer >= 1, received {value!r}")
     return int(value)
+
+
+def unchanged(layer: Layer, x: Array, step: Step) -> tuple[Array, list[Any]]:
+    """The `bind` (see `vivace.plan`) of layers that do nothing in inference."""
+    return x, []
 
 
 def only_off(owner: str, **arguments: Any) -> None:

@@ -15,7 +15,7 @@ from .._typing import Array, BatchShape, Initializer, Shape
 from ..constraints import Constraint
 from ..regularizers import L1L2
 from ..step import Step, Stream
-from .base import Layer, check_rank, only_off, positive
+from .base import Layer, check_rank, only_off, positive, unchanged
 from .geometry import check_data_format, to_first, to_last
 from .symbolic import Node, SymbolicTensor
 
@@ -313,6 +313,8 @@ class Dropout(Layer):
         seed: fixes the sequence of masks; by default the next seed of the global stream.
     """
 
+    bind = unchanged
+
     def __init__(
         self,
         rate: float,
@@ -340,10 +342,6 @@ class Dropout(Layer):
         keep.fill(1)
         native.dropout(keep, self.rate, self.stream.seed, number, keep)
         return np.multiply(x, keep, out=y), keep
-
-    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]]:
-        """See `vivace.plan`."""
-        return x, []
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if saved is None or not input_gradient:

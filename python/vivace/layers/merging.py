@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,12 @@ class _Merge(Layer):
         self.merge(stretched, y)
         step.mask = either(step.mask)
         return y, (stretched, [array.shape for array in x], y)
+
+    def bind(self, x: list[Array], step: Step) -> tuple[Array, list[Any]]:
+        """See `vivace.plan`."""
+        stretched, shape = _stretched(x)
+        y = step.empty(shape, x[0].dtype)
+        return y, [partial(self.merge, stretched, y)]
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
         if not input_gradient:
@@ -106,6 +113,8 @@ def _summed_to(full: Array, shape: Shape, step: Step) -> Array:
 class Add(_Merge):
     __doc__ = f"y = x_1 + x_2 + ...\n\n    {_Merge.__doc__}"
 
+    bind = _Merge.bind
+
     def merge(self, x: list[Array], y: Array) -> None:
         np.add(x[0], x[1], out=y)
         for other in x[2:]:
@@ -124,6 +133,8 @@ class Add(_Merge):
 class Subtract(_Merge):
     __doc__ = f"y = x_1 - x_2, of two inputs.\n\n    {_Merge.__doc__}"
 
+    bind = _Merge.bind
+
     def compute_output_shape(self, input_shape: Any) -> BatchShape:
         if len(_shapes(self, input_shape)) != 2:
             raise ValueError(f"{self.name} (Subtract) takes two inputs, received {len(input_shape)}")
@@ -141,6 +152,8 @@ class Multiply(_Merge):
     have masks and none counts, y is 0.
 
     {_Merge.__doc__}"""
+
+    bind = _Merge.bind
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
         masks = step.mask if isinstance(step.mask, list) else [None] * len(x)
@@ -176,6 +189,8 @@ class Multiply(_Merge):
 
 class Average(_Merge):
     __doc__ = f"y = (x_1 + x_2 + ... + x_n) / n.\n\n    {_Merge.__doc__}"
+
+    bind = _Merge.bind
 
     def merge(self, x: list[Array], y: Array) -> None:
         np.add(x[0], x[1], out=y)
@@ -281,6 +296,11 @@ class Concatenate(Layer):
         np.concatenate(x, axis, out=y)
         step.mask = self._mask(step.mask, x, axis)
         return y, (axis, sizes)
+
+    def bind(self, x: list[Array], step: Step) -> tuple[Array, list[Any]]:
+        """See `vivace.plan`."""
+        y = self.forward(x, step)[0]
+        return y, [partial(np.concatenate, x, self.axis % y.ndim, out=y)]
 
     def _mask(self, masks: Any, x: list[Array], axis: int) -> Array | None:
         """Along the steps, the masks join too; otherwise a step counts if it does in any input."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -110,6 +111,12 @@ class _Normalization(Layer):
 _LAST = [-1]  # the axes of most layers; what follows from them needs no search
 
 
+def _by_channel(x: Array) -> tuple[int, int, int, int]:
+    """The shape that normalizes each channel over all else: (samples, rows, channels, groups)."""
+    channels = x.shape[-1]
+    return (1, x.size // channels or 1, channels, channels) if channels else (1, 1, 0, 0)
+
+
 def _copy(x: Array, step: Step) -> Array:
     y = step.empty(x.shape, x.dtype)
     y[...] = x
@@ -194,8 +201,7 @@ class BatchNormalization(_Normalization):
     def normalize(self, x: Array, step: Step, residual: Array | None = None, relu: bool = False) -> tuple[Array, Any]:
         """`forward`, to whose output a residual is added and a ReLU applied, both only with the channels last."""
         x = self.moved(x, step)
-        channels = x.shape[-1]
-        shape = (1, x.size // channels or 1, channels, channels) if channels else (1, 1, 0, 0)
+        shape = _by_channel(x)
         mean, variance, mask = self.moving_mean.array, self.moving_variance.array, None
         learns = step.training and self.trainable
         if learns:
@@ -209,6 +215,18 @@ class BatchNormalization(_Normalization):
         gamma, beta = _value(self.gamma), _value(self.beta)
         native.group_norm_forward(shape, x, mean, variance, self.epsilon, gamma, beta, y, residual, relu)
         return self.moved_back(y, step), (x, shape, mask, mean, variance, not learns, y if relu else None)
+
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
+        """See `vivace.plan`."""
+        return self.bind_normalize(x, step) if self.axes(x.shape) == [x.ndim - 1] else None
+
+    def bind_normalize(
+        self, x: Array, step: Step, residual: Array | None = None, relu: bool = False
+    ) -> tuple[Array, list[Any]]:
+        y, mean, variance = step.empty(x.shape, x.dtype), self.moving_mean.array, self.moving_variance.array
+        gamma, beta, shape = _value(self.gamma), _value(self.beta), _by_channel(x)
+        call = native.group_norm_forward
+        return y, [partial(call, shape, x, mean, variance, self.epsilon, gamma, beta, y, residual, relu)]
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         dy = self.moved(dy, step)
@@ -329,6 +347,16 @@ class _RowNormalization(_Normalization):
         native.row_norm_forward(self.kind, rows, gamma, beta, self.epsilon, out, mean, scale)
         return self.moved_back(y, step), (rows, mean, scale, gamma)
 
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
+        """See `vivace.plan`."""
+        order = self._order(x.ndim)
+        if order != sorted(order):
+            return None
+        rows = x.reshape(-1, math.prod(x.shape[x.ndim - len(self.axes(x.shape)) :]))
+        y, (gamma, beta) = step.empty(x.shape, x.dtype), self.scale_and_offset(x)
+        call = native.row_norm_forward
+        return y, [partial(call, self.kind, rows, gamma, beta, self.epsilon, y.reshape(rows.shape), None, None)]
+
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         rows, mean, scale, gamma = saved
         dy = self.moved(dy, step)
@@ -356,6 +384,8 @@ class LayerNormalization(_RowNormalization):
         rms_scaling: y = x / sqrt(variance + epsilon) * gamma, which Keras keeps for old models; new ones take
             `RMSNormalization`.
     """
+
+    bind = _RowNormalization.bind
 
     def __init__(
         self,
@@ -390,6 +420,7 @@ class RMSNormalization(_RowNormalization):
     """
 
     kind = "rms"
+    bind = _RowNormalization.bind
 
     def __init__(self, axis: int | Sequence[int] = -1, epsilon: float = 1e-6, **kwargs: Any) -> None:
         super().__init__(axis, epsilon, False, True, "zeros", "ones", None, None, None, None, **kwargs)
@@ -410,6 +441,7 @@ class UnitNormalization(_RowNormalization):
     """
 
     kind = "rms"
+    bind = _RowNormalization.bind
 
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any) -> None:
         # sqrt(1e-24) is the 1e-12 below which Keras takes a length for that

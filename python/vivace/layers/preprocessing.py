@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,11 @@ class Rescaling(Layer):
         np.multiply(x, self._scale, out=y)
         y += self._offset
         return y, None
+
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]]:
+        """See `vivace.plan`."""
+        y = step.empty(x.shape, x.dtype)
+        return y, [partial(np.multiply, x, self._scale, y), partial(np.add, y, self._offset, y)]
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         dy *= self._scale

@@ -13,7 +13,7 @@ from .._typing import Array, BatchShape
 from ..differentiation import pullback
 from ..regularizers import L1L2
 from ..step import Step, Stream
-from .base import Layer, check_rank
+from .base import Layer, check_rank, unchanged
 from .core import masked_shape
 from .geometry import AXES, check_data_format
 
@@ -72,6 +72,8 @@ class SpatialDropout1D(_SpatialDropout):
     __doc__ = f"(batch, steps, channels). {_SpatialDropout.__doc__}"
     rank = 1
 
+    bind = unchanged
+
     def __init__(
         self,
         rate: float,
@@ -85,11 +87,13 @@ class SpatialDropout1D(_SpatialDropout):
 
 class SpatialDropout2D(_SpatialDropout):
     __doc__ = f"(batch, height, width, channels). {_SpatialDropout.__doc__}"
+    bind = unchanged
 
 
 class SpatialDropout3D(_SpatialDropout):
     __doc__ = f"(batch, depth, height, width, channels). {_SpatialDropout.__doc__}"
     rank = 3
+    bind = unchanged
 
 
 def _rate(owner: str, rate: float) -> float:
@@ -105,6 +109,8 @@ class GaussianNoise(Layer):
         stddev: the noise's standard deviation, at least 0.
         seed: fixes the noise; by default the next seed of the global stream.
     """
+
+    bind = unchanged
 
     def __init__(self, stddev: float, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -134,6 +140,8 @@ class GaussianDropout(Layer):
         rate: in [0, 1).
         seed: fixes the noise; by default the next seed of the global stream.
     """
+
+    bind = unchanged
 
     def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -167,6 +175,8 @@ class AlphaDropout(Layer):
     """
 
     _LOWEST = -1.6732632423543772848170429916717 * 1.0507009873554804934193349852946
+
+    bind = unchanged
 
     def __init__(
         self,
@@ -269,6 +279,8 @@ def unit_of(layer: Layer, parts: int = 1) -> Any:
 
 class Identity(Layer):
     """Passes its input on."""
+
+    bind = unchanged
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         return x, None

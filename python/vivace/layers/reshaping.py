@@ -44,6 +44,10 @@ class Reshape(Layer):
         self.drop_mask(step)
         return x.reshape(len(x), *self.target_shape), x.shape
 
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]]:
+        """See `vivace.plan`."""
+        return x.reshape(len(x), *self.target_shape), []
+
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         return dy.reshape(saved)
 

@@ -13,7 +13,7 @@ from ..layers.core import Flatten, InputLayer
 from ..layers.reshaping import GetItem, Reshape
 from ..layers.symbolic import Node, SymbolicTensor, as_inputs
 from ..step import Step
-from .graph import Graph, Plan, fuse_calls
+from .graph import Graph, Schedule, fuse_calls
 from .model import Model, flattened
 
 
@@ -121,32 +121,35 @@ class Functional(Model):
         return flattened(call.unit for call in fuse_calls(self._graph))
 
     @property
-    def plan(self) -> Plan:
-        plan: Plan | None = self._plan
-        if plan is None:
-            plan = self._plan = Plan(self._graph)
-        return plan
+    def schedule(self) -> Schedule:
+        schedule: Schedule | None = self._schedule
+        if schedule is None:
+            schedule = self._schedule = Schedule(self._graph)
+        return schedule
+
+    def _inferred(self, x: Any) -> Any:
+        return self._planned(self.schedule.wiring, x)
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
-        plan = self.plan
-        return plan.forward(x, step, plan.forwards)
+        schedule = self.schedule
+        return schedule.forward(x, step, schedule.forwards)
 
     def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
-        plan = self.plan
-        return plan.backward(dy, saved, step, input_gradient, plan.backwards)
+        schedule = self.schedule
+        return schedule.backward(dy, saved, step, input_gradient, schedule.backwards)
 
     @property
     def final_activation(self) -> str | None:  # type: ignore[override]
-        last = self.plan.last
+        last = self.schedule.last
         return last.activation if last is not None else None
 
     def forward_linear(self, x: Any, step: Step) -> tuple[Any, Any]:
-        plan = self.plan
-        return plan.forward(x, step, plan.linear_forwards)
+        schedule = self.schedule
+        return schedule.forward(x, step, schedule.linear_forwards)
 
     def backward_linear(self, dz: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
-        plan = self.plan
-        return plan.backward(dz, saved, step, input_gradient, plan.linear_backwards)
+        schedule = self.schedule
+        return schedule.backward(dz, saved, step, input_gradient, schedule.linear_backwards)
 
     def connections(self) -> list[tuple[Layer, Layer]]:
         makers: dict[int, Layer] = {slot: call.unit for call in self._graph.calls for slot in call.targets}
@@ -232,7 +235,7 @@ class Functional(Model):
     # Copies: tensors and nodes are recorded anew, since what is behind them nests as deep as the graph
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_plan": None, "inputs": None, "outputs": None}
+        return super().__getstate__() | {"_schedule": None, "inputs": None, "outputs": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -13,6 +13,7 @@ from ..layers.base import Layer
 from ..layers.core import Activated, InputLayer
 from ..layers.regularization import unit_of
 from ..layers.symbolic import Node, SymbolicTensor
+from ..plan import Wiring
 from ..step import Step
 
 
@@ -154,7 +155,7 @@ class InMode:
             step.training = outer
 
 
-class Plan:
+class Schedule:
     """How a graph runs: flat lists, made once.
 
     Tensors live in slots. A gradient belongs to one slot: what several consumers contribute is added up, and handed to
@@ -167,6 +168,7 @@ class Plan:
         wanted: set[int] = set()  # slots behind which there is something to train
         self.forwards: list[tuple[Any, Any, Any]] = []
         self.backwards: list[tuple[Any, Any, Any, bool, bool]] = []
+        units: list[Any] = []
         for call in calls:
             unit: Unit = unit_of(call.unit) if isinstance(call.unit, Layer) else call.unit
             unit = unit if call.training is None else InMode(unit, call.training)
@@ -177,8 +179,11 @@ class Plan:
             active = wants or any(part.trainable_weights for part in parts)
             if active:
                 wanted.update(call.targets)
+            units.append(unit)
             self.forwards.append((unit.forward, sources, targets))
             self.backwards.append((unit.backward, sources, targets, active, wants))
+        given, made = [source for _, source, _ in self.forwards], [target for _, _, target in self.forwards]
+        self.wiring = Wiring(units, given, made, self.inputs, self.outputs, self.slots)
         self.last = self._final(calls)
         if self.last is not None:
             self.linear_forwards = [*self.forwards[:-1], (self.last.forward_linear, *self.forwards[-1][1:])]

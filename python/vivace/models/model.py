@@ -262,7 +262,7 @@ class Model(Trainer):
     def _hold(self, graphs: dict[bool, Functional]) -> None:
         """Run as these graphs."""
         self._traced, graph = graphs, graphs[False]
-        self._plan = None
+        self._schedule = None
         self.dtype, self.input_dtype = graph.dtype, graph.input_dtype
         self.input_shape, self.output_shape = graph.input_shape, graph.output_shape
         self.built = True
@@ -271,10 +271,10 @@ class Model(Trainer):
         """The graph that runs; x: the inputs, if they are known."""
         if not self._traced:
             raise ValueError(f"{self.name}: not built yet; fit it, call it, or call build(input_shape)")
-        if self._plan is None:  # what trains has changed
+        if self._schedule is None:  # what trains has changed
             for graphs in (self._traced, *self._resized.values()):
-                graphs[False]._plan = graphs[True]._plan = None
-            self._plan = True
+                graphs[False]._schedule = graphs[True]._schedule = None
+            self._schedule = True
         if self._resized and x is not None:
             shapes = [array.shape for array in x] if isinstance(x, list) else x.shape
             return self._resized.get(_sample_shapes(shapes), self._traced)[training]
@@ -288,6 +288,9 @@ class Model(Trainer):
         graph = self._of_mode(step.training, x)
         y, saved = graph.forward(x, step)
         return y, (graph, saved)
+
+    def _inferred(self, x: Any) -> Any:
+        return self._of_mode(False, x)._inferred(x)
 
     def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
         graph, inner = saved

@@ -7,13 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .._config import deserialize, serialize
-from .._typing import Array, BatchShape, Shape
-from ..fusion import Unit, fuse
+from .._typing import Array, BatchShape
+from ..fusion import fuse
 from ..layers.base import Layer
 from ..layers.core import Activated, InputLayer
 from ..layers.symbolic import SymbolicTensor, as_inputs
-from ..parameters import Changes
-from ..plan import Plan
+from ..plan import Wiring
 from ..step import Step
 from ..training import Trainer
 from .model import Model, flattened
@@ -37,7 +36,7 @@ class Sequential(Model):
         if type(self) is Sequential:
             self._given = (), {}  # the layers tell, see get_config
         self._layers = []
-        self._fused: list[Unit] | None = None  # how the chain runs; made again when the chain changes
+        self._fused: Wiring | None = None  # how the chain runs; made again when the chain changes
         for layer in layers or ():
             self.add(layer)
 
@@ -154,11 +153,17 @@ class Sequential(Model):
         return flattened(self._units)
 
     @property
-    def _units(self) -> list[Unit]:
-        units = self._fused
-        if units is None:
-            units = self._fused = fuse(self.layers)
-        return units
+    def _wiring(self) -> Wiring:
+        wiring = self._fused
+        if wiring is None:
+            units = fuse(self.layers)
+            count = len(units)
+            wiring = self._fused = Wiring(units, range(count), range(1, count + 1), (0,), (count,), count + 1)
+        return wiring
+
+    @property
+    def _units(self) -> Any:
+        return self._wiring.units
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         tape = []
@@ -167,15 +172,9 @@ class Sequential(Model):
             tape.append(saved)
         return x, tape
 
-    def infer(self, x: Array) -> Array:
-        plans: dict[Shape, Plan] = self._local.__dict__.setdefault("plans", {})
-        plan = plans.get(x.shape)
-        if plan is None or plan.changes != Changes.count or plan.units is not self._units:
-            if len(plans) >= 8:
-                plans.clear()
-            plan = plans[x.shape] = Plan(self._units, x.shape, x.dtype)
-        y = plan.run(x)
-        return super().infer(x) if y is None else y
+    def _inferred(self, x: Array) -> Array:
+        y: Array = self._planned(self._fused or self._wiring, x)
+        return y
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         return self._backward(dy, saved, step, input_gradient, len(self._units))
