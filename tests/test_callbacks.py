@@ -377,7 +377,6 @@ def test_learning_curves_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     ("make", "message"),
     [
         (lambda: ModelCheckpoint("a.h5"), "must end in .safetensors"),
-        (lambda: ModelCheckpoint("a.safetensors", save_weights_only=False), "only save_weights_only=True"),
         (lambda: ModelCheckpoint("a.safetensors", mode="best"), "ModelCheckpoint: mode must be"),
         (lambda: ModelCheckpoint("a.safetensors", save_freq=0), "save_freq must be 'epoch' or a number of batches"),
         (lambda: BackupAndRestore("a", save_freq="batch"), "BackupAndRestore: save_freq must be"),

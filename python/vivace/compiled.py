@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from types import FunctionType
 from typing import Any
 
 from . import data, losses, optimizers
+from ._config import plain, revived, serialize
 from ._typing import Array
 from .heads import Heads
 from .layers.base import Layer
@@ -28,6 +31,8 @@ class Compiled(Layer):
         super().__init__(**kwargs)
         self.compiled = False
         self.debug_nans = self.run_eagerly = False
+        self.jit_compile: str | bool = "auto"
+        self._compile_given: dict[str, Any] = {}
         self.steps_per_execution = 1
         self._schedule: Any = None  # how a graph runs; made at first use
         self._flat: FlatParameters | None = None
@@ -96,15 +101,39 @@ class Compiled(Layer):
             ValueError: an unknown name; a list or dict that does not fit the outputs; nothing to train with.
         """
         owner = f"{self.name}.compile"
+        self._compile_given = {
+            "loss": loss, "loss_weights": loss_weights, "metrics": metrics, "weighted_metrics": weighted_metrics,
+            "run_eagerly": run_eagerly, "steps_per_execution": steps_per_execution, "jit_compile": jit_compile,
+            "auto_scale_loss": auto_scale_loss, "debug_nans": debug_nans,
+        }  # fmt: skip
         self.optimizer = optimizers.get(optimizer)
         self.steps_per_execution = data.positive(owner, "steps_per_execution", steps_per_execution, 1)
         self._heads = Heads(owner, self.output_names, loss, loss_weights, metrics, weighted_metrics)
         self._loss_mean = Mean("loss")
         self.loss = loss
-        self.run_eagerly, self.debug_nans = run_eagerly, debug_nans
+        self.run_eagerly, self.jit_compile, self.debug_nans = run_eagerly, jit_compile, debug_nans
         self._flat = None
         forget_schedules(self)
         self.compiled = True
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """What `compile` was given, as plain data but for functions of one's own; the optimizer as it is now. Empty
+        before.
+        """
+        if not self.compiled:
+            return {}
+        given = {name: _told(value) for name, value in self._compile_given.items()}
+        return {"optimizer": serialize(self.optimizer), **given}
+
+    def compile_from_config(self, config: Mapping[str, Any]) -> None:
+        """`compile` with what `get_compile_config` told, Keras's too; the optimizer starts anew."""
+        known = inspect.signature(Compiled.compile).parameters
+        self.compile(**{name: revived(value) for name, value in config.items() if name in known})
+
+    def get_metrics_result(self) -> Logs:
+        """The running loss and metrics by name, as logs have them."""
+        self._check_compiled("get_metrics_result")
+        return self._logs()
 
     @property
     def metrics(self) -> list[Metric]:
@@ -278,6 +307,17 @@ class Compiled(Layer):
 
     def _logs(self) -> Logs:
         return {"loss": self._loss_mean.result(), **self._heads.logs()}
+
+
+def _told(value: Any) -> Any:
+    """An argument of `compile` as plain data; our own functions by their names."""
+    if isinstance(value, (list, tuple)):
+        return [_told(one) for one in value]
+    if isinstance(value, Mapping):
+        return {name: _told(one) for name, one in value.items()}
+    if isinstance(value, FunctionType) and value.__module__.split(".")[0] == __package__:
+        return value.__name__
+    return plain(value)
 
 
 def forget_schedules(layer: Layer) -> None:

@@ -77,6 +77,18 @@ class Parameter:
         return self.array
 
     @property
+    def path(self) -> str:
+        return self.name
+
+    @property
+    def dtype(self) -> str:
+        return self.array.dtype.name
+
+    @property
+    def ndim(self) -> int:
+        return self.array.ndim
+
+    @property
     def shape(self) -> Shape:
         return self.array.shape
 
@@ -91,6 +103,23 @@ class Parameter:
             raise ValueError(f"{self.name}: the weight has shape {self.shape}, received shape {array.shape}")
         self.array[...] = array
         Changes.note()
+
+    def assign_add(self, value: Any) -> None:
+        """Add to the value in place."""
+        self.assign(self.array + np.asarray(value))
+
+    def assign_sub(self, value: Any) -> None:
+        """Subtract from the value in place."""
+        self.assign(self.array - np.asarray(value))
+
+    def numpy(self) -> Array:
+        """A copy of the value."""
+        return self.array.copy()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if copy is False:
+            raise ValueError(f"{self.name}: an array of a weight is a copy; `value` is the array itself")
+        return self.array.astype(dtype or self.array.dtype)
 
     def constrain(self) -> None:
         """Project the value onto what its constraint allows."""

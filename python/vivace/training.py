@@ -36,7 +36,10 @@ class Trainer(Compiled):
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"history": None, "feed": None}
 
-    def save_weights(self, filepath: str | Path) -> None:
+    def save(self, filepath: str | Path, overwrite: bool = True) -> None:
+        raise TypeError(f"{type(self).__name__} must define save(filepath)")
+
+    def save_weights(self, filepath: str | Path, overwrite: bool = True) -> None:
         raise TypeError(f"{type(self).__name__} must define save_weights(filepath)")
 
     # Training

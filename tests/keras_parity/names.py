@@ -78,8 +78,6 @@ ABSENT = {
     "callbacks.OrbaxCheckpoint": ENGINE,
     "callbacks.RemoteMonitor": "sends logs over the network; a `Callback` of three lines does it",
     "callbacks.ProgbarLogger": "`verbose` of fit, evaluate and predict says it",
-    "models.load_model": "whole models in one file: not yet; weights and `to_json` are",
-    "models.save_model": "whole models in one file: not yet; weights and `to_json` are",
     "utils.*_dataset_from_*": FILES,
     "utils.get_file": FILES,
     "utils.FeatureSpace": "not yet",
@@ -109,6 +107,7 @@ LACKING = {
     "layers.Layer.autocast": "an array is converted to the layer's dtype",
     "callbacks.CallbackList.*": "internal to fit",
     "utils.Sequence.*": "batches are made in the process itself",
+    "models.save_model.zipped": "a model is one file in any case",
     "utils.clear_session.*": "nothing is kept",
     "utils.deserialize_keras_object.*": "nothing is read that could run code",
     "utils.serialize_keras_object.obj": "the argument has no name in common",
@@ -119,7 +118,6 @@ DEPARTING = (
     "layers.CategoryEncoding: num_tokens *",  # without it, Keras raises an error
     "layers.Input: *",  # shapes and names stand first there too; what is between belongs to TensorFlow
     "callbacks.CallbackList: *",  # internal
-    "callbacks.ModelCheckpoint: save_weights_only *",  # whole models: not yet
 )
 
 DUMP = """

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .._config import serialize, to_data
 from .._typing import Array
 from .base import Callback, Logs, say
 
@@ -143,7 +144,7 @@ class EarlyStopping(MonitorCallback):
 
 
 class ModelCheckpoint(MonitorCallback):
-    """Saves the model's weights after epochs, or after so many batches.
+    """Saves the model, or its weights, after epochs, or after so many batches.
 
     Args:
         filepath: a `.safetensors` path; `{epoch}` (counted from 1), `{batch}` and the logs' names are filled in, as in
@@ -151,13 +152,14 @@ class ModelCheckpoint(MonitorCallback):
         monitor: what "best" means, "val_loss".
         verbose: 1 tells of each file.
         save_best_only: save only when `monitor` improved.
-        save_weights_only: True; whole models are not saved.
+        save_weights_only: write the weights alone instead of the whole model (`Model.save`), False.
         mode: "min", "max", or "auto" (by the metric's kind).
         save_freq: "epoch", or a number of batches.
         initial_value_threshold: the value that the first "best" must beat.
 
     Raises:
-        ValueError: another ending, what is not offered, and as in `MonitorCallback`.
+        ValueError: another ending, and as in `MonitorCallback`. TypeError, as training begins: a model that cannot be
+            saved whole, such as one with a Lambda layer.
     """
 
     def __init__(
@@ -166,19 +168,23 @@ class ModelCheckpoint(MonitorCallback):
         monitor: str = "val_loss",
         verbose: int = 0,
         save_best_only: bool = False,
-        save_weights_only: bool = True,
+        save_weights_only: bool = False,
         mode: str = "auto",
         save_freq: str | int = "epoch",
         initial_value_threshold: float | None = None,
     ) -> None:
         super().__init__(monitor, mode)
-        if not save_weights_only:
-            raise ValueError("ModelCheckpoint: only save_weights_only=True is offered")
         if not str(filepath).endswith(".safetensors"):
             raise ValueError(f"ModelCheckpoint: filepath must end in .safetensors, received {str(filepath)!r}")
         self.filepath, self.verbose, self.save_best_only = str(filepath), verbose, save_best_only
+        self.save_weights_only = save_weights_only
         self.best = initial_value_threshold
         self.every = BatchCount("ModelCheckpoint", save_freq)
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        super().on_train_begin(logs)
+        if not self.save_weights_only:
+            to_data(serialize(self.model), "ModelCheckpoint")  # what cannot be saved is said before an epoch has passed
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self.epoch = epoch
@@ -200,7 +206,10 @@ class ModelCheckpoint(MonitorCallback):
             self.best = value
         path = Path(self.filepath.format(epoch=self.epoch + 1, **logs))
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.model.save_weights(path)
+        if self.save_weights_only:
+            self.model.save_weights(path)
+        else:
+            self.model.save(path)
         say(f"Epoch {self.epoch + 1}: saved {path}", self.verbose)
 
 

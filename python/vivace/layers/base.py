@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,6 +128,17 @@ class Layer(Configurable):
         self._accepted = None, None
         self.input_shape, self.output_shape = input_shape, output_shape
         return output_shape
+
+    def get_build_config(self) -> dict[str, Any]:
+        """The shape that the layer was built for."""
+        return {"input_shape": self.input_shape}
+
+    def build_from_config(self, config: Mapping[str, Any]) -> None:
+        """Build for the shape (of several inputs, the shapes) that `get_build_config` told."""
+        shape: Any = config.get("input_shape")
+        if shape is not None:
+            several = any(isinstance(one, (list, tuple)) for one in shape)
+            self.build_once([tuple(one) for one in shape] if several else tuple(shape))  # type: ignore[arg-type]
 
     # Calling
 
@@ -271,6 +282,34 @@ class Layer(Configurable):
     def non_trainable_weights(self) -> list[Parameter]:
         trainable = set(map(id, self.trainable_weights))
         return [p for p in self.weights if id(p) not in trainable]
+
+    @property
+    def variables(self) -> list[Parameter]:
+        """The same as `weights`."""
+        return self.weights
+
+    @property
+    def trainable_variables(self) -> list[Parameter]:
+        return self.trainable_weights
+
+    @property
+    def non_trainable_variables(self) -> list[Parameter]:
+        return self.non_trainable_weights
+
+    @property
+    def losses(self) -> list[float]:
+        """What each regularizer adds to the loss: those of the weights that train."""
+        return [p.regularizer(p.array) for p in self.trainable_weights if p.regularizer is not None]
+
+    @property
+    def compute_dtype(self) -> str:
+        """That of the layer's arrays: `dtype`, since nothing is computed in another precision."""
+        return self.dtype
+
+    @property
+    def variable_dtype(self) -> str:
+        """That of the weights: `dtype`."""
+        return self.dtype
 
     def count_params(self) -> int:
         """Number of weights. Raises ValueError if the layer is not built."""

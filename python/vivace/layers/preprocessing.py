@@ -71,6 +71,10 @@ class Normalization(Layer):
         self.given = None if mean is None else (np.asarray(mean, self.dtype), np.asarray(variance, self.dtype))
         self.invert = invert
 
+    def get_config(self) -> dict[str, Any]:
+        mean, variance = (None, None) if self.given is None else (one.tolist() for one in self.given)
+        return {**super().get_config(), "mean": mean, "variance": variance}  # not the weights of these names
+
     def _kept(self, rank: int) -> list[int]:
         if any(not -rank <= axis < rank for axis in self.axis):
             raise ValueError(

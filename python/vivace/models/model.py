@@ -98,19 +98,47 @@ class Model(Trainer):
                 return layer
         raise ValueError(f"{self.name}.get_layer: no layer {name!r}; there are {[la.name for la in self.layers]}")
 
-    def save_weights(self, filepath: str | Path) -> None:
-        """Write all weights to a `.safetensors` file, named `<position>_<layer class>/<weight>`."""
+    def save(self, filepath: str | Path, overwrite: bool = True) -> None:
+        """Write architecture, weights, and what `compile` was given, with the optimizer's state, to a `.safetensors`
+        file for `vivace.models.load_model`; see `vivace.saving.save_model`.
+        """
+        from ..saving import save_model
+
+        save_model(self, filepath, overwrite)
+
+    def save_weights(self, filepath: str | Path, overwrite: bool = True) -> None:
+        """Write all weights to a `.safetensors` file, named `<position>_<layer class>/<weight>`.
+
+        overwrite: False: raise FileExistsError where there is such a file.
+        """
         from ..saving.weights import save_weights
 
         self.check_built("save_weights")
-        save_weights(self, filepath)
+        save_weights(self, filepath, overwrite)
 
-    def load_weights(self, filepath: str | Path) -> None:
-        """Read weights written by `save_weights`. Nothing changes unless every name and shape fits."""
+    def load_weights(self, filepath: str | Path, skip_mismatch: bool = False) -> None:
+        """Read the weights that `save_weights` or `save` wrote. Nothing changes unless every name and shape fits.
+
+        skip_mismatch: read those that fit, and warn of the others.
+
+        Raises:
+            FileNotFoundError: no such file. ValueError: not such a file, or it does not fit (each difference is told).
+        """
         from ..saving.weights import load_weights
 
         self.check_built("load_weights")
-        load_weights(self, filepath)
+        load_weights(self, filepath, skip_mismatch)
+
+    def get_build_config(self) -> dict[str, Any]:
+        """The shapes that the model was built for, and the structure of a class's inputs."""
+        structure = self._structure
+        known = structure if structure is None or isinstance(structure, list) else structure.__name__
+        return {"input_shape": self.input_shape, "structure": known}
+
+    def build_from_config(self, config: Mapping[str, Any]) -> None:
+        structure = config.get("structure")
+        self._structure = {"list": list, "tuple": tuple}[structure] if isinstance(structure, str) else structure
+        super().build_from_config(config)
 
     # Configuration
 
@@ -319,6 +347,8 @@ class Model(Trainer):
         default = inspect.signature(Trainer.compile).parameters["optimizer"].default
         chosen = args[0] if args else kwargs.get("optimizer", default)
         self.optimizer = optimizers.get(chosen)
+        given = inspect.signature(Trainer.compile).bind(self, *args, **kwargs).arguments
+        self._compile_given = {name: value for name, value in given.items() if name not in ("self", "optimizer")}
         self._compile_later = (self.optimizer, *args[1:]), {k: v for k, v in kwargs.items() if k != "optimizer"}
         self.compiled = True
 
@@ -444,6 +474,7 @@ _OWN = (
     "_resized",
     "_given",
     "_compile_later",
+    "_compile_given",
     "_nodes",
     "_regularized",
 )  # not a user's attributes

@@ -10,7 +10,7 @@ from .._config import deserialize, serialize
 from .._typing import Array, BatchShape
 from ..fusion import fuse
 from ..layers.base import Layer
-from ..layers.core import Activated, InputLayer
+from ..layers.core import Activated, Input, InputLayer
 from ..layers.symbolic import SymbolicTensor, as_inputs
 from ..plan import Wiring
 from ..step import Step
@@ -36,6 +36,7 @@ class Sequential(Model):
         if type(self) is Sequential:
             self._given = (), {}  # the layers tell, see get_config
         self._layers = []
+        self._tensors: list[SymbolicTensor] = []  # the input, and what each layer makes
         self._fused: Wiring | None = None  # how the chain runs; made again when the chain changes
         for layer in layers or ():
             self.add(layer)
@@ -73,12 +74,14 @@ class Sequential(Model):
             except ValueError:
                 self.layers.pop()
                 raise
+            self._record_chain()
 
     def pop(self) -> Layer:
         """Remove and return the last layer. Raises ValueError if there is none."""
         if not self.layers:
             raise ValueError(f"{self.name}.pop: the model has no layers")
         layer = self.layers.pop()
+        del self._tensors[len(self.layers) + 1 :]
         self._flat = self._fused = None
         if self.built:
             self.output_shape = self.layers[-1].output_shape if self.layers else self.input_shape
@@ -123,6 +126,7 @@ class Sequential(Model):
     def build(self, input_shape: BatchShape) -> None:
         """Create the weights for inputs of this shape (with the batch axis first, None for its size)."""
         self._build_chain((None, *input_shape[1:]))
+        self._record_chain()
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         return self._build_chain((None, *input_shape[1:]))
@@ -142,6 +146,36 @@ class Sequential(Model):
         self.built = True
         self.input_shape, self.output_shape = input_shape, shape
         return shape
+
+    # The chain as a graph, for models that share its layers
+
+    def _record_chain(self) -> None:
+        """Call the layers on symbolic tensors, so that `layer.output` and `inputs` are there."""
+        if not self._tensors:
+            assert self.input_shape is not None
+            dtype = self.input_dtype or self.dtype
+            self._tensors.append(Input(self.input_shape[1:], dtype=dtype, name=f"{self.name}_input"))
+        for layer in self.layers[len(self._tensors) - 1 :]:
+            self._tensors.append(layer(self._tensors[-1]))
+
+    def _symbols(self, what: str) -> list[SymbolicTensor]:
+        if not self.built:
+            raise AttributeError(f"{self.name}.{what}: the shape of the input is not known yet; add an Input first")
+        self._record_chain()
+        return self._tensors
+
+    @property
+    def inputs(self) -> list[SymbolicTensor]:
+        """The symbolic input, in a list: `Model(chain.inputs, chain.layers[-2].output)` ends before the last layer."""
+        return self._symbols("inputs")[:1]
+
+    @property
+    def outputs(self) -> list[SymbolicTensor]:
+        """The symbolic output, in a list."""
+        return self._symbols("outputs")[-1:]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_tensors": []}
 
     # The pair
 

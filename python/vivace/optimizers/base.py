@@ -238,6 +238,11 @@ class Optimizer(Configurable):
             state["learning_rate"] = np.array(self._learning_rate)
         return state | {"steps": np.array(self.steps)}
 
+    def state_of(self, flat: FlatParameters) -> dict[str, Array]:
+        """`get_state` for a model's block, also before the first step on it."""
+        self._own(flat)
+        return self.get_state()
+
     def set_state(self, flat: FlatParameters, state: dict[str, Array]) -> None:
         """Go on from what `get_state` returned, on the block of a model made the same way."""
         self._own(flat)
