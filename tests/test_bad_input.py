@@ -77,6 +77,7 @@ TABLE: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: Sequential([Dense(1)]).count_params(), ValueError, "not built yet"),
     (lambda: Sequential().build((None, 3)), ValueError, "the model has no layers"),
     (lambda: Sequential().pop(), ValueError, "the model has no layers"),
+    (lambda: model().compile("sgd", "mse", ["mae"]), ValueError, r"loss_weights must be numbers.*metrics=\["),
     (lambda: fit(X, Y, loss=None), ValueError, "no loss to train with; give compile one"),
     # names
     (lambda: model("categorical_crosentropy"), ValueError, "did you mean 'categorical_crossentropy'"),

@@ -152,11 +152,14 @@ class Heads:
             alone = one and isinstance(loss_weights, (list, tuple)) and len(loss_weights) == 1
             loss_weights = loss_weights[0] if alone else loss_weights
             weights = data.in_order(f"{owner}: loss_weights", "output", loss_weights, self.names, missing=1.0)
+        try:
+            weights = [float(weight) for weight in weights]
+        except (TypeError, ValueError):
+            hint = f"{owner}: loss_weights must be numbers, received {loss_weights!r}; metrics go into metrics=[...]"
+            raise ValueError(hint) from None
         plain = self._of_outputs(owner, "metrics", metrics_)
         weighted = self._of_outputs(owner, "weighted_metrics", weighted_metrics)
-        self.heads = [
-            Head(owner, *of_one) for of_one in zip(self.names, given, map(float, weights), plain, weighted, strict=True)
-        ]
+        self.heads = [Head(owner, *of_one) for of_one in zip(self.names, given, weights, plain, weighted, strict=True)]
         self.only = self.heads[0] if one else None
         trained = [head.mean for head in self.heads if head.trains]
         self.tracked = trained if len(trained) > 1 else []  # losses that have a name in logs, besides the total

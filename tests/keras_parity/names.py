@@ -21,6 +21,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import members
+
 AREAS = ("layers", "losses", "metrics", "optimizers", "optimizers.schedules", "initializers", "regularizers",
          "constraints", "callbacks", "activations", "models", "utils", "datasets")  # fmt: skip
 PAGE = Path(__file__).parents[2] / "docs" / "keras-names.md"
@@ -140,14 +142,15 @@ for area in json.loads(sys.argv[1]):
             names[name] = arguments
     areas[area] = names
 import keras
-print(json.dumps({"version": keras.__version__, "areas": areas}))
+members = made(keras.layers, keras, keras.metrics)
+print(json.dumps({"version": keras.__version__, "areas": areas, "members": members}))
 """
 
 
 def kerass_names(python: str) -> dict[str, Any]:
     """{"version": ..., "areas": {area: {name: [(argument, default)]}}}, asked of Keras itself."""
     environment = {**os.environ, "KERAS_BACKEND": os.environ.get("KERAS_BACKEND", "jax")}
-    command = [python, "-c", DUMP, json.dumps(AREAS)]
+    command = [python, "-c", members.MAKE + DUMP, json.dumps(AREAS)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     names: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return names
@@ -238,13 +241,14 @@ def rows(keras: dict[str, Any]) -> tuple[list[str], list[str]]:
 
 def page(keras: dict[str, Any]) -> tuple[str, list[str]]:
     lines, wrong = rows(keras)
+    more, missing = members.rows(keras["members"])
     head = [
         f"# The public names of Keras {keras['version']}, and vivace",
         "",
         "Written by `python tests/keras_parity/names.py --keras PYTHON`, which asks both. That what is present gives",
         "the same numbers, `tests/keras_parity` checks over random configurations.",
     ]
-    return "\n".join([*head, *lines]) + "\n", wrong
+    return "\n".join([*head, *lines, *more]) + "\n", wrong + missing
 
 
 def main() -> None:
