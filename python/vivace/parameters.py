@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from .regularizers import L1L2
 
 def aligned_empty(shape: Shape, dtype: Any) -> Array:
     """Uninitialised memory that starts on a cache line (64 bytes), unless it is too small for that to matter."""
-    size = math.prod(shape)
+    size = prod(shape)
     if size <= 64:  # the line's start costs ten times what the memory does
         return np.empty(shape, dtype)
     raw = np.empty(size * np.dtype(dtype).itemsize + 64, np.uint8)

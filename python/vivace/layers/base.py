@@ -156,7 +156,9 @@ class Layer(Configurable):
         Raises:
             ValueError: inputs of the wrong number or shape. TypeError: arrays among symbolic tensors; no numbers.
         """
-        step = OneCall(bool(training))
+        step = OneCall()
+        if training:
+            step.training = True
         x: Any = args[0] if len(args) == 1 else None
         shape, kind = self._accepted
         if type(x) is not np.ndarray or x.shape != shape or x.dtype is not kind or mask is not None or kwargs:
