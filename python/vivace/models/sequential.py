@@ -74,7 +74,6 @@ class Sequential(Model):
             except ValueError:
                 self.layers.pop()
                 raise
-            self._record_chain()
 
     def pop(self) -> Layer:
         """Remove and return the last layer. Raises ValueError if there is none."""
@@ -126,7 +125,6 @@ class Sequential(Model):
     def build(self, input_shape: BatchShape) -> None:
         """Create the weights for inputs of this shape (with the batch axis first, None for its size)."""
         self._build_chain((None, *input_shape[1:]))
-        self._record_chain()
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         return self._build_chain((None, *input_shape[1:]))
@@ -149,19 +147,15 @@ class Sequential(Model):
 
     # The chain as a graph, for models that share its layers
 
-    def _record_chain(self) -> None:
-        """Call the layers on symbolic tensors, so that `layer.output` and `inputs` are there."""
+    def _symbols(self, what: str) -> list[SymbolicTensor]:
+        """The input and what each layer makes of it. The layers are called when somebody asks, not before."""
+        if not self.built or self.input_shape is None:
+            raise AttributeError(f"{self.name}.{what}: the shape of the input is not known yet; add an Input first")
         if not self._tensors:
-            assert self.input_shape is not None
             dtype = self.input_dtype or self.dtype
             self._tensors.append(Input(self.input_shape[1:], dtype=dtype, name=f"{self.name}_input"))
         for layer in self.layers[len(self._tensors) - 1 :]:
             self._tensors.append(layer(self._tensors[-1]))
-
-    def _symbols(self, what: str) -> list[SymbolicTensor]:
-        if not self.built:
-            raise AttributeError(f"{self.name}.{what}: the shape of the input is not known yet; add an Input first")
-        self._record_chain()
         return self._tensors
 
     @property
