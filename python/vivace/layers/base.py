@@ -220,8 +220,8 @@ class Layer(Configurable):
     def _first_node(self, what: str) -> Node:
         if not self._nodes:
             raise ValueError(
-                f"{self.name}.{what}: the layer has not been called on a symbolic tensor; in a Sequential it is when you "
-                "ask for the model's `inputs`"
+                f"{self.name}.{what}: the layer has not been called on a symbolic tensor; in a Sequential it is when "
+                "you ask for the model's `inputs`"
             )
         return self._nodes[0]
 
