@@ -2,12 +2,10 @@
 
 #include <cmath>
 
+#include "map.h"
 #include "rows.h"
 
 namespace vivace {
-namespace {
-constexpr double cheap = 4, transcendental = 24;  // operations an element costs
-}
 
 template <class T>
 void sparse_softmax_crossentropy_forward(index rows, index columns, const T* logits, const std::int64_t* labels,

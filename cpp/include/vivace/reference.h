@@ -2,6 +2,7 @@
 // double, no tiles, no threads. Tests compare every path with it.
 #pragma once
 
+#include "vivace/activations.h"
 #include "vivace/conv2d.h"
 #include "vivace/pool2d.h"
 #include "vivace/rnn.h"
@@ -30,5 +31,8 @@ void average_pool2d_backward(const Pool2DShape& s, const T* dy, T* dx);
 // h (batch, steps, units): the states. No mask, no initial state.
 template <class T>
 void rnn_forward(const RnnShape& s, const T* x, const T* w, const T* u, const T* bias, T* h);
+
+template <class T>
+void function_forward(Function f, const Parameters& p, index size, const T* x, T* y);
 
 }  // namespace vivace::reference

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import constraints, initializers, regularizers
+from .. import activations, constraints, initializers, regularizers
 from .._core import native
 from .._typing import Array, BatchShape, Initializer
 from ..constraints import Constraint
@@ -38,25 +38,11 @@ class ReLU(Layer):
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         y = step.empty(x.shape, x.dtype)
-        if self.threshold or self.negative_slope:
-            np.subtract(x, self.threshold, out=y)
-            y *= self.negative_slope
-            np.copyto(y, x, where=~(x <= self.threshold))  # NaN stays NaN
-        else:
-            native.activation_forward("relu", x, y)
-        if self.max_value is not None:
-            np.minimum(y, self.max_value, out=y)
-        return y, x
+        return activations.relu(x, self.negative_slope, self.max_value, self.threshold, out=y), x
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         x: Array = saved
-        if self.max_value is not None:
-            dy *= x < self.max_value
-        if self.threshold or self.negative_slope:
-            np.multiply(dy, self.negative_slope, out=dy, where=x <= self.threshold)
-        else:
-            native.activation_backward("relu", x, dy, dy)
-        return dy
+        return activations.relu_gradient(x, x, dy, self.negative_slope, self.max_value, self.threshold, out=dy)
 
 
 class LeakyReLU(ReLU):
@@ -114,24 +100,36 @@ class PReLU(Layer):
             "alpha", shape, self.alpha_initializer, True, self.alpha_regularizer, self.alpha_constraint
         )
 
+    def _row(self, x: Array, step: Step) -> tuple[Array, tuple[int, ...]]:
+        """alpha along the axes from the first that does not share it on, a row that repeats in x; a copy where a later
+        axis shares it. And the axes of that copy over which its gradient is to be summed."""
+        own = [axis for axis, size in enumerate(self.alpha.shape, 1) if size > 1 or x.shape[axis] == 1]
+        first = own[0] if own else x.ndim - 1
+        row, sizes = self.alpha.array.reshape(self.alpha.shape[first - 1 :]), x.shape[first:]
+        shared = tuple(axis for axis, size in enumerate(sizes) if row.shape[axis] < size)
+        if not shared:
+            return row, ()
+        copy = step.empty(sizes, x.dtype)
+        copy[...] = row
+        return copy, shared
+
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         y = step.empty(x.shape, x.dtype)
-        np.multiply(x, self.alpha.value, out=y)
-        np.copyto(y, x, where=x > 0)
+        native.prelu_forward(x, self._row(x, step)[0], y)
         return y, x
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         x: Array = saved
-        below = x <= 0
-        share = step.empty(x.shape, x.dtype)
-        np.multiply(dy, x, out=share)
-        share *= below
-        axes = (0, *(axis for axis, size in enumerate(self.alpha.shape, 1) if size == 1))
-        self.alpha.gradient += share.sum(axes, keepdims=True)[0]
-        if not input_gradient:
-            return None
-        np.multiply(dy, self.alpha.value, out=dy, where=below)
-        return dy
+        alpha, shared = self._row(x, step)
+        gradient = self.alpha.gradient
+        sums = step.empty(alpha.shape, x.dtype) if shared else gradient
+        if shared:
+            sums.fill(0)
+        dx = dy if input_gradient else None
+        native.prelu_backward(x, alpha, dy, dx, sums)
+        if shared:
+            gradient += sums.sum(shared, keepdims=True).reshape(gradient.shape)
+        return dx
 
 
 class ELU(Layer):
@@ -146,17 +144,12 @@ class ELU(Layer):
         self.alpha = float(alpha)
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        y = step.empty(x.shape, x.dtype)
-        np.minimum(x, 0, out=y)
-        np.expm1(y, out=y)
-        y *= self.alpha
-        np.copyto(y, x, where=~(x <= 0))
+        y = activations.elu(x, self.alpha, out=step.empty(x.shape, x.dtype))
         return y, (x, y)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         x, y = saved
-        np.multiply(dy, y + self.alpha, out=dy, where=x <= 0)
-        return dy
+        return activations.elu_gradient(x, y, dy, self.alpha, out=dy)
 
 
 class Softmax(Layer):
