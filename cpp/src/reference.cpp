@@ -219,6 +219,37 @@ void function_forward(Function f, const Parameters& p, index size, const T* x, T
     for (index i = 0; i < size; ++i) y[i] = static_cast<T>(value(f, p.a, p.b, p.c, static_cast<double>(x[i])));
 }
 
+template <class T>
+void affine_forward(const Affine& s, const double* maps, const T* x, T* y) {
+    const auto into = [&](double at, index size) {  // a place that the fill mode maps into the image
+        const double n = static_cast<double>(size);
+        if (s.fill == Fill::reflect)
+            while (at < -0.5 || at > n - 0.5) at = at < -0.5 ? -1 - at : 2 * n - 1 - at;
+        return s.fill == Fill::reflect || s.fill == Fill::nearest ? cut(at, 0, n - 1) : at;
+    };
+    const auto pixel = [&](index image, index row, index column, index channel) {
+        if (s.fill == Fill::wrap) row = (row % s.h + s.h) % s.h, column = (column % s.w + s.w) % s.w;
+        const index r = std::clamp<index>(row, 0, s.h - 1), c = std::clamp<index>(column, 0, s.w - 1);
+        if (s.fill == Fill::constant && (r != row || c != column)) return s.value;
+        return static_cast<double>(x[((image * s.h + r) * s.w + c) * s.c + channel]);
+    };
+    for (index i = 0; i < s.n; ++i)
+        for (index p = 0; p < s.h; ++p)
+            for (index q = 0; q < s.w; ++q) {
+                const double* m = maps + 6 * i;
+                const double u = static_cast<double>(q), v = static_cast<double>(p);
+                const double column = into(m[0] * u + m[1] * v + m[2], s.w), row = into(m[3] * u + m[4] * v + m[5], s.h);
+                const double right = s.bilinear ? column - std::floor(column) : 0;
+                const double down = s.bilinear ? row - std::floor(row) : 0;
+                const index c0 = static_cast<index>(s.bilinear ? std::floor(column) : std::nearbyint(column));
+                const index r0 = static_cast<index>(s.bilinear ? std::floor(row) : std::nearbyint(row));
+                for (index c = 0; c < s.c; ++c)
+                    y[((i * s.h + p) * s.w + q) * s.c + c] = static_cast<T>(
+                        (1 - down) * ((1 - right) * pixel(i, r0, c0, c) + right * pixel(i, r0, c0 + 1, c)) +
+                        down * ((1 - right) * pixel(i, r0 + 1, c0, c) + right * pixel(i, r0 + 1, c0 + 1, c)));
+            }
+}
+
 #define INSTANTIATE_POSITIONS(T, Position)                                               \
     template void max_pool2d_forward(const Pool2DShape&, const T*, T*, Position*);       \
     template void max_pool2d_backward(const Pool2DShape&, const T*, const Position*, T*);
@@ -232,7 +263,8 @@ void function_forward(Function f, const Parameters& p, index size, const T* x, T
     template void average_pool2d_forward(const Pool2DShape&, const T*, T*);                         \
     template void average_pool2d_backward(const Pool2DShape&, const T*, T*);                        \
     template void rnn_forward(const RnnShape&, const T*, const T*, const T*, const T*, T*);         \
-    template void function_forward(Function, const Parameters&, index, const T*, T*);
+    template void function_forward(Function, const Parameters&, index, const T*, T*);               \
+    template void affine_forward(const Affine&, const double*, const T*, T*);
 INSTANTIATE(float)
 INSTANTIATE(double)
 

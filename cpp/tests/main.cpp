@@ -14,6 +14,7 @@ int main() {
     test_vmath();
     test_elementwise();
     test_activations();
+    test_resample();
     test_loss();
     test_optimizer();
     test_rnn();

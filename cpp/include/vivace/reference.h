@@ -5,6 +5,7 @@
 #include "vivace/activations.h"
 #include "vivace/conv2d.h"
 #include "vivace/pool2d.h"
+#include "vivace/resample.h"
 #include "vivace/rnn.h"
 
 namespace vivace::reference {
@@ -34,5 +35,8 @@ void rnn_forward(const RnnShape& s, const T* x, const T* w, const T* u, const T*
 
 template <class T>
 void function_forward(Function f, const Parameters& p, index size, const T* x, T* y);
+
+template <class T>
+void affine_forward(const Affine& s, const double* maps, const T* x, T* y);
 
 }  // namespace vivace::reference
