@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -421,6 +422,7 @@ def name_of(activation: str | Callable[[Any], Array] | None) -> str:
     return lookup("activation", activation, _BY_NAME).__name__
 
 
+@cache
 def pair(name: str) -> tuple[Callable[..., Array], Callable[..., Array]]:
     """The function of that name, and its gradient (x, y, dy) -> dx."""
     function = lookup("activation", name, _BY_NAME)

@@ -99,36 +99,35 @@ class PReLU(Layer):
         self.alpha = self.add_weight(
             "alpha", shape, self.alpha_initializer, True, self.alpha_regularizer, self.alpha_constraint
         )
+        # A sample holds alpha repeatedly, from the first axis on that does not share it; but for later ones that do.
+        self._first = next((axis for axis, size in enumerate(shape) if size > 1), len(shape) - 1)
+        rest = zip(shape[self._first :], input_shape[1 + self._first :], strict=True)
+        self._copied = tuple(axis for axis, (own, size) in enumerate(rest) if own != size)
 
-    def _row(self, x: Array, step: Step) -> tuple[Array, tuple[int, ...]]:
-        """alpha along the axes from the first that does not share it on, a row that repeats in x; a copy where a later
-        axis shares it. And the axes of that copy over which its gradient is to be summed."""
-        own = [axis for axis, size in enumerate(self.alpha.shape, 1) if size > 1 or x.shape[axis] == 1]
-        first = own[0] if own else x.ndim - 1
-        row, sizes = self.alpha.array.reshape(self.alpha.shape[first - 1 :]), x.shape[first:]
-        shared = tuple(axis for axis, size in enumerate(sizes) if row.shape[axis] < size)
-        if not shared:
-            return row, ()
-        copy = step.empty(sizes, x.dtype)
-        copy[...] = row
-        return copy, shared
+    def _row(self, x: Array, step: Step) -> Array:
+        """alpha as a row that repeats in x."""
+        if not self._copied:
+            return self.alpha.array
+        row = step.empty(x.shape[1 + self._first :], x.dtype)
+        row[...] = self.alpha.array.reshape(self.alpha.shape[self._first :])
+        return row
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         y = step.empty(x.shape, x.dtype)
-        native.prelu_forward(x, self._row(x, step)[0], y)
+        native.prelu_forward(x, self._row(x, step), y)
         return y, x
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         x: Array = saved
-        alpha, shared = self._row(x, step)
+        alpha, dx = self._row(x, step), dy if input_gradient else None
         gradient = self.alpha.gradient
-        sums = step.empty(alpha.shape, x.dtype) if shared else gradient
-        if shared:
-            sums.fill(0)
-        dx = dy if input_gradient else None
+        if not self._copied:
+            native.prelu_backward(x, alpha, dy, dx, gradient)
+            return dx
+        sums = step.empty(alpha.shape, x.dtype)
+        sums.fill(0)
         native.prelu_backward(x, alpha, dy, dx, sums)
-        if shared:
-            gradient += sums.sum(shared, keepdims=True).reshape(gradient.shape)
+        gradient += sums.sum(self._copied, keepdims=True).reshape(gradient.shape)
         return dx
 
 
