@@ -296,7 +296,6 @@ class _UpSampling(_Spatial):
     def __init__(self, size: int | Sequence[int] = 2, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(data_format, **kwargs)
         self.size = sizes(self.name, "size", size, self.rank)
-        self.interpolation = "nearest"
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         batch, *middle, channels = self.check(input_shape)
@@ -322,11 +321,8 @@ class _UpSampling(_Spatial):
         return y
 
     def upsample_backward(self, dy: Array, shape: tuple[int, ...], step: Step) -> Array:
-        return along_axes([backward for _, backward, _ in self._resizing(shape, dy.dtype)], dy, step)
-
-    def _resizing(self, shape: tuple[int, ...], dtype: Any) -> list[tuple[Bands, Bands, Array]]:
         middle = zip(shape[1:-1], self.size, strict=True)
-        return [resizing(n, n * times, dtype, self.interpolation) for n, times in middle]
+        return along_axes([_neighbours(n, times, dy.dtype) for n, times in middle], dy, step)
 
     def _split(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         n, *middle, c = shape
@@ -358,6 +354,15 @@ class UpSampling2D(_UpSampling):
         if self.interpolation == "nearest":
             return super().upsample(x, step)
         return along_axes([forward for forward, _, _ in self._resizing(x.shape, x.dtype)], x, step)
+
+    def upsample_backward(self, dy: Array, shape: tuple[int, ...], step: Step) -> Array:
+        if self.interpolation == "nearest":
+            return super().upsample_backward(dy, shape, step)
+        return along_axes([backward for _, backward, _ in self._resizing(shape, dy.dtype)], dy, step)
+
+    def _resizing(self, shape: tuple[int, ...], dtype: Any) -> list[tuple[Bands, Bands, Array]]:
+        middle = zip(shape[1:3], self.size, strict=True)
+        return [resizing(n, n * times, dtype, self.interpolation) for n, times in middle]
 
 
 class UpSampling3D(_UpSampling):
@@ -402,6 +407,12 @@ def _bands(matrix: Array) -> Bands:
     first = np.minimum(first, inputs - width)
     weights = np.take_along_axis(matrix, first[:, None] + np.arange(width), 1)
     return first.astype(np.int32), np.ascontiguousarray(weights)
+
+
+@lru_cache(maxsize=256)
+def _neighbours(n: int, times: int, dtype: Any) -> Bands:
+    """The matrix (n, n * times) that adds up so many neighbours each."""
+    return np.arange(0, n * times, times, dtype=np.int32), np.ones((n, times), dtype)
 
 
 @lru_cache(maxsize=256)
