@@ -153,6 +153,32 @@ void add_gemm(index m, index n, index k, bool transpose_a, bool transpose_b) {
     add_openblas(prefix, m, n, k, a, transpose_a, b, transpose_b, trusted);
 }
 
+void add_function(const char* name, Function f, const Parameters& p) {
+    const index size = 1000000;
+    const Floats x = random_floats(size, 1);
+    const Work work(static_cast<double>(size), 2 * size);  // one operation an element
+    auto forward = [=](auto run) { return [=](float* y) { run(f, p, size, x.data(), y); }; };
+    const std::string prefix = std::string("function/") + name + "/";
+    const auto naive = forward(reference::function_forward<float>);
+    add(prefix + "naive", work, size, naive, naive);
+    add(prefix + "vivace", work, size, forward(function_forward<float>), naive);
+}
+
+void add_rotation(index n, index size) {
+    const Affine s{n, size, size, 3, Fill::reflect, true, 0};
+    const Floats x = random_floats(n * size * size * 3, 1);
+    const double far = static_cast<double>(size) / 4;
+    std::vector<double> maps;
+    for (index i = 0; i < n; ++i) maps.insert(maps.end(), {0.9, 0.4, -far, -0.4, 0.9, far});
+    const index elements = static_cast<index>(x.size());
+    const Work work(8 * static_cast<double>(elements), 2 * elements);  // four products and sums an element
+    auto forward = [=](auto run) { return [=](float* y) { run(s, maps.data(), x.data(), y); }; };
+    const std::string prefix = "rotation/" + std::to_string(size) + "x" + std::to_string(size) + "x3/";
+    const auto naive = forward(reference::affine_forward<float>);
+    add(prefix + "naive", work, elements, naive, naive);
+    add(prefix + "vivace", work, elements, forward(affine_forward<float>), naive);
+}
+
 void add_all() {
     for (const Conv& c : convolutions) add_convolution(c);
     add_fused(convolutions[0]);
@@ -163,6 +189,12 @@ void add_all() {
     add_gemm(32, 1600, 128, false, true);
     add_gemm(1600, 128, 32, true, false);
     for (index size : {512, 1024, 2048}) add_gemm(size, size, size, false, false);
+    add_function("elu", Function::elu, {1, 1, 1});
+    add_function("gelu", Function::gelu, {});
+    add_function("silu", Function::silu, {});
+    add_function("mish", Function::mish, {});
+    add_rotation(32, 32);
+    add_rotation(8, 224);
     add_recurrent_layers();
 }
 

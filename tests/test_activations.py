@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,10 @@ def check_gradient(name: str, options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("name", "options", "formula"), CASES)
-def test_value_and_gradient(name: str, options: dict[str, Any], formula: Any) -> None:
+def test_value_and_gradient(
+    core: ModuleType, monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, Any], formula: Any
+) -> None:
+    monkeypatch.setattr(activations, "native", core)
     function = getattr(activations, name)
     np.testing.assert_allclose(function(X, **options), formula(X), 1e-7, 1e-9)
     single = function(X.astype("f4"), **options)
@@ -92,6 +96,35 @@ def test_sparsemax_is_the_nearest_distribution() -> None:
     threshold = np.where(y > 0, X - y, np.inf).min(-1, keepdims=True)
     assert (np.where(y > 0, 0, X) <= np.maximum(threshold, 0) + 1e-12).all()
     check_gradient("sparsemax", {})
+
+
+@pytest.mark.parametrize("name", sorted(activations._BY_NAME))
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_results_go_where_they_are_wanted(name: str, dtype: str) -> None:
+    x = np.ascontiguousarray(X, dtype)
+    dy = np.cos(x)
+    function, gradient = activations.pair(name)
+    y, dx = function(x), gradient(x, function(x), dy)
+    out = np.full_like(x, 9)
+    assert function(x, out=out) is out
+    np.testing.assert_array_equal(out, y)
+    assert gradient(x, y, dy, out=dy) is dy
+    np.testing.assert_array_equal(dy, dx)
+    across = np.asfortranarray(X.astype(dtype))  # other strides are copied
+    np.testing.assert_array_equal(function(across), y)
+    np.testing.assert_array_equal(gradient(across, y, np.cos(across)), dx)
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "sparsemax"])
+def test_other_axes(name: str) -> None:
+    function, gradient = activations.pair(name)
+    x, dy, out = X.reshape(2, 3, 8), np.cos(X).reshape(2, 3, 8), np.empty((2, 3, 8))
+    last = [np.moveaxis(a, 1, -1).copy() for a in (x, dy)]
+    y = function(x, 1)
+    np.testing.assert_array_equal(y, np.moveaxis(function(last[0]), -1, 1))
+    np.testing.assert_array_equal(function(x, 1, out=out), y)
+    expected = gradient(last[0], function(last[0]), last[1])
+    np.testing.assert_allclose(gradient(x, y, dy, 1), np.moveaxis(expected, -1, 1), rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", sorted(activations._BY_NAME))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ from vivace.layers import (
     Rescaling,
     Resizing,
     StringLookup,
+    images,
+    reshaping,
 )
 from vivace.models import Sequential
 from vivace.step import Step
@@ -88,6 +91,13 @@ def test_random_layers_act_in_training_only(make: Any, rng: Any) -> None:
     np.testing.assert_array_equal(output(make(seed=1), x, True), first)
 
 
+@pytest.fixture
+def _every_level(core: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (images, reshaping):
+        monkeypatch.setattr(module, "native", core)
+
+
+@pytest.mark.usefixtures("_every_level")
 def test_known_movements() -> None:
     x = np.arange(12, dtype="f4").reshape(1, 3, 4, 1)
     image = x[0, ..., 0]
@@ -105,6 +115,22 @@ def test_known_movements() -> None:
     assert kinds == {"same", "mirrored"}
 
 
+@pytest.mark.usefixtures("_every_level")
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+@pytest.mark.parametrize("fill_mode", ["reflect", "wrap", "nearest", "constant"])
+def test_a_shift_equals_padding_and_slicing(interpolation: str, fill_mode: str, rng: Any) -> None:
+    x = rng.standard_normal((1, 8, 4, 3)).astype("f4")
+    mode: dict[str, Any] = {"reflect": {"mode": "symmetric"}, "wrap": {"mode": "wrap"}, "nearest": {"mode": "edge"}}
+    wide = np.pad(x[0], ((2, 2), (2, 2), (0, 0)), **mode.get(fill_mode, {"constant_values": 2}))
+    # down and to the left by 1 1/4 pixels
+    far = 0.25 if interpolation == "bilinear" else 0.0
+    rows = far * wide[0:8] + (1 - far) * wide[1:9]
+    expected = far * rows[:, 4:8] + (1 - far) * rows[:, 3:7]
+    shift = RandomTranslation((1.25 / 8,) * 2, (-1.25 / 4,) * 2, fill_mode, interpolation, fill_value=2.0)
+    np.testing.assert_allclose(output(shift, x, True)[0], expected, atol=1e-6)
+
+
+@pytest.mark.usefixtures("_every_level")
 def test_resizing_and_cropping() -> None:
     x = np.arange(24, dtype="f4").reshape(1, 4, 6, 1)
     np.testing.assert_array_equal(output(CenterCrop(2, 3), x)[0, ..., 0], x[0, 1:3, 1:4, 0])

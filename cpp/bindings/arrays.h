@@ -155,6 +155,8 @@ void bind_conv2d(py::module_& m);
 void bind_pool2d(py::module_& m);
 void bind_gemm(py::module_& m);
 void bind_elementwise(py::module_& m);
+void bind_activations(py::module_& m);
+void bind_resample(py::module_& m);
 void bind_loss(py::module_& m);
 void bind_optimizer(py::module_& m);
 void bind_rnn(py::module_& m);

@@ -3,6 +3,42 @@
 #include "arrays.h"
 
 namespace vivace::bindings {
+namespace {
+
+// forward(x, y) and backward(y, dy, dx), over the last axis.
+template <class Forward, class Backward>
+void bind_over_rows(py::module_& m, const char* forward_name, Forward forward, const char* backward_name,
+                    Backward backward) {
+    m.def(
+        forward_name,
+        [=](const py::array& x, const py::array& y) {
+            const Arguments arg(forward_name);
+            const index columns = arg.columns(x, "x");
+            arg.for_dtype(x, "x", [&](auto zero) {
+                using T = decltype(zero);
+                const T* px = arg.in_flat<T>(x, "x", x.size());
+                T* py = arg.out_flat<T>(y, "y", x.size());
+                if (x.size() > 0) without_gil([&] { forward(x.size() / columns, columns, px, py); });
+            });
+        },
+        py::arg("x"), py::arg("y"));
+    m.def(
+        backward_name,
+        [=](const py::array& y, const py::array& dy, const py::array& dx) {
+            const Arguments arg(backward_name);
+            const index columns = arg.columns(y, "y");
+            arg.for_dtype(y, "y", [&](auto zero) {
+                using T = decltype(zero);
+                const T* py = arg.in_flat<T>(y, "y", y.size());
+                const T* pdy = arg.in_flat<T>(dy, "dy", y.size());
+                T* pdx = arg.out_flat<T>(dx, "dx", y.size());
+                if (y.size() > 0) without_gil([&] { backward(y.size() / columns, columns, py, pdy, pdx); });
+            });
+        },
+        py::arg("y"), py::arg("dy"), py::arg("dx"));
+}
+
+}  // namespace
 
 void bind_elementwise(py::module_& m) {
     m.def(
@@ -34,33 +70,12 @@ void bind_elementwise(py::module_& m) {
             });
         },
         py::arg("activation"), py::arg("y"), py::arg("dy"), py::arg("dx"));
-    m.def(
-        "softmax_forward",
-        [](const py::array& x, const py::array& y) {
-            const Arguments arg("softmax_forward");
-            const index columns = arg.columns(x, "x");
-            arg.for_dtype(x, "x", [&](auto zero) {
-                using T = decltype(zero);
-                const T* px = arg.in_flat<T>(x, "x", x.size());
-                T* py = arg.out_flat<T>(y, "y", x.size());
-                if (x.size() > 0) without_gil([&] { softmax_forward(x.size() / columns, columns, px, py); });
-            });
-        },
-        py::arg("x"), py::arg("y"));
-    m.def(
-        "softmax_backward",
-        [](const py::array& y, const py::array& dy, const py::array& dx) {
-            const Arguments arg("softmax_backward");
-            const index columns = arg.columns(y, "y");
-            arg.for_dtype(y, "y", [&](auto zero) {
-                using T = decltype(zero);
-                const T* py = arg.in_flat<T>(y, "y", y.size());
-                const T* pdy = arg.in_flat<T>(dy, "dy", y.size());
-                T* pdx = arg.out_flat<T>(dx, "dx", y.size());
-                if (y.size() > 0) without_gil([&] { softmax_backward(y.size() / columns, columns, py, pdy, pdx); });
-            });
-        },
-        py::arg("y"), py::arg("dy"), py::arg("dx"));
+    bind_over_rows(
+        m, "softmax_forward", [](auto... a) { softmax_forward(a...); }, "softmax_backward",
+        [](auto... a) { softmax_backward(a...); });
+    bind_over_rows(
+        m, "log_softmax_forward", [](auto... a) { log_softmax_forward(a...); }, "log_softmax_backward",
+        [](auto... a) { log_softmax_backward(a...); });
     m.def(
         "dropout",
         [](const py::array& x, double rate, std::uint64_t seed, std::uint64_t stream, const py::array& y) {

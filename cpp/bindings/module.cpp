@@ -30,6 +30,8 @@ PYBIND11_MODULE(VIVACE_MODULE, m) {
     bind_attention(m);
     bind_normalization(m);
     bind_elementwise(m);
+    bind_activations(m);
+    bind_resample(m);
     bind_loss(m);
     bind_optimizer(m);
 }

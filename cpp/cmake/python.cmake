@@ -20,7 +20,8 @@ add_library(bindings OBJECT
   cpp/bindings/bind_conv2d.cpp cpp/bindings/bind_pool2d.cpp cpp/bindings/bind_gemm.cpp
   cpp/bindings/bind_elementwise.cpp cpp/bindings/bind_loss.cpp cpp/bindings/bind_optimizer.cpp
   cpp/bindings/bind_rnn.cpp cpp/bindings/bind_normalization.cpp cpp/bindings/bind_depthwise2d.cpp
-  cpp/bindings/bind_attention.cpp)
+  cpp/bindings/bind_attention.cpp cpp/bindings/bind_activations.cpp
+  cpp/bindings/bind_resample.cpp)
 target_include_directories(bindings PRIVATE cpp/include)
 target_link_libraries(bindings PRIVATE pybind11::module)
 

@@ -1,44 +1,24 @@
 #include "vivace/elementwise.h"
 
-#include "parallel.h"
+#include <cmath>
+
+#include "map.h"
 #include "philox.h"
 #include "rows.h"
 #include "vmath.h"
 
 namespace vivace {
-namespace {
-
-// Operations an element costs, for the choice of threads: memory traffic dominates the cheap ones.
-constexpr double cheap = 4, transcendental = 24;
-
-template <class T, class F>
-void map(index size, double cost, const T* x, T* y, F&& f) {
-    parallel_blocks(size, cost, [&](index first, index last) {
-        for_each_vector<T>(last - first, [&](index i, auto n) { store_n(y + first + i, f(load_n(x + first + i, n)), n); });
-    });
-}
-
-template <class T, class F>
-void map(index size, double cost, const T* x, const T* z, T* y, F&& f) {
-    parallel_blocks(size, cost, [&](index first, index last) {
-        for_each_vector<T>(last - first, [&](index i, auto n) {
-            store_n(y + first + i, f(load_n(x + first + i, n), load_n(z + first + i, n)), n);
-        });
-    });
-}
-
-}  // namespace
 
 template <class T>
 void activation_forward(Activation a, index size, const T* x, T* y) {
     switch (a) {
         case Activation::linear:
-            if (x != y) map(size, cheap, x, y, [](vec<T> v) { return v; });
+            if (x != y) map(size, cheap, y, [](vec<T> v) { return v; }, x);
             return;
         case Activation::relu:  // NaN stays NaN
-            return map(size, cheap, x, y, [](vec<T> v) { return maximum(vec<T>{}, v); });
-        case Activation::sigmoid: return map(size, transcendental, x, y, [](vec<T> v) { return sigmoid<T>(v); });
-        case Activation::tanh: return map(size, transcendental, x, y, [](vec<T> v) { return tanh<T>(v); });
+            return map(size, cheap, y, [](vec<T> v) { return maximum(vec<T>{}, v); }, x);
+        case Activation::sigmoid: return map(size, transcendental, y, [](vec<T> v) { return sigmoid<T>(v); }, x);
+        case Activation::tanh: return map(size, transcendental, y, [](vec<T> v) { return tanh<T>(v); }, x);
     }
 }
 
@@ -46,14 +26,14 @@ template <class T>
 void activation_backward(Activation a, index size, const T* y, const T* dy, T* dx) {
     switch (a) {
         case Activation::linear:
-            if (dy != dx) map(size, cheap, dy, dx, [](vec<T> d) { return d; });
+            if (dy != dx) map(size, cheap, dx, [](vec<T> d) { return d; }, dy);
             return;
         case Activation::relu:
-            return map(size, cheap, y, dy, dx, [](vec<T> v, vec<T> d) { return v > T{0} ? d : vec<T>{}; });
+            return map(size, cheap, dx, [](vec<T> v, vec<T> d) { return v > T{0} ? d : vec<T>{}; }, y, dy);
         case Activation::sigmoid:
-            return map(size, cheap, y, dy, dx, [](vec<T> v, vec<T> d) { return d * v * (T{1} - v); });
+            return map(size, cheap, dx, [](vec<T> v, vec<T> d) { return d * v * (T{1} - v); }, y, dy);
         case Activation::tanh:
-            return map(size, cheap, y, dy, dx, [](vec<T> v, vec<T> d) { return d * (T{1} - v * v); });
+            return map(size, cheap, dx, [](vec<T> v, vec<T> d) { return d * (T{1} - v * v); }, y, dy);
     }
 }
 
@@ -72,6 +52,34 @@ void softmax_backward(index rows, index columns, const T* y, const T* dy, T* dx)
         const T dot = horizontal_sum<T>(sum);
         for_each_vector<T>(columns,
                            [&](index i, auto n) { store_n(out + i, load_n(yr + i, n) * (load_n(dr + i, n) - dot), n); });
+    });
+}
+
+template <class T>
+void log_softmax_forward(index rows, index columns, const T* x, T* y) {
+    parallel_rows(rows, columns, transcendental, [&](index r) {
+        const T* xr = x + r * columns;
+        const T top = row_maximum(columns, xr);
+        vec<T> sums{};
+        for_each_vector<T>(columns, [&](index i, auto n) {
+            sums += fill_from<T>(exp<T>(load_n(xr + i, n) - top), n, T{0});
+        });
+        const T log_sum = std::log(horizontal_sum<T>(sums));
+        for_each_vector<T>(columns,
+                           [&](index i, auto n) { store_n(y + r * columns + i, (load_n(xr + i, n) - top) - log_sum, n); });
+    });
+}
+
+template <class T>
+void log_softmax_backward(index rows, index columns, const T* y, const T* dy, T* dx) {
+    parallel_rows(rows, columns, transcendental, [&](index r) {
+        const T *yr = y + r * columns, *dr = dy + r * columns;
+        vec<T> sums{};
+        for_each_vector<T>(columns, [&](index i, auto n) { sums += load_n(dr + i, n); });
+        const T sum = horizontal_sum<T>(sums);
+        for_each_vector<T>(columns, [&](index i, auto n) {
+            store_n(dx + r * columns + i, load_n(dr + i, n) - exp<T>(load_n(yr + i, n)) * sum, n);
+        });
     });
 }
 
@@ -128,6 +136,8 @@ void scatter_add_rows(index count, index columns, const T* dy, const std::int64_
     template void activation_backward(Activation, index, const T*, const T*, T*);      \
     template void softmax_forward(index, index, const T*, T*);                         \
     template void softmax_backward(index, index, const T*, const T*, T*);              \
+    template void log_softmax_forward(index, index, const T*, T*);                     \
+    template void log_softmax_backward(index, index, const T*, const T*, T*);          \
     template void dropout(index, const T*, double, std::uint64_t, std::uint64_t, T*);  \
     template void scatter_add_rows(index, index, const T*, const std::int64_t*, T*);
 INSTANTIATE(float)

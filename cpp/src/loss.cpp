@@ -2,12 +2,10 @@
 
 #include <cmath>
 
+#include "map.h"
 #include "rows.h"
 
 namespace vivace {
-namespace {
-constexpr double cheap = 4, transcendental = 24;  // operations an element costs
-}
 
 template <class T>
 void sparse_softmax_crossentropy_forward(index rows, index columns, const T* logits, const std::int64_t* labels,
@@ -70,13 +68,14 @@ void sigmoid_crossentropy_forward(index rows, index columns, const T* logits, co
                                   T* losses) {
     parallel_rows(rows, columns, transcendental, [&](index r) {
         const T *z = logits + r * columns, *t = targets + r * columns;
-        T sum{};
-        for (index i = 0; i < columns; ++i)
-            sum += (z[i] > T{0} ? z[i] : T{0}) - z[i] * t[i] + std::log1p(std::exp(-std::fabs(z[i])));
-        losses[r] = sum / static_cast<T>(columns);
+        vec<T> sums{};
         for_each_vector<T>(columns, [&](index i, auto n) {
-            store_n(probabilities + r * columns + i, sigmoid<T>(load_n(z + i, n)), n);
+            const vec<T> logit = load_n(z + i, n), target = load_n(t + i, n);
+            const vec<T> rest = softplus<T>(-absolute<T>(logit));  // log(1 + exp(-|z|))
+            sums += fill_from<T>((maximum(vec<T>{}, logit) - logit * target) + rest, n, T{0});
+            store_n(probabilities + r * columns + i, sigmoid<T>(logit), n);
         });
+        losses[r] = horizontal_sum<T>(sums) / static_cast<T>(columns);
     });
 }
 

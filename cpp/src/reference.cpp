@@ -16,6 +16,32 @@ T activate(Activation a, double x) {
     }
 }
 
+double cut(double x, double low, double high) { return x < low ? low : x > high ? high : x; }
+
+double value(Function f, double a, double b, double c, double x) {
+    switch (f) {
+        case Function::leaky_relu: return x <= c ? (a == 0 ? 0 : a * (x - c)) : std::isinf(b) ? x : cut(x, 0, b);
+        case Function::elu: return x > 0 ? b * x : a * b * std::expm1(c * x);
+        case Function::clip: return cut(a * x + b, c, 1);
+        case Function::gelu: return x * std::erfc(-x / std::sqrt(2.0)) / 2;
+        case Function::gelu_tanh:
+            return x * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x))) / 2;
+        case Function::silu: return x / (1 + std::exp(-x));
+        case Function::mish: return x * std::tanh(std::log1p(std::exp(x)));
+        case Function::softplus: return a * (std::fmax(a * x, 0) + std::log1p(std::exp(-std::fabs(x))));
+        case Function::softsign: return x / (1 + std::fabs(x));
+        case Function::exponential: return std::exp(x);
+        case Function::hard_silu: return x * cut(x / 6 + 0.5, 0, 1);
+        case Function::squareplus: return x < 0 ? a / 2 / (std::sqrt(x * x + a) - x) : (x + std::sqrt(x * x + a)) / 2;
+        case Function::soft_shrink: return x - cut(x, -a, a);
+        case Function::hard_shrink: return std::fabs(x) <= a ? 0 : x;
+        case Function::tanh_shrink: return x - std::tanh(x);
+        case Function::sparse_plus: return x >= 1 ? x : x <= -1 ? 0 : (x + 1) * (x + 1) / 4;
+        case Function::threshold: return x > a ? x : b;
+    }
+    return x;
+}
+
 // Calls f(x_index, w_index, y_index) for every product in a convolution.
 template <class F>
 void for_each_product(const Conv2DShape& s, F&& f) {
@@ -188,6 +214,42 @@ void rnn_forward(const RnnShape& s, const T* x, const T* w, const T* u, const T*
     }
 }
 
+template <class T>
+void function_forward(Function f, const Parameters& p, index size, const T* x, T* y) {
+    for (index i = 0; i < size; ++i) y[i] = static_cast<T>(value(f, p.a, p.b, p.c, static_cast<double>(x[i])));
+}
+
+template <class T>
+void affine_forward(const Affine& s, const double* maps, const T* x, T* y) {
+    const auto into = [&](double at, index size) {  // a place that the fill mode maps into the image
+        const double n = static_cast<double>(size);
+        if (s.fill == Fill::reflect)
+            while (at < -0.5 || at > n - 0.5) at = at < -0.5 ? -1 - at : 2 * n - 1 - at;
+        return s.fill == Fill::reflect || s.fill == Fill::nearest ? cut(at, 0, n - 1) : at;
+    };
+    const auto pixel = [&](index image, index row, index column, index channel) {
+        if (s.fill == Fill::wrap) row = (row % s.h + s.h) % s.h, column = (column % s.w + s.w) % s.w;
+        const index r = std::clamp<index>(row, 0, s.h - 1), c = std::clamp<index>(column, 0, s.w - 1);
+        if (s.fill == Fill::constant && (r != row || c != column)) return s.value;
+        return static_cast<double>(x[((image * s.h + r) * s.w + c) * s.c + channel]);
+    };
+    for (index i = 0; i < s.n; ++i)
+        for (index p = 0; p < s.h; ++p)
+            for (index q = 0; q < s.w; ++q) {
+                const double* m = maps + 6 * i;
+                const double u = static_cast<double>(q), v = static_cast<double>(p);
+                const double column = into(m[0] * u + m[1] * v + m[2], s.w), row = into(m[3] * u + m[4] * v + m[5], s.h);
+                const double right = s.bilinear ? column - std::floor(column) : 0;
+                const double down = s.bilinear ? row - std::floor(row) : 0;
+                const index c0 = static_cast<index>(s.bilinear ? std::floor(column) : std::nearbyint(column));
+                const index r0 = static_cast<index>(s.bilinear ? std::floor(row) : std::nearbyint(row));
+                for (index c = 0; c < s.c; ++c)
+                    y[((i * s.h + p) * s.w + q) * s.c + c] = static_cast<T>(
+                        (1 - down) * ((1 - right) * pixel(i, r0, c0, c) + right * pixel(i, r0, c0 + 1, c)) +
+                        down * ((1 - right) * pixel(i, r0 + 1, c0, c) + right * pixel(i, r0 + 1, c0 + 1, c)));
+            }
+}
+
 #define INSTANTIATE_POSITIONS(T, Position)                                               \
     template void max_pool2d_forward(const Pool2DShape&, const T*, T*, Position*);       \
     template void max_pool2d_backward(const Pool2DShape&, const T*, const Position*, T*);
@@ -200,7 +262,9 @@ void rnn_forward(const RnnShape& s, const T* x, const T* w, const T* u, const T*
     INSTANTIATE_POSITIONS(T, std::uint32_t)                                                         \
     template void average_pool2d_forward(const Pool2DShape&, const T*, T*);                         \
     template void average_pool2d_backward(const Pool2DShape&, const T*, T*);                        \
-    template void rnn_forward(const RnnShape&, const T*, const T*, const T*, const T*, T*);
+    template void rnn_forward(const RnnShape&, const T*, const T*, const T*, const T*, T*);         \
+    template void function_forward(Function, const Parameters&, index, const T*, T*);               \
+    template void affine_forward(const Affine&, const double*, const T*, T*);
 INSTANTIATE(float)
 INSTANTIATE(double)
 

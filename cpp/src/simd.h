@@ -163,6 +163,20 @@ VIVACE_INLINE vec<T> square_root(vec<T> x) {
 #endif
 }
 
+// Whole numbers not above x.
+VIVACE_INLINE vec<double> floor(vec<double> x) {
+#if defined(__AVX512F__)
+    return _mm512_roundscale_pd(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+#elif defined(__AVX2__)
+    return _mm256_floor_pd(x);
+#elif defined(__SSE4_1__)
+    return _mm_floor_pd(x);
+#else
+    for (index i = 0; i < lanes<double>; ++i) x[i] = __builtin_floor(x[i]);
+    return x;
+#endif
+}
+
 // Bit i is lane i of a comparison's result.
 template <class T>
 VIVACE_INLINE std::uint32_t bits(vec<int_of<T>> comparison) {

@@ -1,9 +1,10 @@
-// exp, sigmoid and tanh on whole registers.
+// exp, expm1, sigmoid, tanh, softplus and the normal distribution on whole registers.
 //
 // exp(x) = 2^n exp(r) with n = round(x / ln 2) and r = x - n ln 2, |r| <= ln(2)/2, where ln 2 is split in two so that
 // n ln2_high is exact; exp(r) - 1 is its Taylor polynomial, whose remainder lies below a tenth of an ulp there.
-// Largest errors measured over the range, either precision, in ulp: exp 0.9, sigmoid 1.6, tanh 2.0. NaN gives NaN; exp
-// overflows to infinity, and results below the smallest normal number may be flushed to zero.
+// Largest errors measured over the range, either precision, in ulp: exp 0.9, expm1 1.6, sigmoid 1.6, tanh 2.0, softplus
+// 2.6, the normal distribution function 5.7 and its density 2.7. NaN gives NaN; exp and expm1 overflow to infinity, and results
+// below the smallest normal number may be flushed to zero.
 #pragma once
 
 #include <limits>
@@ -118,6 +119,95 @@ VIVACE_INLINE vec<T> tanh(vec<T> x) {
     // The sign bit is x's, so that tanh(-0) is -0.
     const vec<int_of<T>> sign = bit_cast<vec<int_of<T>>>(x) & bit_cast<int_of<T>>(T(-0.0));
     return bit_cast<vec<T>>(bit_cast<vec<int_of<T>>>(y) | sign);
+}
+
+template <class T>
+VIVACE_INLINE vec<T> absolute(vec<T> x) {
+    return bit_cast<vec<T>>(bit_cast<vec<int_of<T>>>(x) & ~bit_cast<int_of<T>>(T(-0.0)));
+}
+
+// 2^n p + (2^n - 1), of which half is computed, since 2^n itself may overflow where the result does not.
+template <class T>
+VIVACE_INLINE vec<T> expm1(vec<T> x) {
+    using C = ExpConstants<T>;
+    x = x < -2 * C::tanh_is_one ? broadcast(-2 * C::tanh_is_one) : x;  // -1 from there on
+    x = x > C::high ? broadcast(C::high) : x;
+    const Reduced<T> e = reduce_exp<T>(x);
+    const vec<T> scale = power_of_two<T>(e.n - 1);
+    const vec<T> half = scale * e.p + (scale - T{0.5});
+    return half + half;
+}
+
+// c[0] + c[1] x + ... by Horner's rule.
+template <class T, std::size_t n>
+VIVACE_INLINE vec<T> polynomial(const T (&c)[n], vec<T> x) {
+    vec<T> p = broadcast(c[n - 1]);
+#pragma GCC unroll 32
+    for (int i = static_cast<int>(n) - 2; i >= 0; --i) p = p * x + c[i];
+    return p;
+}
+
+// Minimax polynomials, fitted for the least relative error of what they are a factor of.
+template <class T>
+struct Fits;
+
+template <>
+struct Fits<float> {
+    static constexpr float atanh[] = {0.333333201683f, 0.200037803225f, 0.141183099027f, 0.134257490114f};
+    static constexpr float tail[] = {0.75528513851f,     -0.607896606074f,   0.387136679795f,     -0.186523005897f,
+                                     0.0604064697483f,   -0.00752721291168f, -0.00352357405635f,  0.00156931364509f,
+                                     0.000194801851142f, -0.000122983157005f};
+    static constexpr float tail_is_zero = 14.5f;
+    static constexpr std::int32_t upper_half = ~0xfff;
+};
+
+template <>
+struct Fits<double> {
+    static constexpr double atanh[] = {0.33333333333333329281,  0.20000000000007291337,  0.14285714283554378581,
+                                       0.11111111358713931495,  0.090908947180664290846, 0.076927850324793115517,
+                                       0.066570721048274680752, 0.060005364047953562676, 0.044003692430723369411,
+                                       0.080820228059717661105};
+    static constexpr double tail[] = {
+        0.75528513041575147989,     -0.60789664197189175887,    0.3871374007422188786,     -0.18652185795969416326,
+        0.060396574890699464128,    -0.0075401889655930590206,  -0.0034796923622425333441, 0.0016308184418903595964,
+        0.00013334425401904911618,  -0.00023109481831937621135, -1.9078665316613574344e-6, 0.00003514418115776097273,
+        7.1500559592160986612e-7,   -5.9188927317632364472e-6,  -6.2513210404786801933e-7, 1.0198048518135172659e-6,
+        2.6368248576407625062e-7,   -1.5426320536771073947e-7,  -7.6380820534904503495e-8, 1.4578593347036459717e-8,
+        1.3924023993501710103e-8,   7.2695454790266894559e-11,  -9.6534254202285046694e-10};
+    static constexpr double tail_is_zero = 39.0;
+    static constexpr std::int64_t upper_half = ~std::int64_t{0x7ffffff};
+};
+
+// log(1 + exp(x)) = max(x, 0) + log(1 + e) with e = exp(-|x|); and log(1 + e) = 2 atanh(w) with w = e / (2 + e), where
+// w^2 <= 1/9.
+template <class T>
+VIVACE_INLINE vec<T> softplus(vec<T> x) {
+    const vec<T> e = exp<T>(-absolute<T>(x));
+    const vec<T> w = e / (e + T{2}), square = w * w, twice = w + w;
+    return maximum(vec<T>{}, x) + (twice + twice * (square * polynomial<T>(Fits<T>::atanh, square)));
+}
+
+template <class T>
+struct Normal {
+    vec<T> distribution, density;
+};
+
+// The normal distribution function at x and its density, exp(-x^2 / 2) / sqrt(2 pi). With a = |x|, what lies beyond a is
+// exp(-a^2 / 2) r P(t), r = 1 / (a + 4) and t = (a - 4) r: the change of variable of Shepherd and Laframboise (1981).
+template <class T>
+VIVACE_INLINE Normal<T> normal(vec<T> x) {
+    using F = Fits<T>;
+    vec<T> a = absolute<T>(x);
+    a = a > F::tail_is_zero ? broadcast(F::tail_is_zero) : a;
+    // What a^2 is rounded by counts in its exponential: products of half as many digits are exact (Dekker 1971).
+    const vec<T> square = a * a;
+    const vec<T> upper = bit_cast<vec<T>>(bit_cast<vec<int_of<T>>>(a) & F::upper_half), lower = a - upper;
+    const vec<T> rest = ((upper * upper - square) + (upper + upper) * lower) + lower * lower;
+    const vec<T> power = exp<T>(T{-0.5} * square), e = power - power * (T{0.5} * rest);
+    const vec<T> r = T{1} / (a + T{4});
+    const vec<T> tail = e * (r * polynomial<T>(F::tail, (a - T{4}) * r));
+    const vec<T> below = T{1} - tail;
+    return {x > T{0} ? below : tail, e * static_cast<T>(0.398942280401432677939946)};
 }
 
 }  // namespace vivace

@@ -130,6 +130,8 @@ void test_gemm();
 void test_pool2d();
 void test_vmath();
 void test_elementwise();
+void test_activations();
+void test_resample();
 void test_loss();
 void test_optimizer();
 void test_rnn();

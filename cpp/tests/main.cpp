@@ -13,6 +13,8 @@ int main() {
     test_pool2d();
     test_vmath();
     test_elementwise();
+    test_activations();
+    test_resample();
     test_loss();
     test_optimizer();
     test_rnn();

@@ -34,21 +34,37 @@ void compare(vec<T> x, vec<T> y, Exact&& exact, Worst& worst) {
     }
 }
 
+// What has a stated bound.
 template <class T>
 struct Sweep {
-    Worst exp_worst, sigmoid_worst, tanh_worst;
+    struct Row {
+        const char* name;
+        double bound;
+        vec<T> (*function)(vec<T>);
+        long double (*exact)(long double);
+        Worst worst = {};
+    };
+    Row rows[7] = {
+        {"exp", 1, exp<T>, [](long double v) { return std::exp(v); }},
+        {"expm1", 2, expm1<T>, [](long double v) { return std::expm1(v); }},
+        {"sigmoid", 2, sigmoid<T>, [](long double v) { return 1 / (1 + std::exp(-v)); }},
+        {"tanh", 2, tanh<T>, [](long double v) { return std::tanh(v); }},
+        {"softplus", 3, softplus<T>,
+         [](long double v) { return std::fmax(v, 0.0L) + std::log1p(std::exp(-std::fabs(v))); }},
+        {"normal distribution", 6, [](vec<T> x) { return normal<T>(x).distribution; },
+         [](long double v) { return std::erfc(-v / std::sqrt(2.0L)) / 2; }},
+        {"normal density", 3, [](vec<T> x) { return normal<T>(x).density; },
+         [](long double v) { return std::exp(-v * v / 2) / std::sqrt(2 * std::acos(-1.0L)); }},
+    };
 
     void operator()(vec<T> x) {
-        compare<T>(x, exp<T>(x), [](long double v) { return std::exp(v); }, exp_worst);
-        compare<T>(x, sigmoid<T>(x), [](long double v) { return 1 / (1 + std::exp(-v)); }, sigmoid_worst);
-        compare<T>(x, tanh<T>(x), [](long double v) { return std::tanh(v); }, tanh_worst);
+        for (Row& row : rows) compare<T>(x, row.function(x), row.exact, row.worst);
     }
     void finish(const char* name) const {
-        std::printf("largest errors, %s: exp %.3f ulp at %.9g, sigmoid %.3f at %.9g, tanh %.3f at %.9g\n", name,
-                    exp_worst.ulp, exp_worst.at, sigmoid_worst.ulp, sigmoid_worst.at, tanh_worst.ulp, tanh_worst.at);
-        CHECK_FOR(exp_worst.ulp <= 1, show(name, exp_worst.ulp, exp_worst.at));
-        CHECK_FOR(sigmoid_worst.ulp <= 2, show(name, sigmoid_worst.ulp, sigmoid_worst.at));
-        CHECK_FOR(tanh_worst.ulp <= 2, show(name, tanh_worst.ulp, tanh_worst.at));
+        for (const Row& row : rows) {
+            std::printf("largest error, %s %s: %.3f ulp at %.9g\n", name, row.name, row.worst.ulp, row.worst.at);
+            CHECK_FOR(row.worst.ulp <= row.bound, show(name, row.name, row.worst.ulp, row.worst.at));
+        }
     }
 };
 
@@ -103,10 +119,21 @@ void special_values() {
     CHECK(s(0) == T(0.5) && s(T(-0.0)) == T(0.5));
     CHECK(t(infinity) == 1 && t(huge) == 1 && t(-infinity) == -1 && t(-huge) == -1);
     CHECK(t(0) == 0 && !std::signbit(t(0)) && t(T(-0.0)) == 0 && std::signbit(t(T(-0.0))));
+    const auto m = [](T x) { return expm1<T>(broadcast(x))[0]; };
+    const auto p = [](T x) { return softplus<T>(broadcast(x))[0]; };
+    const auto n = [](T x) { return normal<T>(broadcast(x)).distribution[0]; };
+    const auto d = [](T x) { return normal<T>(broadcast(x)).density[0]; };
+    for (T nan : {std::numeric_limits<T>::quiet_NaN(), -std::numeric_limits<T>::quiet_NaN()})
+        CHECK(std::isnan(m(nan)) && std::isnan(p(nan)) && std::isnan(n(nan)) && std::isnan(d(nan)));
+    CHECK(m(infinity) == infinity && m(huge) == infinity && m(-infinity) == -1 && m(-huge) == -1 && m(0) == 0);
+    CHECK(p(infinity) == infinity && p(huge) == huge && p(-infinity) == 0 && p(-huge) == 0);
+    CHECK(n(infinity) == 1 && n(huge) == 1 && n(-infinity) == 0 && n(-huge) == 0 && n(0) == T(0.5));
+    CHECK(d(infinity) == 0 && d(huge) == 0 && d(-infinity) == 0 && d(-huge) == 0);
     // A NaN in one lane leaves the others alone.
     vec<T> mixed{};
     mixed[0] = std::numeric_limits<T>::quiet_NaN();
     CHECK(exp<T>(mixed)[1] == 1 && sigmoid<T>(mixed)[1] == T(0.5) && tanh<T>(mixed)[1] == 0);
+    CHECK(expm1<T>(mixed)[1] == 0 && normal<T>(mixed).distribution[1] == T(0.5));
 }
 
 }  // namespace

@@ -1,14 +1,18 @@
 """Activation functions on NumPy arrays, their gradients, and the names under which layers know them.
 
-linear, relu, sigmoid and tanh are fused into the kernels before them; softmax has kernels of its own. Every one is a
-pair: a function of x, and `<name>_gradient(x, y, dy)`, the gradient of x where y is the function's value and dy the
-gradient of y. softmax, log_softmax and sparsemax work along `axis`, the last one.
+linear, relu, sigmoid and tanh are fused into the kernels before them; the others have kernels of their own, except
+sparsemax, which sorts. Every one is a pair: a function of x, and `<name>_gradient(x, y, dy)`, the gradient of x where y
+is the function's value and dy the gradient of y. softmax, log_softmax and sparsemax work along `axis`, the last one.
+
+What a layer may end in also takes `out`, as NumPy's functions do: an array for the result (of a gradient: dy will do);
+by default a new one.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,36 +25,80 @@ FUSED = ("linear", "relu", "sigmoid", "tanh")
 
 
 def _floating(x: Any) -> Array:
+    """x itself if a kernel can read it; a dense floating-point copy otherwise."""
+    if type(x) is np.ndarray and x.dtype.char in "fd" and x.flags.c_contiguous:
+        return x
     x = np.asarray(x)
     return np.ascontiguousarray(x, dtype=x.dtype if x.dtype in (np.float32, np.float64) else np.float32)
 
 
-def _apply(name: Any, x: Any) -> Array:
+def _fused(name: Any, x: Any, out: Array | None) -> Array:
     x = _floating(x)
-    y = np.empty_like(x)
+    y = np.empty_like(x) if out is None else out
     native.activation_forward(name, x, y)
     return y
 
 
-def linear(x: Any) -> Array:
+def _fused_gradient(name: Any, y: Array, dy: Array, out: Array | None) -> Array:
+    y, dy = np.ascontiguousarray(y, dy.dtype), np.ascontiguousarray(dy)
+    dx = np.empty_like(dy) if out is None else out
+    native.activation_backward(name, y, dy, dx)
+    return dx
+
+
+def _apply(function: Any, x: Any, out: Array | None, *parameters: float) -> Array:
+    x = _floating(x)
+    y = np.empty_like(x) if out is None else out
+    native.function_forward(function, x, y, *parameters)
+    return y
+
+
+def _gradient(function: Any, x: Array, y: Array, dy: Array, out: Array | None, *parameters: float) -> Array:
+    x, y, dy = np.ascontiguousarray(x, dy.dtype), np.ascontiguousarray(y, dy.dtype), np.ascontiguousarray(dy)
+    dx = np.empty_like(dy) if out is None else out
+    native.function_backward(function, x, y, dy, dx, *parameters)
+    return dx
+
+
+def _over(axis: int, rows: Callable[..., None], out: Array | None, *arrays: Array) -> Array:
+    """What rows(*arrays, result) makes of the last axes, along any axis."""
+    if axis % arrays[0].ndim == arrays[0].ndim - 1:
+        result = np.empty_like(arrays[0]) if out is None else out
+        rows(*arrays, result)
+        return result
+    moved = [np.ascontiguousarray(np.moveaxis(a, axis, -1)) for a in arrays]
+    rows(*moved, moved[-1])
+    result = np.ascontiguousarray(np.moveaxis(moved[-1], -1, axis))
+    if out is None:
+        return result
+    np.copyto(out, result)
+    return out
+
+
+def linear(x: Any, *, out: Array | None = None) -> Array:
     """x itself."""
-    return _floating(x)
+    return _floating(x) if out is None else _fused("linear", x, out)
 
 
-def linear_gradient(x: Array, y: Array, dy: Array) -> Array:
-    return dy
+def linear_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = None) -> Array:
+    return dy if out is None else _fused_gradient("linear", y, dy, out)
 
 
-def relu(x: Any, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Array:
+def relu(
+    x: Any,
+    negative_slope: float = 0.0,
+    max_value: float | None = None,
+    threshold: float = 0.0,
+    *,
+    out: Array | None = None,
+) -> Array:
     """max(x, 0); NaN stays NaN.
 
     In general: x above the threshold, with max_value cut to [0, max_value]; negative_slope * (x - threshold) below.
     """
     if negative_slope == 0 and max_value is None and threshold == 0:
-        return _apply("relu", x)
-    x = _floating(x)
-    above = x if max_value is None else np.clip(x, 0, x.dtype.type(max_value))
-    return np.where(~(x <= threshold), above, negative_slope * (x - threshold)).astype(x.dtype, copy=False)
+        return _fused("relu", x, out)
+    return _apply("leaky_relu", x, out, negative_slope, math.inf if max_value is None else max_value, threshold)
 
 
 def relu_gradient(
@@ -60,324 +108,282 @@ def relu_gradient(
     negative_slope: float = 0.0,
     max_value: float | None = None,
     threshold: float = 0.0,
+    *,
+    out: Array | None = None,
 ) -> Array:
-    above = 1 if max_value is None else (x > 0) & (x < max_value)
-    return _times(dy, np.where(x > threshold, above, negative_slope))
+    if negative_slope == 0 and max_value is None and threshold == 0:
+        return _fused_gradient("relu", y, dy, out)
+    limit = math.inf if max_value is None else max_value
+    return _gradient("leaky_relu", x, y, dy, out, negative_slope, limit, threshold)
 
 
-def sigmoid(x: Any) -> Array:
+def sigmoid(x: Any, *, out: Array | None = None) -> Array:
     """1 / (1 + exp(-x))."""
-    return _apply("sigmoid", x)
+    return _fused("sigmoid", x, out)
 
 
-def sigmoid_gradient(x: Array, y: Array, dy: Array) -> Array:
-    return dy * (y * (1 - y))
+def sigmoid_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = None) -> Array:
+    return _fused_gradient("sigmoid", y, dy, out)
 
 
-def tanh(x: Any) -> Array:
+def tanh(x: Any, *, out: Array | None = None) -> Array:
     """The hyperbolic tangent."""
-    return _apply("tanh", x)
+    return _fused("tanh", x, out)
 
 
-def tanh_gradient(x: Array, y: Array, dy: Array) -> Array:
-    return dy * (1 - y * y)
+def tanh_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = None) -> Array:
+    return _fused_gradient("tanh", y, dy, out)
 
 
-def softmax(x: Any, axis: int = -1) -> Array:
+def softmax(x: Any, axis: int = -1, *, out: Array | None = None) -> Array:
     """exp(x) / sum(exp(x)) over an axis."""
-    x = _floating(x)
-    if axis % x.ndim != x.ndim - 1:
-        return _along(axis, softmax, x)
-    y = np.empty_like(x)
-    native.softmax_forward(x, y)
-    return y
+    return _over(axis, native.softmax_forward, out, _floating(x))
 
 
-def softmax_gradient(x: Array, y: Array, dy: Array, axis: int = -1) -> Array:
-    return y * (dy - (dy * y).sum(axis, keepdims=True))
+def softmax_gradient(x: Array, y: Array, dy: Array, axis: int = -1, *, out: Array | None = None) -> Array:
+    return _over(axis, native.softmax_backward, out, np.ascontiguousarray(y, dy.dtype), np.ascontiguousarray(dy))
 
 
-def log_softmax(x: Any, axis: int = -1) -> Array:
+def log_softmax(x: Any, axis: int = -1, *, out: Array | None = None) -> Array:
     """x - log(sum(exp(x))) over an axis."""
-    x = _floating(x)
-    shifted = x - x.max(axis, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
+    return _over(axis, native.log_softmax_forward, out, _floating(x))
 
 
-def log_softmax_gradient(x: Array, y: Array, dy: Array, axis: int = -1) -> Array:
-    return dy - np.exp(y) * dy.sum(axis, keepdims=True)
+def log_softmax_gradient(x: Array, y: Array, dy: Array, axis: int = -1, *, out: Array | None = None) -> Array:
+    return _over(axis, native.log_softmax_backward, out, np.ascontiguousarray(y, dy.dtype), np.ascontiguousarray(dy))
 
 
-def _along(axis: int, function: Callable[[Array], Array], *arrays: Array) -> Array:
-    """A function of last axes along another one."""
-    return np.moveaxis(function(*(np.moveaxis(a, axis, -1) for a in arrays)), -1, axis)
-
-
-def sparsemax(x: Any, axis: int = -1) -> Array:
+def sparsemax(x: Any, axis: int = -1, *, out: Array | None = None) -> Array:
     """The nearest point to x among the distributions over an axis (Martins & Astudillo 2016)."""
-    x = _floating(x)
-    if axis % x.ndim != x.ndim - 1:
-        return _along(axis, sparsemax, x)
+    return _over(axis, _sparsemax_rows, out, _floating(x))
+
+
+def _sparsemax_rows(x: Array, y: Array) -> None:
     largest = -np.sort(-x, axis=-1)
     sums, counts = largest.cumsum(-1), np.arange(1, x.shape[-1] + 1, dtype=x.dtype)
     support = np.count_nonzero(1 + counts * largest > sums, axis=-1)[..., None]
     threshold = (np.take_along_axis(sums, support - 1, -1) - 1) / support.astype(x.dtype)
-    return np.maximum(x - threshold, 0)
+    np.maximum(x - threshold, 0, out=y)
 
 
-def sparsemax_gradient(x: Array, y: Array, dy: Array, axis: int = -1) -> Array:
+def sparsemax_gradient(x: Array, y: Array, dy: Array, axis: int = -1, *, out: Array | None = None) -> Array:
     support = y > 0
     mean = (dy * support).sum(axis, keepdims=True) / support.sum(axis, keepdims=True, dtype=dy.dtype)
-    return (dy - mean) * support
+    return np.multiply(dy - mean, support, out=out)
 
 
-def relu6(x: Any) -> Array:
+def relu6(x: Any, *, out: Array | None = None) -> Array:
     """min(max(x, 0), 6)."""
-    return np.clip(_floating(x), 0, 6)
+    return _apply("leaky_relu", x, out, 0, 6, 0)
 
 
-def relu6_gradient(x: Array, y: Array, dy: Array) -> Array:
-    return dy * ((x > 0) & (x < 6))
+def relu6_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = None) -> Array:
+    return _gradient("leaky_relu", x, y, dy, out, 0, 6, 0)
 
 
-def leaky_relu(x: Any, negative_slope: float = 0.2) -> Array:
+def leaky_relu(x: Any, negative_slope: float = 0.2, *, out: Array | None = None) -> Array:
     """x where positive, negative_slope * x elsewhere."""
-    x = _floating(x)
-    return np.where(x > 0, x, x.dtype.type(negative_slope) * x)
+    return _apply("leaky_relu", x, out, negative_slope, math.inf, 0)
 
 
-def leaky_relu_gradient(x: Array, y: Array, dy: Array, negative_slope: float = 0.2) -> Array:
-    return _times(dy, np.where(x > 0, 1, negative_slope))
+def leaky_relu_gradient(
+    x: Array, y: Array, dy: Array, negative_slope: float = 0.2, *, out: Array | None = None
+) -> Array:
+    return _gradient("leaky_relu", x, y, dy, out, negative_slope, math.inf, 0)
 
 
-def elu(x: Any, alpha: float = 1.0) -> Array:
+def elu(x: Any, alpha: float = 1.0, *, out: Array | None = None) -> Array:
     """x where positive, alpha * (exp(x) - 1) elsewhere (Clevert et al. 2016)."""
-    x = _floating(x)
-    return np.where(x > 0, x, x.dtype.type(alpha) * np.expm1(np.minimum(x, 0)))
+    return _apply("elu", x, out, alpha, 1, 1)
 
 
-def elu_gradient(x: Array, y: Array, dy: Array, alpha: float = 1.0) -> Array:
-    return _times(dy, np.where(x > 0, 1, y + alpha))
+def elu_gradient(x: Array, y: Array, dy: Array, alpha: float = 1.0, *, out: Array | None = None) -> Array:
+    return _gradient("elu", x, y, dy, out, alpha, 1, 1)
 
 
-_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+_SELU = 1.6732632423543772, 1.0507009873554805, 1.0  # alpha, scale
 
 
-def selu(x: Any) -> Array:
+def selu(x: Any, *, out: Array | None = None) -> Array:
     """1.0507 * elu(x, 1.6733), which keeps mean 0 and variance 1 (Klambauer et al. 2017)."""
-    return elu(x, _SELU_ALPHA) * _floating(x).dtype.type(_SELU_SCALE)
+    return _apply("elu", x, out, *_SELU)
 
 
-def selu_gradient(x: Array, y: Array, dy: Array) -> Array:
-    return _times(dy, np.where(x > 0, _SELU_SCALE, y + _SELU_SCALE * _SELU_ALPHA))
+def selu_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = None) -> Array:
+    return _gradient("elu", x, y, dy, out, *_SELU)
 
 
-def celu(x: Any, alpha: float = 1.0) -> Array:
+def celu(x: Any, alpha: float = 1.0, *, out: Array | None = None) -> Array:
     """x where positive, alpha * (exp(x / alpha) - 1) elsewhere (Barron 2017)."""
-    x = _floating(x)
-    return np.where(x > 0, x, x.dtype.type(alpha) * np.expm1(np.minimum(x, 0) / x.dtype.type(alpha)))
+    return _apply("elu", x, out, alpha, 1, 1 / alpha)
 
 
-def celu_gradient(x: Array, y: Array, dy: Array, alpha: float = 1.0) -> Array:
-    return _times(dy, np.where(x > 0, 1, y / alpha + 1))
+def celu_gradient(x: Array, y: Array, dy: Array, alpha: float = 1.0, *, out: Array | None = None) -> Array:
+    return _gradient("elu", x, y, dy, out, alpha, 1, 1 / alpha)
 
 
-def _erf(x: Array) -> Array:
-    if x.dtype != np.float32:
-        return np.vectorize(math.erf, otypes=[float])(x)
-    # Abramowitz & Stegun 7.1.26: within 1.5e-7, the precision of float32
-    t = 1 / (1 + np.float32(0.3275911) * np.abs(x))
-    factors = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
-    polynomial = np.zeros_like(x)
-    for factor in factors:
-        polynomial = (polynomial + np.float32(factor)) * t
-    return np.copysign(1 - polynomial * np.exp(-x * x), x)
-
-
-def gelu(x: Any, approximate: bool = False) -> Array:
+def gelu(x: Any, approximate: bool = False, *, out: Array | None = None) -> Array:
     """x times the normal distribution function at x (Hendrycks & Gimpel 2016).
 
     approximate: with tanh(sqrt(2 / pi) * (x + 0.044715 x^3)) in place of the error function.
     """
-    x = _floating(x)
-    return x * (1 + _gelu_inner(x, approximate)) / 2
+    return _apply("gelu_tanh" if approximate else "gelu", x, out)
 
 
-def _gelu_inner(x: Array, approximate: bool) -> Array:
-    root = x.dtype.type(math.sqrt(2 / math.pi))
-    return np.tanh(root * (x + x.dtype.type(0.044715) * x**3)) if approximate else _erf(x / x.dtype.type(math.sqrt(2)))
+def gelu_gradient(x: Array, y: Array, dy: Array, approximate: bool = False, *, out: Array | None = None) -> Array:
+    return _gradient("gelu_tanh" if approximate else "gelu", x, y, dy, out)
 
 
-def gelu_gradient(x: Array, y: Array, dy: Array, approximate: bool = False) -> Array:
-    inner = _gelu_inner(x, approximate)
-    if approximate:
-        slope = (1 - inner * inner) * (math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x))
-    else:
-        slope = np.exp(-x * x / 2) * math.sqrt(2 / math.pi)
-    return _times(dy, (1 + inner + x * slope) / 2)
-
-
-def silu(x: Any) -> Array:
+def silu(x: Any, *, out: Array | None = None) -> Array:
     """x * sigmoid(x), also known as swish."""
-    x = _floating(x)
-    return x * sigmoid(x)
+    return _apply("silu", x, out)
 
 
-def silu_gradient(x: Array, y: Array, dy: Array) -> Array:
-    s = sigmoid(x)
-    return dy * (s * (1 + x * (1 - s)))
+def silu_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = None) -> Array:
+    return _gradient("silu", x, y, dy, out)
 
 
 swish, swish_gradient = silu, silu_gradient
 
 
-def softplus(x: Any) -> Array:
+def softplus(x: Any, *, out: Array | None = None) -> Array:
     """log(1 + exp(x))."""
-    x = _floating(x)
-    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+    return _apply("softplus", x, out, 1)
 
 
-def softplus_gradient(x: Array, y: Array, dy: Array) -> Array:
-    return dy * sigmoid(x)
+def softplus_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = None) -> Array:
+    return _gradient("softplus", x, y, dy, out, 1)
 
 
-def softsign(x: Any) -> Array:
+def softsign(x: Any, *, out: Array | None = None) -> Array:
     """x / (1 + |x|)."""
-    x = _floating(x)
-    return x / (1 + np.abs(x))
+    return _apply("softsign", x, out)
 
 
-def softsign_gradient(x: Array, y: Array, dy: Array) -> Array:
-    return dy / np.square(1 + np.abs(x))
+def softsign_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = None) -> Array:
+    return _gradient("softsign", x, y, dy, out)
 
 
-def mish(x: Any) -> Array:
+def mish(x: Any, *, out: Array | None = None) -> Array:
     """x * tanh(softplus(x)) (Misra 2019)."""
-    x = _floating(x)
-    return x * np.tanh(softplus(x))
+    return _apply("mish", x, out)
 
 
-def mish_gradient(x: Array, y: Array, dy: Array) -> Array:
-    t = np.tanh(softplus(x))
-    return dy * (t + x * sigmoid(x) * (1 - t * t))
+def mish_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = None) -> Array:
+    return _gradient("mish", x, y, dy, out)
 
 
-def exponential(x: Any) -> Array:
+def exponential(x: Any, *, out: Array | None = None) -> Array:
     """exp(x)."""
-    return np.exp(_floating(x))
+    return _apply("exponential", x, out)
 
 
-def exponential_gradient(x: Array, y: Array, dy: Array) -> Array:
-    return dy * y
+def exponential_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = None) -> Array:
+    return _gradient("exponential", x, y, dy, out)
 
 
-def hard_sigmoid(x: Any) -> Array:
+def hard_sigmoid(x: Any, *, out: Array | None = None) -> Array:
     """x / 6 + 1/2, clipped to [0, 1]."""
-    return np.clip(_floating(x) / 6 + 0.5, 0, 1)
+    return _apply("clip", x, out, 1 / 6, 0.5, 0)
 
 
-def hard_sigmoid_gradient(x: Array, y: Array, dy: Array) -> Array:
-    return _times(dy, np.where(np.abs(x) < 3, 1 / 6, 0))
+def hard_sigmoid_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = None) -> Array:
+    return _gradient("clip", x, y, dy, out, 1 / 6, 0.5, 0)
 
 
-def hard_silu(x: Any) -> Array:
+def hard_silu(x: Any, *, out: Array | None = None) -> Array:
     """x * hard_sigmoid(x), also known as hard swish."""
-    x = _floating(x)
-    return x * hard_sigmoid(x)
+    return _apply("hard_silu", x, out)
 
 
-def hard_silu_gradient(x: Array, y: Array, dy: Array) -> Array:
-    return _times(dy, np.where(np.abs(x) < 3, x / 3 + 0.5, x >= 3))
+def hard_silu_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = None) -> Array:
+    return _gradient("hard_silu", x, y, dy, out)
 
 
 hard_swish, hard_swish_gradient = hard_silu, hard_silu_gradient
 
 
-def hard_tanh(x: Any) -> Array:
+def hard_tanh(x: Any, *, out: Array | None = None) -> Array:
     """x clipped to [-1, 1]."""
-    return np.clip(_floating(x), -1, 1)
+    return _apply("clip", x, out, 1, 0, -1)
 
 
-def hard_tanh_gradient(x: Array, y: Array, dy: Array) -> Array:
-    return dy * (np.abs(x) < 1)
+def hard_tanh_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = None) -> Array:
+    return _gradient("clip", x, y, dy, out, 1, 0, -1)
 
 
-def log_sigmoid(x: Any) -> Array:
+def log_sigmoid(x: Any, *, out: Array | None = None) -> Array:
     """log(sigmoid(x))."""
-    return -softplus(-_floating(x))
+    return _apply("softplus", x, out, -1)
 
 
-def log_sigmoid_gradient(x: Array, y: Array, dy: Array) -> Array:
-    return dy * sigmoid(-x)
+def log_sigmoid_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = None) -> Array:
+    return _gradient("softplus", x, y, dy, out, -1)
 
 
-def squareplus(x: Any, b: float = 4) -> Array:
+def squareplus(x: Any, b: float = 4, *, out: Array | None = None) -> Array:
     """(x + sqrt(x^2 + b)) / 2 (Barron 2021)."""
-    x = _floating(x)
-    return (x + np.sqrt(x * x + b)) / 2
+    return _apply("squareplus", x, out, b)
 
 
-def squareplus_gradient(x: Array, y: Array, dy: Array, b: float = 4) -> Array:
-    return dy * (1 + x / np.sqrt(x * x + b)) / 2
+def squareplus_gradient(x: Array, y: Array, dy: Array, b: float = 4, *, out: Array | None = None) -> Array:
+    return _gradient("squareplus", x, y, dy, out, b)
 
 
-def soft_shrink(x: Any, threshold: float = 0.5) -> Array:
+def soft_shrink(x: Any, threshold: float = 0.5, *, out: Array | None = None) -> Array:
     """x moved towards 0 by the threshold, and no further than 0."""
-    x = _floating(x)
-    return x - np.clip(x, -threshold, threshold)
+    return _apply("soft_shrink", x, out, threshold)
 
 
-def soft_shrink_gradient(x: Array, y: Array, dy: Array, threshold: float = 0.5) -> Array:
-    return dy * (np.abs(x) > threshold)
+def soft_shrink_gradient(x: Array, y: Array, dy: Array, threshold: float = 0.5, *, out: Array | None = None) -> Array:
+    return _gradient("soft_shrink", x, y, dy, out, threshold)
 
 
-def hard_shrink(x: Any, threshold: float = 0.5) -> Array:
+def hard_shrink(x: Any, threshold: float = 0.5, *, out: Array | None = None) -> Array:
     """x where |x| exceeds the threshold, 0 elsewhere."""
-    x = _floating(x)
-    return x * (np.abs(x) > threshold)
+    return _apply("hard_shrink", x, out, threshold)
 
 
-def hard_shrink_gradient(x: Array, y: Array, dy: Array, threshold: float = 0.5) -> Array:
-    return dy * (np.abs(x) > threshold)
+def hard_shrink_gradient(x: Array, y: Array, dy: Array, threshold: float = 0.5, *, out: Array | None = None) -> Array:
+    return _gradient("hard_shrink", x, y, dy, out, threshold)
 
 
-def tanh_shrink(x: Any) -> Array:
+def tanh_shrink(x: Any, *, out: Array | None = None) -> Array:
     """x - tanh(x)."""
-    x = _floating(x)
-    return x - np.tanh(x)
+    return _apply("tanh_shrink", x, out)
 
 
-def tanh_shrink_gradient(x: Array, y: Array, dy: Array) -> Array:
-    return dy * np.square(x - y)
+def tanh_shrink_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = None) -> Array:
+    return _gradient("tanh_shrink", x, y, dy, out)
 
 
-def sparse_plus(x: Any) -> Array:
+def sparse_plus(x: Any, *, out: Array | None = None) -> Array:
     """0 up to -1, (x + 1)^2 / 4 between, x from 1 on."""
-    x = _floating(x)
-    return np.where(x < 1, np.square(np.maximum(x + 1, 0)) / 4, x)
+    return _apply("sparse_plus", x, out)
 
 
-def sparse_plus_gradient(x: Array, y: Array, dy: Array) -> Array:
-    return dy * np.clip((x + 1) / 2, 0, 1)
+def sparse_plus_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = None) -> Array:
+    return _gradient("sparse_plus", x, y, dy, out)
 
 
-def sparse_sigmoid(x: Any) -> Array:
+def sparse_sigmoid(x: Any, *, out: Array | None = None) -> Array:
     """(x + 1) / 2, clipped to [0, 1]."""
-    return np.clip((_floating(x) + 1) / 2, 0, 1)
+    return _apply("clip", x, out, 0.5, 0.5, 0)
 
 
-def sparse_sigmoid_gradient(x: Array, y: Array, dy: Array) -> Array:
-    return dy * (np.abs(x) < 1) / 2
+def sparse_sigmoid_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = None) -> Array:
+    return _gradient("clip", x, y, dy, out, 0.5, 0.5, 0)
 
 
-def threshold(x: Any, threshold: float, default_value: float) -> Array:
+def threshold(x: Any, threshold: float, default_value: float, *, out: Array | None = None) -> Array:
     """x where it exceeds the threshold, default_value elsewhere."""
-    x = _floating(x)
-    return np.where(x > threshold, x, x.dtype.type(default_value))
+    return _apply("threshold", x, out, threshold, default_value)
 
 
-def threshold_gradient(x: Array, y: Array, dy: Array, threshold: float, default_value: float) -> Array:
-    return dy * (x > threshold)
+def threshold_gradient(
+    x: Array, y: Array, dy: Array, threshold: float, default_value: float, *, out: Array | None = None
+) -> Array:
+    return _gradient("threshold", x, y, dy, out, threshold, default_value)
 
 
 def glu(x: Any, axis: int = -1) -> Array:
@@ -393,11 +399,6 @@ def glu_gradient(x: Array, y: Array, dy: Array, axis: int = -1) -> Array:
     a, b = np.split(x, 2, axis)
     s = sigmoid(b)
     return np.concatenate([dy * s, dy * a * s * (1 - s)], axis)
-
-
-def _times(dy: Array, slope: Array) -> Array:
-    """Their product in dy's dtype."""
-    return np.multiply(dy, slope, dtype=dy.dtype, casting="same_kind")
 
 
 # What a layer may end in: functions that need no argument and keep the shape.
@@ -421,6 +422,7 @@ def name_of(activation: str | Callable[[Any], Array] | None) -> str:
     return lookup("activation", activation, _BY_NAME).__name__
 
 
+@cache
 def pair(name: str) -> tuple[Callable[..., Array], Callable[..., Array]]:
     """The function of that name, and its gradient (x, y, dy) -> dx."""
     function = lookup("activation", name, _BY_NAME)

@@ -1,4 +1,4 @@
-// Activations, softmax, dropout and row gathering. y may alias x, and dx may alias dy, in all of them.
+// Activations that kernels fuse, softmax, dropout and row gathering. y may alias x, and dx may alias dy, in all of them.
 #pragma once
 
 #include "vivace/common.h"
@@ -17,6 +17,12 @@ template <class T>
 void softmax_forward(index rows, index columns, const T* x, T* y);
 template <class T>
 void softmax_backward(index rows, index columns, const T* y, const T* dy, T* dx);
+
+// The same of its logarithm: y = x - log(sum(exp(x))).
+template <class T>
+void log_softmax_forward(index rows, index columns, const T* x, T* y);
+template <class T>
+void log_softmax_backward(index rows, index columns, const T* y, const T* dy, T* dx);
 
 // y = x * keep / (1 - rate), where keep(i) is bit-reproducible from (seed, stream, i) alone: Philox4x32-10
 // (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011). The same call on dy is the backward pass.

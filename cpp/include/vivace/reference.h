@@ -2,8 +2,10 @@
 // double, no tiles, no threads. Tests compare every path with it.
 #pragma once
 
+#include "vivace/activations.h"
 #include "vivace/conv2d.h"
 #include "vivace/pool2d.h"
+#include "vivace/resample.h"
 #include "vivace/rnn.h"
 
 namespace vivace::reference {
@@ -30,5 +32,11 @@ void average_pool2d_backward(const Pool2DShape& s, const T* dy, T* dx);
 // h (batch, steps, units): the states. No mask, no initial state.
 template <class T>
 void rnn_forward(const RnnShape& s, const T* x, const T* w, const T* u, const T* bias, T* h);
+
+template <class T>
+void function_forward(Function f, const Parameters& p, index size, const T* x, T* y);
+
+template <class T>
+void affine_forward(const Affine& s, const double* maps, const T* x, T* y);
 
 }  // namespace vivace::reference

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import constraints, initializers, regularizers
+from .. import activations, constraints, initializers, regularizers
 from .._core import native
 from .._typing import Array, BatchShape, Initializer
 from ..constraints import Constraint
@@ -39,15 +39,7 @@ class ReLU(Layer):
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         y = step.empty(x.shape, x.dtype)
-        if self.threshold or self.negative_slope:
-            np.subtract(x, self.threshold, out=y)
-            y *= self.negative_slope
-            np.copyto(y, x, where=~(x <= self.threshold))  # NaN stays NaN
-        else:
-            native.activation_forward("relu", x, y)
-        if self.max_value is not None:
-            np.minimum(y, self.max_value, out=y)
-        return y, x
+        return activations.relu(x, self.negative_slope, self.max_value, self.threshold, out=y), x
 
     def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
         """See `vivace.plan`."""
@@ -58,13 +50,7 @@ class ReLU(Layer):
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         x: Array = saved
-        if self.max_value is not None:
-            dy *= x < self.max_value
-        if self.threshold or self.negative_slope:
-            np.multiply(dy, self.negative_slope, out=dy, where=x <= self.threshold)
-        else:
-            native.activation_backward("relu", x, dy, dy)
-        return dy
+        return activations.relu_gradient(x, x, dy, self.negative_slope, self.max_value, self.threshold, out=dy)
 
 
 class LeakyReLU(ReLU):
@@ -121,25 +107,36 @@ class PReLU(Layer):
         self.alpha = self.add_weight(
             "alpha", shape, self.alpha_initializer, True, self.alpha_regularizer, self.alpha_constraint
         )
+        # A sample holds alpha repeatedly, from the first axis on that does not share it; but for later ones that do.
+        self._first = next((axis for axis, size in enumerate(shape) if size > 1), len(shape) - 1)
+        rest = zip(shape[self._first :], input_shape[1 + self._first :], strict=True)
+        self._copied = tuple(axis for axis, (own, size) in enumerate(rest) if own != size)
+
+    def _row(self, x: Array, step: Step) -> Array:
+        """alpha as a row that repeats in x."""
+        if not self._copied:
+            return self.alpha.array
+        row = step.empty(x.shape[1 + self._first :], x.dtype)
+        row[...] = self.alpha.array.reshape(self.alpha.shape[self._first :])
+        return row
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         y = step.empty(x.shape, x.dtype)
-        np.multiply(x, self.alpha.value, out=y)
-        np.copyto(y, x, where=x > 0)
+        native.prelu_forward(x, self._row(x, step), y)
         return y, x
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         x: Array = saved
-        below = x <= 0
-        share = step.empty(x.shape, x.dtype)
-        np.multiply(dy, x, out=share)
-        share *= below
-        axes = (0, *(axis for axis, size in enumerate(self.alpha.shape, 1) if size == 1))
-        self.alpha.gradient += share.sum(axes, keepdims=True)[0]
-        if not input_gradient:
-            return None
-        np.multiply(dy, self.alpha.value, out=dy, where=below)
-        return dy
+        alpha, dx = self._row(x, step), dy if input_gradient else None
+        gradient = self.alpha.gradient
+        if not self._copied:
+            native.prelu_backward(x, alpha, dy, dx, gradient)
+            return dx
+        sums = step.empty(alpha.shape, x.dtype)
+        sums.fill(0)
+        native.prelu_backward(x, alpha, dy, dx, sums)
+        gradient += sums.sum(self._copied, keepdims=True).reshape(gradient.shape)
+        return dx
 
 
 class ELU(Layer):
@@ -154,17 +151,12 @@ class ELU(Layer):
         self.alpha = float(alpha)
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        y = step.empty(x.shape, x.dtype)
-        np.minimum(x, 0, out=y)
-        np.expm1(y, out=y)
-        y *= self.alpha
-        np.copyto(y, x, where=~(x <= 0))
+        y = activations.elu(x, self.alpha, out=step.empty(x.shape, x.dtype))
         return y, (x, y)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         x, y = saved
-        np.multiply(dy, y + self.alpha, out=dy, where=x <= 0)
-        return dy
+        return activations.elu_gradient(x, y, dy, self.alpha, out=dy)
 
 
 class Softmax(Layer):

@@ -107,7 +107,7 @@ class Activated(Layer):
             y = step.empty(z.shape, z.dtype)
             native.softmax_forward(z, y)
         else:
-            y = activations.pair(self.activation)[0](z)
+            y = activations.pair(self.activation)[0](z, out=step.empty(z.shape, z.dtype))
         return y, (z, y, saved)
 
     @property
@@ -121,15 +121,14 @@ class Activated(Layer):
             return []
         if self.activation == "softmax":
             return [partial(native.softmax_forward, y, y)]
-        function = activations.pair(self.activation)[0]
-        return [lambda: np.copyto(y, function(y))]
+        return [partial(activations.pair(self.activation)[0], y, out=y)]
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         z, y, inner = saved
         if self.activation == "softmax":
             native.softmax_backward(y, dy, dy)
         elif self.activation not in activations.FUSED:
-            dy = activations.pair(self.activation)[1](z, y, dy)
+            dy = activations.pair(self.activation)[1](z, y, dy, out=dy)
         elif self.activation != "linear":
             native.activation_backward(self.activation, y, dy, dy)  # type: ignore[arg-type]
         return self.backward_linear(dy, inner, step, input_gradient)

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from .. import random
+from .._core import native
 from .._typing import Array, BatchShape
 from ..step import Step
 from .base import Layer, check_rank, positive
 from .geometry import check_data_format, copied, first_shape, last_shape, to_first, to_last
-from .reshaping import both_axes, check_interpolation, resizing_matrix
+from .reshaping import along_axes, check_interpolation, resizing
 
 Range = tuple[float, float]
 
@@ -112,28 +113,16 @@ class Resizing(_Images):
             return (-above, h + 2 * above), (-before, w + 2 * before)
         return (0, h), (0, w)
 
-    def _matrices(self, h: int, w: int, dtype: Any) -> tuple[Array, Array]:
-        """Of each axis: output pixels times input pixels; what padding has a share in sums to less than 1."""
-        matrices = []
-        for size, outputs, (start, part) in zip((h, w), (self.height, self.width), self._parts(h, w), strict=True):
-            matrix = resizing_matrix(part, outputs, dtype, self.interpolation, self.antialias)
-            if start < 0:
-                matrix = np.ascontiguousarray(matrix[:, -start : size - start])
-            elif part < size:
-                matrix = np.pad(matrix, ((0, 0), (start, size - start - part)))
-            matrices.append(matrix)
-        return matrices[0], matrices[1]
-
     def change(self, x: Array, step: Step) -> tuple[Array, Any]:
-        rows, columns = self._matrices(x.shape[1], x.shape[2], x.dtype)
-        y = both_axes(rows, columns, x, step)
+        parts = zip(x.shape[1:3], (self.height, self.width), self._parts(x.shape[1], x.shape[2]), strict=True)
+        axes = [resizing(n, to, x.dtype, self.interpolation, self.antialias, part) for n, to, part in parts]
+        y = along_axes([forward for forward, _, _ in axes], x, step)
         if self.pad_to_aspect_ratio and self.fill_value:
-            y += self.fill_value * (1 - np.outer(rows.sum(1), columns.sum(1)))[..., None]
-        return y, (rows, columns)
+            y += self.fill_value * (1 - np.outer(axes[0][2], axes[1][2]))[..., None]
+        return y, [backward for _, backward, _ in axes]
 
     def change_backward(self, dy: Array, saved: Any, step: Step) -> Array:
-        rows, columns = saved
-        return both_axes(np.ascontiguousarray(rows.T), np.ascontiguousarray(columns.T), dy, step)
+        return along_axes(saved, dy, step)
 
 
 class CenterCrop(_Images):
@@ -291,65 +280,23 @@ class _RandomAffine(_Random):
         ):
             if value not in known:
                 raise ValueError(f"{self.name}: {argument} must be {' or '.join(map(repr, known))}, received {value!r}")
-        self.fill_mode, self.interpolation, self.fill_value = fill_mode, interpolation, float(fill_value)
+        self.fill_mode: Any = fill_mode
+        self.interpolation, self.fill_value = interpolation, float(fill_value)
 
     def transforms(self, rows: int, height: int, width: int) -> Array:
         """(rows, 2, 3): [[a0, a1, a2], [b0, b1, b2]] of each image."""
         raise TypeError(f"{type(self).__name__} must define transforms")
 
     def change(self, x: Array, step: Step) -> tuple[Array, Any]:
-        n, h, w, c = x.shape
-        row, column = np.divmod(np.arange(h * w), w)
-        at = self.transforms(n, h, w) @ np.stack([column, row, np.ones(h * w)])
-        taps = list(self._taps(at[:, 1], at[:, 0], h, w, x.dtype))
-        y, pixels, images = step.empty(x.shape, x.dtype), x.reshape(n, h * w, c), np.arange(n)[:, None]
-        flat = y.reshape(pixels.shape)
-        flat.fill(0)
-        for index, weight, inside in taps:
-            flat += weight[..., None] * np.where(
-                inside[..., None], pixels[images, index], x.dtype.type(self.fill_value)
-            )
-        return y, taps
+        maps = self.transforms(*x.shape[:3])
+        y = step.empty(x.shape, x.dtype)
+        native.affine_forward(maps, self.fill_mode, self.interpolation == "bilinear", self.fill_value, x, y)
+        return y, maps
 
     def change_backward(self, dy: Array, saved: Any, step: Step) -> Array:
         dx = step.empty(dy.shape, dy.dtype)
-        dx.fill(0)
-        n, h, w, c = dy.shape
-        images = np.arange(n)[:, None]
-        for index, weight, inside in saved:
-            np.add.at(dx.reshape(n, h * w, c), (images, index), (weight * inside)[..., None] * dy.reshape(n, h * w, c))
+        native.affine_backward(saved, self.fill_mode, self.interpolation == "bilinear", dy, dx)
         return dx
-
-    def _taps(self, rows: Array, columns: Array, h: int, w: int, dtype: Any) -> Any:
-        """The pixels that each output pixel is made of: index, weight, and whether it lies in the image."""
-        rows, columns = self._into(rows, h), self._into(columns, w)
-        if self.interpolation == "nearest":
-            corners = [(np.rint(rows), np.rint(columns), np.ones_like(rows))]
-        else:
-            top, left = np.floor(rows), np.floor(columns)
-            down, right = rows - top, columns - left
-            corners = [
-                (top + i, left + j, (down if i else 1 - down) * (right if j else 1 - right))
-                for i in (0, 1)
-                for j in (0, 1)
-            ]
-        for row, column, weight in corners:
-            inside = np.ones(row.shape, bool)
-            if self.fill_mode == "constant":
-                inside = (row >= 0) & (row < h) & (column >= 0) & (column < w)
-            if self.fill_mode == "wrap":
-                row, column = np.mod(row, h), np.mod(column, w)
-            index = np.clip(row, 0, h - 1).astype(np.intp) * w + np.clip(column, 0, w - 1).astype(np.intp)
-            yield index, weight.astype(dtype), inside
-
-    def _into(self, at: Array, size: int) -> Array:
-        """Coordinates beyond the image as the fill mode maps them into it."""
-        if self.fill_mode in ("constant", "wrap"):  # the pixels' numbers are mapped, not the places between them
-            return at
-        if self.fill_mode == "reflect":  # about the outer edges of the first and the last pixel
-            at = np.mod(at + 0.5, 2 * size)
-            at = np.minimum(at, 2 * size - at) - 0.5
-        return np.clip(at, 0, size - 1)
 
 
 class RandomRotation(_RandomAffine):
@@ -468,6 +415,14 @@ class _RandomTone(_Random):
         return self.tone_backward(dy, kept)
 
 
+def _means(x: Array) -> Array:
+    """Of each channel of each image, repeated along a row of pixels: (batch, 1, width, channels). NumPy is fast where
+    the inner loop is long: over rows first, and in adding whole rows."""
+    n, h, w, c = x.shape
+    means = x.reshape(n, h, w * c).mean(1).reshape(n, w, c).mean(1)
+    return np.tile(means[:, None, None], (1, 1, w, 1))
+
+
 class RandomBrightness(_RandomTone):
     """In training, adds one number to each image, drawn between the factors times the width of the value range.
 
@@ -516,14 +471,14 @@ class RandomContrast(_RandomTone):
 
     def tone(self, y: Array) -> Any:
         contrast = self.draw(self.contrast, len(y)).astype(y.dtype)[:, None, None, None]
-        mean = y.mean((1, 2), keepdims=True)
+        mean = _means(y)
         y -= mean
         y *= contrast
         y += mean
         return contrast
 
     def tone_backward(self, dy: Array, saved: Any) -> Array:
-        mean = dy.mean((1, 2), keepdims=True)
+        mean = _means(dy)
         dy *= saved
         dy += (1 - saved) * mean
         return dy

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from .._core import native
 from .._typing import Array, BatchShape
 from ..step import Step
 from .base import Layer, check_rank
@@ -323,9 +325,8 @@ class _UpSampling(_Spatial):
         return y
 
     def upsample_backward(self, dy: Array, shape: tuple[int, ...], step: Step) -> Array:
-        dx = step.empty(shape, dy.dtype)
-        np.sum(dy.reshape(self._split(shape)), tuple(range(2, 2 + 2 * self.rank, 2)), out=dx)
-        return dx
+        middle = zip(shape[1:-1], self.size, strict=True)
+        return along_axes([_neighbours(n, times, dy.dtype) for n, times in middle], dy, step)
 
     def _split(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         n, *middle, c = shape
@@ -356,20 +357,16 @@ class UpSampling2D(_UpSampling):
     def upsample(self, x: Array, step: Step) -> Array:
         if self.interpolation == "nearest":
             return super().upsample(x, step)
-        return both_axes(*self._matrices(x.shape, x.dtype), x, step)
+        return along_axes([forward for forward, _, _ in self._resizing(x.shape, x.dtype)], x, step)
 
     def upsample_backward(self, dy: Array, shape: tuple[int, ...], step: Step) -> Array:
         if self.interpolation == "nearest":
             return super().upsample_backward(dy, shape, step)
-        rows, columns = self._matrices(shape, dy.dtype)
-        return both_axes(np.ascontiguousarray(rows.T), np.ascontiguousarray(columns.T), dy, step)
+        return along_axes([backward for _, backward, _ in self._resizing(shape, dy.dtype)], dy, step)
 
-    def _matrices(self, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
-        height, width = (
-            resizing_matrix(n, n * times, dtype, self.interpolation)
-            for n, times in zip(shape[1:3], self.size, strict=True)
-        )
-        return height, width
+    def _resizing(self, shape: tuple[int, ...], dtype: Any) -> list[tuple[Bands, Bands, Array]]:
+        middle = zip(shape[1:3], self.size, strict=True)
+        return [resizing(n, n * times, dtype, self.interpolation) for n, times in middle]
 
 
 class UpSampling3D(_UpSampling):
@@ -404,29 +401,65 @@ _KERNELS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def resizing_matrix(inputs: int, outputs: int, dtype: Any, interpolation: str, antialias: bool = False) -> Array:
-    """The matrix (outputs, inputs) that resizes one axis by interpolation between the elements' centres.
+Bands = tuple[Array, Array]  # a matrix as native.multiply_bands takes it: first, weights
+
+
+def _bands(matrix: Array) -> Bands:
+    inputs, used = matrix.shape[1], matrix != 0
+    first, end = used.argmax(1), inputs - used[:, ::-1].argmax(1)
+    width = max(1, int(np.where(used.any(1), end - first, 0).max()))
+    first = np.minimum(first, inputs - width)
+    weights = np.take_along_axis(matrix, first[:, None] + np.arange(width), 1)
+    return first.astype(np.int32), np.ascontiguousarray(weights)
+
+
+@lru_cache(maxsize=256)
+def _neighbours(n: int, times: int, dtype: Any) -> Bands:
+    """The matrix (n, n * times) that adds up so many neighbours each."""
+    return np.arange(0, n * times, times, dtype=np.int32), np.ones((n, times), dtype)
+
+
+@lru_cache(maxsize=256)
+def resizing(
+    inputs: int,
+    outputs: int,
+    dtype: Any,
+    interpolation: str,
+    antialias: bool = False,
+    part: tuple[int, int] | None = None,
+) -> tuple[Bands, Bands, Array]:
+    """The matrix (outputs, inputs) that resizes one axis by interpolation between the elements' centres, its transpose,
+    and the sums of its rows.
 
     antialias: the kernel is widened where the axis shrinks, so that every input counts.
+    part: where that starts which is resized, and its size; the whole axis. Beyond the axis lie zeros.
     """
-    at = (np.arange(outputs) + 0.5) * inputs / outputs - 0.5
+    start, size = part or (0, inputs)
+    at = (np.arange(outputs) + 0.5) * size / outputs - 0.5
     if interpolation == "nearest":
-        matrix = np.zeros((outputs, inputs), dtype)
-        matrix[np.arange(outputs), np.minimum((at + 0.5).astype(int), inputs - 1)] = 1
-        return matrix
-    wide = max(inputs / outputs, 1.0) if antialias else 1.0
-    weights = _KERNELS[interpolation](np.abs(at[:, None] - np.arange(inputs)) / wide)
-    return np.ascontiguousarray(weights / weights.sum(1, keepdims=True), dtype)
+        matrix = np.zeros((outputs, size), dtype)
+        matrix[np.arange(outputs), np.minimum((at + 0.5).astype(int), size - 1)] = 1
+    else:
+        wide = max(size / outputs, 1.0) if antialias else 1.0
+        weights = _KERNELS[interpolation](np.abs(at[:, None] - np.arange(size)) / wide)
+        matrix = (weights / weights.sum(1, keepdims=True)).astype(dtype)
+    matrix = np.pad(matrix, ((0, 0), (max(start, 0), max(inputs - start - size, 0))))
+    matrix = matrix[:, max(-start, 0) : max(-start, 0) + inputs]
+    return _bands(matrix), _bands(matrix.T), matrix.sum(1)
 
 
-def both_axes(rows: Array, columns: Array, x: Array, step: Step) -> Array:
-    """y(n,p,q,c) = sum_{h,w} rows(p,h) columns(q,w) x(n,h,w,c), an axis at a time."""
-    n, h, w, c = x.shape
-    wide = step.empty((n * h, len(columns), c), x.dtype)
-    np.matmul(columns, x.reshape(n * h, w, c), out=wide)
-    y = step.empty((n, len(rows), len(columns), c), x.dtype)
-    np.matmul(rows, wide.reshape(n, h, -1), out=y.reshape(n, len(rows), -1))
-    return y
+def along_axes(matrices: Sequence[Bands], x: Array, step: Step) -> Array:
+    """The products with a matrix along each of the axes between the batch and the channels, the last axis first."""
+    for axis in range(len(matrices), 0, -1):
+        first, weights = matrices[axis - 1]
+        before, behind = x.shape[:axis], x.shape[axis + 1 :]
+        y = step.empty((*before, len(first), *behind), x.dtype)
+        outer, inner = math.prod(before), math.prod(behind)
+        native.multiply_bands(
+            first, weights, x.reshape(outer, x.shape[axis], inner), y.reshape(outer, len(first), inner)
+        )
+        x = y
+    return x
 
 
 __all__ = [

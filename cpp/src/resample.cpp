@@ -1,0 +1,210 @@
+#include "vivace/resample.h"
+
+#include <algorithm>
+
+#include "parallel.h"
+#include "vmath.h"
+
+namespace vivace {
+namespace {
+
+constexpr index chunk = 64;  // output pixels of a row that are worked on together
+
+// Of each pixel of a chunk: the elements where its four input pixels begin (the nearest one only, if no others count),
+// their weights, and that of the fill value.
+struct Taps {
+    alignas(vector_bytes) std::int64_t at[4][chunk];
+    alignas(vector_bytes) double weight[4][chunk], outside[chunk];
+};
+
+// Along one axis: the two pixels around each place, as numbers within the image, and their weights.
+struct Pair {
+    vec<double> pixel[2], weight[2];
+};
+
+constexpr double rounding = 6755399441055744.0;  // 1.5 * 2^52: adding it rounds to an integer, found in the lowest bits
+
+VIVACE_INLINE vec<double> cut(vec<double> x, double high) {
+    x = x > 0.0 ? x : vec<double>{};
+    return x > high ? broadcast(high) : x;
+}
+
+template <Fill fill, bool bilinear>
+VIVACE_INLINE Pair pair_around(vec<double> at, double size) {
+    const double last = size - 1;
+    if constexpr (fill == Fill::reflect) {  // at an outer edge the next image begins, mirrored
+        at += 0.5;
+        at -= 2 * size * floor(at * (0.5 / size));
+        const vec<double> back = 2 * size - at;
+        at = (at < back ? at : back) - 0.5;
+    }
+    if constexpr (fill == Fill::reflect || fill == Fill::nearest) at = cut(at, last);
+    const vec<double> whole = bilinear ? floor(at) : (at + rounding) - rounding;
+    Pair pair{{whole, whole + 1.0}, {1.0 - (at - whole), at - whole}};
+    if constexpr (!bilinear) pair.weight[0] = broadcast(1.0), pair.weight[1] = vec<double>{};
+    for (int k = 0; k < 2; ++k) {
+        vec<double>& pixel = pair.pixel[k];
+        // (halves, so that no quotient lies at a whole number)
+        if constexpr (fill == Fill::wrap) pixel -= size * floor((pixel + 0.5) * (1 / size));
+        if constexpr (fill == Fill::constant)
+            pair.weight[k] = (pixel >= 0.0) & (pixel <= last) ? pair.weight[k] : vec<double>{};
+        pixel = cut(pixel, last);
+    }
+    return pair;
+}
+
+// The taps of `count` pixels of output row p from column q on.
+template <Fill fill, bool bilinear>
+void find_taps(const Affine& s, const double* map, index p, index q, index count, Taps& taps) {
+    const double v = static_cast<double>(p), h = static_cast<double>(s.h), w = static_cast<double>(s.w);
+    const double channels = static_cast<double>(s.c), column = map[1] * v + map[2], row = map[4] * v + map[5];
+    vec<double> u;
+    for (index i = 0; i < lanes<double>; ++i) u[i] = static_cast<double>(q + i);
+    for (index i = 0; i < count; i += lanes<double>, u += static_cast<double>(lanes<double>)) {
+        const Pair columns = pair_around<fill, bilinear>(map[0] * u + column, w);
+        const Pair rows = pair_around<fill, bilinear>(map[3] * u + row, h);
+        for (int k = 0; k < (bilinear ? 4 : 1); ++k) {
+            const vec<double> element = (rows.pixel[k / 2] * w + columns.pixel[k % 2]) * channels + rounding;
+            store(taps.at[k] + i, bit_cast<vec<std::int64_t>>(element) - bit_cast<std::int64_t>(rounding));
+            store(taps.weight[k] + i, rows.weight[k / 2] * columns.weight[k % 2]);
+        }
+        store(taps.outside + i, 1.0 - (rows.weight[0] + rows.weight[1]) * (columns.weight[0] + columns.weight[1]));
+    }
+}
+
+using FindTaps = void (*)(const Affine&, const double*, index, index, index, Taps&);
+
+FindTaps taps_of(const Affine& s) {
+    switch (s.fill) {
+        case Fill::constant: return s.bilinear ? find_taps<Fill::constant, true> : find_taps<Fill::constant, false>;
+        case Fill::nearest: return s.bilinear ? find_taps<Fill::nearest, true> : find_taps<Fill::nearest, false>;
+        case Fill::reflect: return s.bilinear ? find_taps<Fill::reflect, true> : find_taps<Fill::reflect, false>;
+        default: return s.bilinear ? find_taps<Fill::wrap, true> : find_taps<Fill::wrap, false>;
+    }
+}
+
+// Runs f(std::integral_constant) with the number of channels if it is small and common, so that their loop is unrolled; with
+// 0 otherwise.
+template <class F>
+VIVACE_INLINE void with_few(index channels, F&& f) {
+    if (channels == 1) return f(std::integral_constant<index, 1>{});
+    if (channels == 3) return f(std::integral_constant<index, 3>{});
+    f(std::integral_constant<index, 0>{});
+}
+
+// Runs f(few, number of taps), both constants.
+template <class F>
+void with_constants(const Affine& s, F&& f) {
+    with_few(s.c, [&](auto few) {
+        if (s.bilinear) return f(few, std::integral_constant<int, 4>{});
+        f(few, std::integral_constant<int, 1>{});
+    });
+}
+
+// Calls f(element of the output, i, taps) for each pixel of output row p, the i-th of the taps.
+template <class F>
+VIVACE_INLINE void for_each_pixel(const Affine& s, FindTaps find, const double* map, index p, F&& f) {
+    Taps taps;
+    for (index q = 0; q < s.w; q += chunk) {
+        const index count = std::min(chunk, s.w - q);
+        find(s, map, p, q, count, taps);
+        for (index i = 0; i < count; ++i) f((p * s.w + q + i) * s.c, i, taps);
+    }
+}
+
+double cost(const Affine& s) { return static_cast<double>(s.n * s.h * s.w) * 40; }
+
+}  // namespace
+
+template <class T>
+void affine_forward(const Affine& s, const double* maps, const T* x, T* y) {
+    const FindTaps find = taps_of(s);
+    const T value = s.fill == Fill::constant ? static_cast<T>(s.value) : T{0};
+    const index image = s.h * s.w * s.c;
+    with_constants(s, [&](auto few, auto count) {
+        parallel_for(s.n * s.h, cost(s), [&](index task, int) {
+            const T* in = x + task / s.h * image;
+            T* out = y + task / s.h * image;
+            for_each_pixel(s, find, maps + task / s.h * 6, task % s.h, [&](index to, index i, const Taps& taps) {
+                const T rest = static_cast<T>(taps.outside[i]) * value;
+                if constexpr (few > 0) {
+                    T sums[few];
+                    std::fill_n(sums, few, rest);
+                    for (int k = 0; k < count; ++k)
+                        for (index c = 0; c < few; ++c)
+                            sums[c] += static_cast<T>(taps.weight[k][i]) * in[taps.at[k][i] + c];
+                    std::copy_n(sums, few, out + to);
+                } else {
+                    for_each_vector<T>(s.c, [&](index c, auto n) {
+                        vec<T> sum = broadcast(rest);
+                        for (int k = 0; k < count; ++k)
+                            sum += static_cast<T>(taps.weight[k][i]) * load_n(in + taps.at[k][i] + c, n);
+                        store_n(out + to + c, sum, n);
+                    });
+                }
+            });
+        });
+    });
+}
+
+template <class T>
+void affine_backward(const Affine& s, const double* maps, const T* dy, T* dx) {
+    const FindTaps find = taps_of(s);
+    const index image = s.h * s.w * s.c;
+    with_constants(s, [&](auto few, auto count) {
+        parallel_for(s.n, cost(s), [&](index task, int) {  // a whole image, whose pixels meet
+            const T* in = dy + task * image;
+            T* out = dx + task * image;
+            std::fill_n(out, image, T{});
+            for (index p = 0; p < s.h; ++p)
+                for_each_pixel(s, find, maps + task * 6, p, [&](index from, index i, const Taps& taps) {
+                    for (int k = 0; k < count; ++k) {
+                        const T weight = static_cast<T>(taps.weight[k][i]);
+                        T* to = out + taps.at[k][i];
+                        if constexpr (few > 0) {
+                            for (index c = 0; c < few; ++c) to[c] += weight * in[from + c];
+                        } else {
+                            for_each_vector<T>(s.c, [&](index c, auto n) {
+                                store_n(to + c, load_n(to + c, n) + weight * load_n(in + from + c, n), n);
+                            });
+                        }
+                    }
+                });
+        });
+    });
+}
+
+template <class T>
+void multiply_bands(index outer, index inputs, index outputs, index inner, index width, const std::int32_t* first,
+                    const T* weights, const T* x, T* y) {
+    const auto run = [&](auto few) {
+        parallel_for(outer, static_cast<double>(outer * outputs * inner * width) * 2, [&](index o, int) {
+            for (index p = 0; p < outputs; ++p) {
+                const T *in = x + (o * inputs + first[p]) * inner, *w = weights + p * width;
+                T* out = y + (o * outputs + p) * inner;
+                if constexpr (few > 0) {
+                    T sums[few] = {};
+                    for (index k = 0; k < width; ++k)
+                        for (index i = 0; i < few; ++i) sums[i] += w[k] * in[k * few + i];
+                    std::copy_n(sums, few, out);
+                } else {
+                    for_each_vector<T>(inner, [&](index i, auto n) {
+                        vec<T> sum{};
+                        for (index k = 0; k < width; ++k) sum += w[k] * load_n(in + k * inner + i, n);
+                        store_n(out + i, sum, n);
+                    });
+                }
+            }
+        });
+    };
+    with_few(inner, run);
+}
+
+#define INSTANTIATE(T)                                                                          \
+    template void affine_forward(const Affine&, const double*, const T*, T*);                   \
+    template void affine_backward(const Affine&, const double*, const T*, T*);                  \
+    template void multiply_bands(index, index, index, index, index, const std::int32_t*, const T*, const T*, T*);
+INSTANTIATE(float)
+INSTANTIATE(double)
+
+}  // namespace vivace

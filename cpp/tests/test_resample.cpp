@@ -1,0 +1,129 @@
+#include <limits>
+
+#include "check.h"
+#include "vivace/parallel.h"
+#include "vivace/reference.h"
+#include "vivace/resample.h"
+
+namespace vivace::tests {
+namespace {
+
+constexpr Fill fills[] = {Fill::constant, Fill::nearest, Fill::reflect, Fill::wrap};
+
+// Turns, stretches and shifts that leave the image by far.
+std::vector<double> random_maps(index n) {
+    std::vector<double> maps;
+    std::uniform_real_distribution<double> slope(-1.5, 1.5), shift(-30, 30);
+    for (index i = 0; i < 2 * n; ++i) {
+        maps.push_back(slope(rng));
+        maps.push_back(slope(rng));
+        maps.push_back(shift(rng));
+    }
+    return maps;
+}
+
+template <class T>
+void affine(const Affine& s) {
+    const index size = s.n * s.h * s.w * s.c;
+    const auto maps = random_maps(s.n);
+    const auto x = reals<T>(size), dy = reals<T>(size);
+    auto y = unset<T>(size), expected = y, dx = y;
+    const std::string context = show(s.n, s.h, s.w, s.c, static_cast<int>(s.fill), s.bilinear, sizeof(T));
+    const double epsilon = static_cast<double>(std::numeric_limits<T>::epsilon());
+    affine_forward(s, maps.data(), x.data(), y.data());
+    reference::affine_forward(s, maps.data(), x.data(), expected.data());
+    CHECK_CLOSE(y, expected, 0, 16 * epsilon + 1e-12, context);  // places of 100s are rounded too
+
+    // The gradient is the transpose: of each input element, what the reference makes of it alone.
+    affine_backward(s, maps.data(), dy.data(), dx.data());
+    Affine linear = s;
+    linear.value = 0;
+    std::vector<double> gradient, one(x.size()), image(x.size());
+    for (index j = 0; j < size; j += size < 100 ? 1 : size / 50) {
+        one[static_cast<std::size_t>(j)] = 1;
+        reference::affine_forward(linear, maps.data(), one.data(), image.data());
+        one[static_cast<std::size_t>(j)] = 0;
+        double sum = 0;
+        for (std::size_t i = 0; i < image.size(); ++i) sum += image[i] * static_cast<double>(dy[i]);
+        CHECK_FOR(std::fabs(sum - static_cast<double>(dx[static_cast<std::size_t>(j)])) <= 200 * epsilon + 1e-11, context);
+    }
+}
+
+// Shifts by whole pixels move small integers exactly.
+template <class T>
+void shifts() {
+    for (Fill fill : fills)
+        for (bool bilinear : {false, true}) {
+            const Affine s{1, 3, 5, 2, fill, bilinear, 7};
+            const auto x = integers<T>(30);
+            const double map[] = {1, 0, -2, 0, 1, 1};
+            auto y = unset<T>(30), expected = y;
+            affine_forward(s, map, x.data(), y.data());
+            reference::affine_forward(s, map, x.data(), expected.data());
+            CHECK_EQUAL(y, expected, show(static_cast<int>(fill), bilinear));
+            CHECK_EQUAL(std::vector<T>(y.begin() + 4, y.begin() + 10), std::vector<T>(x.begin() + 10, x.begin() + 16),
+                        show(static_cast<int>(fill), bilinear));
+        }
+}
+
+template <class T>
+void bands(index outer, index inputs, index outputs, index inner, index width) {
+    const auto x = integers<T>(outer * inputs * inner), weights = integers<T>(outputs * width);
+    std::vector<std::int32_t> first(static_cast<std::size_t>(outputs));
+    for (auto& f : first) f = static_cast<std::int32_t>(random_index(0, inputs - width));
+    auto y = unset<T>(outer * outputs * inner), expected = y;
+    for (index o = 0; o < outer; ++o)
+        for (index p = 0; p < outputs; ++p)
+            for (index i = 0; i < inner; ++i) {
+                T sum = 0;
+                for (index k = 0; k < width; ++k)
+                    sum += weights[static_cast<std::size_t>(p * width + k)] *
+                           x[static_cast<std::size_t>((o * inputs + first[static_cast<std::size_t>(p)] + k) * inner + i)];
+                expected[static_cast<std::size_t>((o * outputs + p) * inner + i)] = sum;
+            }
+    multiply_bands(outer, inputs, outputs, inner, width, first.data(), weights.data(), x.data(), y.data());
+    CHECK_EQUAL(y, expected, show(outer, inputs, outputs, inner, width));
+}
+
+template <class T>
+void threads_agree() {
+    const Affine s{3, 90, 100, 3, Fill::reflect, true, 0};
+    const index size = s.n * s.h * s.w * s.c;
+    const auto maps = random_maps(s.n);
+    const auto x = reals<T>(size);
+    std::vector<T> first;
+    for (int threads : {1, 2, 3}) {
+        set_num_threads(threads);
+        std::vector<T> y(x.size()), dx(x.size());
+        affine_forward(s, maps.data(), x.data(), y.data());
+        affine_backward(s, maps.data(), x.data(), dx.data());
+        y.insert(y.end(), dx.begin(), dx.end());
+        if (threads == 1) first = y;
+        CHECK_FOR(same_bits(y, first), show(threads));
+    }
+}
+
+template <class T>
+void all() {
+    for (Fill fill : fills)
+        for (bool bilinear : {false, true}) {
+            for (index c : {1, 2, 3, 4, 8, 17}) affine<T>({2, 5, 7, c, fill, bilinear, 2.5});
+            affine<T>({1, 1, 1, 3, fill, bilinear, -1});
+            affine<T>({1, 2, 150, 3, fill, bilinear, -1});
+        }
+    shifts<T>();
+    for (index inner : {1, 2, 3, 4, 16, 33})
+        for (index width : {1, 2, 5}) bands<T>(3, 7, 4, inner, width);
+    threads_agree<T>();
+}
+
+}  // namespace
+
+void test_resample() {
+    const int threads = get_num_threads();
+    all<float>();
+    all<double>();
+    set_num_threads(threads);
+}
+
+}  // namespace vivace::tests
