@@ -29,7 +29,8 @@ struct Operands {
     bool accumulate;
     const T* bias;
     bool relu;
-    index lda, ldb, ldc;  // from one stored row to the next
+    index lda, ldb, ldc;       // from one stored row to the next
+    T* column_sums = nullptr;  // of b, added to; with a transposed only
 
     double flops() const { return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k); }
 };
@@ -152,7 +153,21 @@ struct ByColumns {
     static index per_thread() { return piece<T> * (most_panels * panel_columns<T> + width); }
     explicit ByColumns(const Operands<T>& operands) : op(operands), packed(threads * per_thread()) {}
 
-    void run(Part tiles, index all_tiles, Part panels, Part inner, T* c, bool accumulate, int thread) const {
+    // sums += the columns of a packed panel; four chains, since one would wait for each addition.
+    static void add_panel(const T* panel, index rows, index columns, T* sums) {
+        const index width = panel_width<T>(columns);
+        for_each_vector<T>(columns, [&](index j, auto n) {
+            vec<T> chains[4] = {};
+            index r = 0;
+            for (; r + 4 <= rows; r += 4)
+#pragma GCC unroll 4
+                for (index i = 0; i < 4; ++i) chains[i] += load(panel + (r + i) * width + j);
+            for (; r < rows; ++r) chains[0] += load(panel + r * width + j);
+            store_n(sums + j, load_n(sums + j, n) + ((chains[0] + chains[1]) + (chains[2] + chains[3])), n);
+        });
+    }
+
+    void run(Part tiles, index all_tiles, Part panels, Part inner, T* c, bool accumulate, T* column_sums, int thread) const {
         T *const b = packed + thread * per_thread(), *const a = b + piece<T> * most_panels * panel_columns<T>;
         for (index k0 = inner.first; k0 < inner.last; k0 += piece<T>) {
             const index k = std::min(piece<T>, inner.last - k0);
@@ -163,8 +178,10 @@ struct ByColumns {
             for (index j = panels.first; j < panels.last; ++j) {
                 const index column = j * panel_columns<T>;
                 const T* source = op.b + (op.transpose_b ? column * op.ldb + k0 : k0 * op.ldb + column);
-                pack_panel(source, op.ldb, op.transpose_b, k, std::min(panel_columns<T>, op.n - column),
-                           b + (j - panels.first) * piece<T> * panel_columns<T>);
+                T* const panel = b + (j - panels.first) * piece<T> * panel_columns<T>;
+                const index columns = std::min(panel_columns<T>, op.n - column);
+                pack_panel(source, op.ldb, op.transpose_b, k, columns, panel);
+                if (column_sums && tiles.first == 0) add_panel(panel, k, columns, column_sums + column);
             }
             for (index i = tiles.first; i < tiles.last; ++i) {
                 const Part rows(op.m, all_tiles, i);
@@ -201,15 +218,18 @@ void multiply_a_by_columns(const Operands<T>& op) {
         // Parts of the sum share nothing: each is added up in a place of its own. They depend on the shape alone, so the
         // bits are the same for every number of threads.
         const index parts = std::min<index>(16, op.k / (4 * piece<T>));
-        Scratch<T> sums(parts * op.m * op.n);
+        Scratch<T> sums(parts * op.m * op.n), column_sums(parts * op.n);
+        std::fill_n(column_sums.get(), parts * op.n, T{0});
         Operands<T> part_op = op;
         part_op.ldc = op.n;
         const ByColumns<T> part_product(part_op);
         parallel_for(parts, op.flops(), part_product.threads, [&](index part, int thread) {
             for (index group = 0; group < panel_groups; ++group)
                 part_product.run(Part(tiles, 1, 0), tiles, Part(panels, panel_groups, group), Part(op.k, parts, part),
-                                 sums + part * op.m * op.n, false, thread);
+                                 sums + part * op.m * op.n, false, op.column_sums ? column_sums + part * op.n : nullptr, thread);
         });
+        for (index part = 0; op.column_sums && part < parts; ++part)
+            for (index j = 0; j < op.n; ++j) op.column_sums[j] += column_sums[part * op.n + j];
         parallel_for(op.m, static_cast<double>(parts * op.m * op.n), [&](index row, int) {
             for_each_vector<T>(op.n, [&](index j, auto n) {
                 T* c = op.c + row * op.ldc + j;
@@ -224,7 +244,7 @@ void multiply_a_by_columns(const Operands<T>& op) {
     const index row_groups = std::min(tiles, std::max<index>(1, 16 / panel_groups));
     parallel_for(row_groups * panel_groups, op.flops(), product.threads, [&](index task, int thread) {
         product.run(Part(tiles, row_groups, task % row_groups), tiles, Part(panels, panel_groups, task / row_groups),
-                    Part(op.k, 1, 0), op.c, op.accumulate, thread);
+                    Part(op.k, 1, 0), op.c, op.accumulate, op.column_sums, thread);
     });
 }
 
@@ -338,8 +358,7 @@ void add_column_sums(index rows, index columns, const T* x, index ldx, T* sums) 
 
 template <class T>
 void dense_weight_gradient(index n, index i, index o, const T* x, const T* dy, T* dw, T* db) {
-    gemm(i, o, n, x, true, dy, false, dw, true);
-    if (db) add_column_sums(n, o, dy, o, db);
+    multiply(Operands<T>{i, o, n, x, true, dy, false, dw, true, nullptr, false, i, o, o, db});
 }
 
 #define INSTANTIATE(T)                                                                                        \

@@ -36,17 +36,22 @@ void compare(vec<T> x, vec<T> y, Exact&& exact, Worst& worst) {
 
 template <class T>
 struct Sweep {
-    Worst exp_worst, sigmoid_worst, tanh_worst;
+    Worst exp_worst, exp2_worst, sigmoid_worst, tanh_worst;
 
     void operator()(vec<T> x) {
         compare<T>(x, exp<T>(x), [](long double v) { return std::exp(v); }, exp_worst);
+        const vec<T> below = x < T{0} ? x : -x;
+        vec<T> powers[1] = {below};
+        exp2_of_negative<T>(powers);
+        compare<T>(below, powers[0], [](long double v) { return std::exp2(v); }, exp2_worst);
         compare<T>(x, sigmoid<T>(x), [](long double v) { return 1 / (1 + std::exp(-v)); }, sigmoid_worst);
         compare<T>(x, tanh<T>(x), [](long double v) { return std::tanh(v); }, tanh_worst);
     }
     void finish(const char* name) const {
-        std::printf("largest errors, %s: exp %.3f ulp at %.9g, sigmoid %.3f at %.9g, tanh %.3f at %.9g\n", name,
-                    exp_worst.ulp, exp_worst.at, sigmoid_worst.ulp, sigmoid_worst.at, tanh_worst.ulp, tanh_worst.at);
+        std::printf("largest errors, %s: exp %.3f ulp at %.9g, exp2 %.3f at %.9g, sigmoid %.3f at %.9g, tanh %.3f at %.9g\n",
+                    name, exp_worst.ulp, exp_worst.at, exp2_worst.ulp, exp2_worst.at, sigmoid_worst.ulp, sigmoid_worst.at, tanh_worst.ulp, tanh_worst.at);
         CHECK_FOR(exp_worst.ulp <= 1, show(name, exp_worst.ulp, exp_worst.at));
+        CHECK_FOR(exp2_worst.ulp <= 1, show(name, exp2_worst.ulp, exp2_worst.at));
         CHECK_FOR(sigmoid_worst.ulp <= 2, show(name, sigmoid_worst.ulp, sigmoid_worst.at));
         CHECK_FOR(tanh_worst.ulp <= 2, show(name, tanh_worst.ulp, tanh_worst.at));
     }
@@ -103,6 +108,9 @@ void special_values() {
     CHECK(s(0) == T(0.5) && s(T(-0.0)) == T(0.5));
     CHECK(t(infinity) == 1 && t(huge) == 1 && t(-infinity) == -1 && t(-huge) == -1);
     CHECK(t(0) == 0 && !std::signbit(t(0)) && t(T(-0.0)) == 0 && std::signbit(t(T(-0.0))));
+    vec<T> powers[3] = {-vec<T>{}, broadcast(-infinity), broadcast(std::numeric_limits<T>::quiet_NaN())};
+    exp2_of_negative<T>(powers);
+    CHECK(powers[0][0] == 1 && powers[1][0] == 0 && std::isnan(powers[2][0]));
     // A NaN in one lane leaves the others alone.
     vec<T> mixed{};
     mixed[0] = std::numeric_limits<T>::quiet_NaN();
