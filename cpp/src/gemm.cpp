@@ -139,19 +139,37 @@ void multiply_a_by_rows(const Operands<T>& op) {
 }
 
 // Columns of A (weight gradients): one part of the tiles, the panels and the inner dimension. B's panels are packed a piece
-// at a time, and so are the tiles of A: their rows lie far apart, often a power of two, which the caches bear badly.
+// at a time, and so are tiles of A, several side by side: their rows lie far apart, often a power of two, which the caches
+// bear badly, so that each is read once, in sequence.
 template <class T>
 struct ByColumns {
     static constexpr index most_panels = 16;  // whose pieces fit L2
+    static constexpr index most_tiles = 8;    // beside them; eight of six columns are whole lines
     static constexpr index width = (tile_rows + lanes<T> - 1) / lanes<T> * lanes<T>;  // of a packed row of A
+    static constexpr index tile_size = piece<T> * width + 64 / static_cast<index>(sizeof(T));  // no power of two
     static constexpr index short_k = 64;  // rows so few that A is read in place
 
     const Operands<T>& op;
     const int threads = get_num_threads();
-    Scratch<T> packed;  // a thread's own panels, then its tile
+    Scratch<T> packed;  // a thread's own panels, then its tiles
 
-    static index per_thread() { return piece<T> * (most_panels * panel_columns<T> + width); }
+    static index per_thread() { return piece<T> * most_panels * panel_columns<T> + most_tiles * tile_size; }
     explicit ByColumns(const Operands<T>& operands) : op(operands), packed(threads * per_thread()) {}
+
+    // k rows of tiles [first, last) of A, from a on.
+    void pack_tiles(const T* a, index k, index first, index last, index all_tiles, T* to) const {
+        index starts[most_tiles + 1];
+        for (index i = first; i <= last; ++i) starts[i - first] = op.m * i / all_tiles;
+        for (index r = 0; r < k; ++r, a += op.lda, to += width)
+            for (index i = 0; i < last - first; ++i) {
+                const T* source = a + starts[i];
+                T* const row = to + i * tile_size;
+                if (starts[i] + width <= op.m)  // what stands behind a tile does no harm
+                    for (index m = 0; m < width; m += lanes<T>) store(row + m, load(source + m));
+                else
+                    for_each_vector<T>(starts[i + 1] - starts[i], [&](index m, auto n) { store(row + m, load_n(source + m, n)); });
+            }
+    }
 
     // sums += the columns of a packed panel; four chains, since one would wait for each addition.
     static void add_panel(const T* panel, index rows, index columns, T* sums) {
@@ -186,15 +204,14 @@ struct ByColumns {
             for (index i = tiles.first; i < tiles.last; ++i) {
                 const Part rows(op.m, all_tiles, i);
                 tile.rows = rows.size();
-                tile.a[0] = op.a + k0 * op.lda + rows.first;
                 if (k > short_k) {
-                    for (index r = 0; r < k; ++r)
-                        for_each_vector<T>(tile.rows, [&](index m, auto n) {
-                            store(a + r * width + m, load_n(tile.a[0] + r * op.lda + m, n));
-                        });
-                    tile.a[0] = a;
+                    const index place = (i - tiles.first) % most_tiles;
+                    if (place == 0)
+                        pack_tiles(op.a + k0 * op.lda, k, i, std::min(i + most_tiles, tiles.last), all_tiles, a);
+                    tile.a[0] = a + place * tile_size;
                     tile.a_step = width;
                 } else {
+                    tile.a[0] = op.a + k0 * op.lda + rows.first;
                     tile.a_step = op.lda;
                 }
                 for (index j = panels.first; j < panels.last; ++j) {
