@@ -164,6 +164,7 @@ void add_all() {
     add_gemm(1600, 128, 32, true, false);
     for (index size : {512, 1024, 2048}) add_gemm(size, size, size, false, false);
     add_recurrent_layers();
+    add_attention_layers();
 }
 
 }  // namespace
