@@ -49,6 +49,10 @@ CASES = [
     (2, 1, 1, 20, 90, 33, 33, False, "qka"),
     (3, 2, 2, 65, 129, 8, 8, True, "qa"),
     (1, 1, 1, 90, 20, 4, 4, True, ""),
+    (1, 2, 1, 300, 280, 20, 9, True, ""),
+    (1, 2, 1, 280, 270, 8, 17, True, "qk"),
+    (2, 1, 1, 257, 129, 16, 16, False, "a"),
+    (1, 1, 1, 40, 300, 5, 8, True, "a"),
 ]
 
 
@@ -118,7 +122,7 @@ def test_dropout_is_the_same_forward_backward_and_at_every_level(rng: Any) -> No
 
 
 def test_threads_do_not_change_a_bit(rng: Any) -> None:
-    layer, x = MultiHeadAttention(3, 16, use_causal_mask=True), rng.standard_normal((4, 200, 40)).astype("f4")
+    layer, x = MultiHeadAttention(3, 16, use_causal_mask=True), rng.standard_normal((2, 300, 40)).astype("f4")
     layer.build_once(x.shape)
     kept, results = config.get_num_threads(), []
     try:
