@@ -84,6 +84,8 @@ class AttentionLayer(Layer):
         if attention_mask is not None:
             kwargs["attention_mask"] = attention_mask
             asked["use_attention_mask"] = True
+        if not asked and not self._asked:
+            return super().__call__(*args, **kwargs)
         before = {name: getattr(self, name) for name in asked}
         unusual = {name: value for name, value in asked.items() if value or before[name]}
         several = [*args[0]] if args and isinstance(args[0], (list, tuple)) else []
