@@ -384,7 +384,7 @@ void attention_backward(const AttentionShape& s, const T* q, const T* k, const T
                 std::fill_n(dkeys + j * ldk, s.key_dim, T{});
                 std::fill_n(dvalues + j * ldv, s.value_dim, T{});
             }
-            bool add = s.causal;
+            bool add = false;
             copy_rows(keys, ldk, all.size(), s.key_dim, own.keys);
             copy_rows(values, ldv, all.size(), s.value_dim, own.values);
             const Panels<T> key_panels = pack(keys, ldk, false, all.size(), s.key_dim, own.key_panels);

@@ -51,7 +51,7 @@ struct Sweep {
         std::printf("largest errors, %s: exp %.3f ulp at %.9g, exp2 %.3f at %.9g, sigmoid %.3f at %.9g, tanh %.3f at %.9g\n",
                     name, exp_worst.ulp, exp_worst.at, exp2_worst.ulp, exp2_worst.at, sigmoid_worst.ulp, sigmoid_worst.at, tanh_worst.ulp, tanh_worst.at);
         CHECK_FOR(exp_worst.ulp <= 1, show(name, exp_worst.ulp, exp_worst.at));
-        CHECK_FOR(exp2_worst.ulp <= 1, show(name, exp2_worst.ulp, exp2_worst.at));
+        CHECK_FOR(exp2_worst.ulp <= 1.3, show(name, exp2_worst.ulp, exp2_worst.at));
         CHECK_FOR(sigmoid_worst.ulp <= 2, show(name, sigmoid_worst.ulp, sigmoid_worst.at));
         CHECK_FOR(tanh_worst.ulp <= 2, show(name, tanh_worst.ulp, tanh_worst.at));
     }
