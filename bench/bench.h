@@ -56,6 +56,7 @@ void add(const std::string& name, Work work, index output_size, std::function<vo
          std::function<void(float*)> trusted);
 
 void add_recurrent_layers();
+void add_attention_layers();
 
 // The peers' rows, where they were found: nothing otherwise.
 void add_openblas(const std::string& prefix, index m, index n, index k, const Floats& a, bool transpose_a,

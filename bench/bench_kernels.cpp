@@ -196,6 +196,7 @@ void add_all() {
     add_rotation(32, 32);
     add_rotation(8, 224);
     add_recurrent_layers();
+    add_attention_layers();
 }
 
 }  // namespace

@@ -12,7 +12,7 @@ from helpers import numeric_gradient
 from layer_checks import check_gradients, output
 from vivace import config
 from vivace.layers import AdditiveAttention, Attention, GroupQueryAttention, Input, Layer, MultiHeadAttention
-from vivace.models import Sequential
+from vivace.models import Model, Sequential
 from vivace.step import Step
 
 F64: dict[str, Any] = {"dtype": "float64"}
@@ -49,6 +49,10 @@ CASES = [
     (2, 1, 1, 20, 90, 33, 33, False, "qka"),
     (3, 2, 2, 65, 129, 8, 8, True, "qa"),
     (1, 1, 1, 90, 20, 4, 4, True, ""),
+    (1, 2, 1, 300, 280, 20, 9, True, ""),
+    (1, 2, 1, 280, 270, 8, 17, True, "qk"),
+    (2, 1, 1, 257, 129, 16, 16, False, "a"),
+    (1, 1, 1, 40, 300, 5, 8, True, "a"),
 ]
 
 
@@ -118,7 +122,7 @@ def test_dropout_is_the_same_forward_backward_and_at_every_level(rng: Any) -> No
 
 
 def test_threads_do_not_change_a_bit(rng: Any) -> None:
-    layer, x = MultiHeadAttention(3, 16, use_causal_mask=True), rng.standard_normal((4, 200, 40)).astype("f4")
+    layer, x = MultiHeadAttention(3, 16, use_causal_mask=True), rng.standard_normal((2, 300, 40)).astype("f4")
     layer.build_once(x.shape)
     kept, results = config.get_num_threads(), []
     try:
@@ -202,6 +206,132 @@ def test_gradients_of_several_inputs(make: Any, shapes: Any, masked: str, rng: A
         )
 
 
+@pytest.mark.parametrize(
+    "make", [lambda **k: MultiHeadAttention(2, 3, **k), lambda **k: GroupQueryAttention(3, 4, 2, **k)]
+)
+def test_gradients_through_the_scores_behind_an_attention_mask(make: Any, rng: Any) -> None:
+    layer = make(return_attention_scores=True, use_attention_mask=True, use_causal_mask=True, **F64)
+    x, value, mask = rng.standard_normal((2, 4, 3)), rng.standard_normal((2, 5, 3)), rng.random((2, 4, 5)) < 0.6
+    mask[1, 2] = False  # may attend to nothing
+    layer.build_once([x.shape, value.shape, mask.shape])
+
+    def forward() -> Any:
+        step = Step(True)
+        step.mask = [np.array([[1, 1, 1, 1], [0, 1, 1, 1]], "u1"), np.array([[1, 1, 1, 1, 0], [1] * 5], "u1"), None]
+        return (*layer.forward([x, value, mask], step), step)
+
+    (y, scores), saved, step = forward()
+    np.testing.assert_allclose(scores.sum(-1), 1, rtol=1e-12)
+    dy, dscores = rng.standard_normal(y.shape), rng.standard_normal(scores.shape)
+    dx, dvalue, dmask = layer.backward([dy.copy(), dscores.copy()], saved, step)
+    assert dmask is None
+    for array, gradient in ((x, dx), (value, dvalue), *((p.value, p.gradient) for p in layer.weights)):
+        numeric = numeric_gradient(
+            lambda: float(sum((a * b).sum() for a, b in zip(forward()[0], (dy, dscores), strict=True))), array
+        )
+        np.testing.assert_allclose(gradient, numeric, rtol=1e-5, atol=1e-8)
+
+
+# How users of Keras call the layers: what they give, and what must come out of the formula.
+CALLS: list[tuple[str, dict[str, Any]]] = [
+    ("x", {}),
+    ("xx", {}),
+    ("xx", {"use_causal_mask": True}),
+    ("xv", {}),
+    ("xvk", {}),
+    ("xx", {"attention_mask": "m"}),
+    ("xvk", {"attention_mask": "m", "use_causal_mask": True}),
+    ("xx", {"return_attention_scores": True}),
+    ("xvk", {"attention_mask": "m", "return_attention_scores": True}),
+]
+
+
+@pytest.mark.parametrize("kind", [MultiHeadAttention, GroupQueryAttention])
+@pytest.mark.parametrize(("given", "options"), CALLS)
+def test_calls(given: str, options: dict[str, Any], kind: Any, rng: Any) -> None:
+    arrays = {
+        "x": rng.standard_normal((3, 6, 4)),
+        "v": rng.standard_normal((3, 6, 4)),
+        "k": rng.standard_normal((3, 6, 4)),
+    }
+    arrays["m"] = (rng.random((3, 6, 6)) < 0.5).astype("f8")
+    layer = kind(2, 3, **F64) if kind is MultiHeadAttention else kind(3, 4, 2, **F64)
+    asked = {name: arrays["m"] if value == "m" else value for name, value in options.items()}
+    got = layer(*(arrays[name] for name in given), **asked)
+    w = layer.get_weights()
+    query, value, key = arrays[given[0]], arrays[given[min(1, len(given) - 1)]], arrays[given[-1]]
+    q, k, v = (np.einsum("btf,fhd->bthd", a, w[i]) + w[i + 1] for a, i in ((query, 0), (key, 2), (value, 4)))
+    allowed = allowed_pairs(q, k, options.get("use_causal_mask", False), (None, None, asked.get("attention_mask")))
+    scores, attended = attend(q, k, v, 3**-0.5, allowed)
+    expected = [np.einsum("bthd,hdo->bto", attended, w[6]) + w[7]]
+    expected += [scores] if "return_attention_scores" in options else []
+
+    def same(outputs: Any) -> None:
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        for one, want in zip(outputs, expected, strict=True):
+            np.testing.assert_allclose(one, want, rtol=1e-9, atol=1e-12)
+
+    same(got)
+    if options:  # asked once, not for ever
+        plain = layer(*(arrays[name] for name in given))
+        assert isinstance(plain, np.ndarray)
+        assert options == {"return_attention_scores": True} or (plain != expected[0]).any()
+    used = sorted({*given, *(("m",) if "attention_mask" in options else ())})
+    inputs = {name: Input((6, 6 if name == "m" else 4), dtype="float64") for name in used}
+    tensors = [inputs[name] for name in given]
+    outputs = layer(*tensors, **{n: inputs["m"] if value == "m" else value for n, value in options.items()})
+    model = Model(list(inputs.values()), outputs)
+    same(model([arrays[name] for name in used]))
+    revived = Model.from_config(model.get_config())
+    revived.set_weights(model.get_weights())
+    same(revived([arrays[name] for name in used]))
+
+    class Net(Model):
+        def __init__(self) -> None:
+            super().__init__(**F64)
+            self.attention = kind.from_config(layer.get_config() | {"name": "own"})
+
+        def call(self, inputs: Any) -> Any:
+            own = dict(zip(used, inputs if isinstance(inputs, list) else [inputs], strict=True))
+            return self.attention(
+                *(own[name] for name in given), **{n: own["m"] if v == "m" else v for n, v in options.items()}
+            )
+
+    net, data = Net(), [arrays[name] for name in used]
+    net(data[0] if len(data) == 1 else data)
+    net.set_weights(w)
+    same(net(data[0] if len(data) == 1 else data))
+
+
+@pytest.mark.parametrize("make", [Attention, AdditiveAttention])
+def test_scores_of_attention_without_projections(make: Any, rng: Any) -> None:
+    query, value = rng.standard_normal((2, 3, 4)), rng.standard_normal((2, 5, 4))
+    layer = make(**F64)
+    y, weights = layer([query, value], return_attention_scores=True)
+    np.testing.assert_allclose(np.matmul(weights, value), y, rtol=1e-12)
+    np.testing.assert_allclose(layer([query, value]), y, rtol=1e-9)
+    layer = make(return_attention_scores=True, **F64)
+    layer.build_once([query.shape, value.shape])
+    (y, weights), saved = layer.forward([query, value], Step(True))
+    dy, dweights = rng.standard_normal(y.shape), rng.standard_normal(weights.shape)
+
+    def loss() -> float:
+        outputs = layer.forward([query, value], Step(True))[0]
+        return float((outputs[0] * dy).sum() + (outputs[1] * dweights).sum())
+
+    gradients = layer.backward([dy.copy(), dweights.copy()], saved, Step(True))
+    for array, gradient in zip((query, value), gradients, strict=True):
+        np.testing.assert_allclose(gradient, numeric_gradient(loss, array), rtol=1e-5, atol=1e-8)
+
+
+def test_calls_of_one_layer_in_a_graph_ask_for_the_same() -> None:
+    layer, x = MultiHeadAttention(2, 3), Input((6, 4))
+    layer(x, x, use_causal_mask=True)
+    with pytest.raises(ValueError, match="use_causal_mask must be the same in all calls"):
+        layer(x, x)
+    layer(x, x, use_causal_mask=True)
+
+
 def test_the_layer_is_the_formula(rng: Any) -> None:
     layer, x = MultiHeadAttention(2, 3, 4, **F64), rng.standard_normal((2, 6, 5))
     layer.build_once(x.shape)
@@ -245,6 +375,15 @@ def test_weights_save_and_load(tmp_path: Any, rng: Any) -> None:
             lambda: MultiHeadAttention(2, 3).build_once([(None, 3, 4), (None, 5, 4), (None, 6, 4)]),  # type: ignore[arg-type]
             "value and key must have the same steps",
         ),
+        (
+            lambda: MultiHeadAttention(2, 3)(Input((4, 3)), attention_mask=Input((4, 5))),
+            r"attention_mask must be \(batch, queries, keys\), \(None, 4, 4\), received shape \(None, 4, 5\)",
+        ),
+        (
+            lambda: MultiHeadAttention(2, 3)(Input((2, 4, 3)), return_attention_scores=True),
+            r"return_attention_scores are for inputs \(batch, steps, features\), received shape \(None, 2, 4, 3\)",
+        ),
+        (lambda: Attention()(np.zeros((1, 2, 3)), np.zeros((1, 2, 3)), attention_mask=np.ones((1, 2, 2))), "takes no"),
     ],
 )
 def test_bad_input(make: Any, text: str) -> None:

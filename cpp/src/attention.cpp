@@ -1,22 +1,35 @@
-// A block of queries meets a block of keys: their scores (query_block x key_block) stay in cache. Forward, the softmax is
-// normalized as the blocks go by; backward, the probabilities are made again from each query's maximum and sum. All
-// products are the microkernel's. Tasks share nothing, so the bits do not depend on the threads.
+// A block of keys meets a block of queries: their scores stay in cache. Forward, the softmax is normalized as the blocks go
+// by; backward, the probabilities are made again from each query's maximum and sum. All products are the microkernel's.
+//
+// Scores are stored (keys, queries): a register holds one key's scores for neighbouring queries, so that maxima and sums
+// run down the rows, and nothing is ever summed across a register. Queries are packed as panels, multiplied by scale / ln 2
+// on the way, which makes exp a power of two. Lanes without a query hold numbers that nobody reads.
+// Tasks share nothing, so the bits do not depend on the threads.
 #include "vivace/attention.h"
 
 #include <cmath>
 
 #include "philox.h"
-#include "rows.h"
 #include "tile.h"
+#include "vmath.h"
 
 namespace vivace {
 namespace {
 
-constexpr index query_block = 8 * tile_rows, key_block = 64;
+constexpr index key_block = 128;      // whose packed keys and values stay in L2, and a panel's scores in L1
+constexpr index forward_block = 256;  // queries that share the packing of the keys
+constexpr index query_block = 64;     // backward: whole panels at every level
 constexpr index no_offset[1] = {0};
 
+// From one row of a block of scores to the next, backward: were it a power of two, a column would share few lines of L1.
 template <class T>
-constexpr T forbidden = static_cast<T>(-1e9);
+constexpr index block_row = query_block + 64 / static_cast<index>(sizeof(T));
+
+// Scores come in units of ln 2.
+template <class T>
+constexpr T log2_e = static_cast<T>(1.44269504088896340736);
+template <class T>
+constexpr T forbidden = static_cast<T>(-1e9) * log2_e<T>;
 
 index blocks_of(index size, index block) { return (size + block - 1) / block; }
 
@@ -30,16 +43,15 @@ void multiply(index m, index k, const T* a, index lda, bool transposed, const Pa
     tile.k = k;
     tile.a_step = lda;
     tile.accumulate = accumulate;
-    const index tiles = blocks_of(m, tile_rows);
+    const index tiles = blocks_of(m, tile_rows), height = m / tiles, higher = m % tiles;
     for (index j = 0; j < b.count(); ++j) {
         b.select(j, tile);
-        for (index i = 0; i < tiles; ++i) {
-            const Part rows(m, tiles, i);
-            tile.rows = rows.size();
-            tile.a[0] = a + rows.first;
+        for (index first = 0; first < m; first += tile.rows) {
+            tile.rows = first < higher * (height + 1) ? height + 1 : height;
+            tile.a[0] = a + first;
             for (index r = 0; r < tile.rows; ++r) {
-                if (!transposed) tile.a[r] = a + (rows.first + r) * lda;
-                tile.c[r] = c + (rows.first + r) * ldc + j * panel_columns<T>;
+                if (!transposed) tile.a[r] = a + (first + r) * lda;
+                tile.c[r] = c + (first + r) * ldc + j * panel_columns<T>;
             }
             if (transposed)
                 multiply_by_columns(tile);
@@ -52,8 +64,41 @@ void multiply(index m, index k, const T* a, index lda, bool transposed, const Pa
 // A part of a (rows, columns) matrix, packed as the right side of a product; with `transposed` it is stored (columns, rows).
 template <class T>
 Panels<T> pack(const T* source, index ld, bool transposed, index rows, index columns, T* packed) {
-    pack_panels(source, ld, transposed, index{0}, rows, rows, columns, packed);
+    for (index first = 0; first < columns; first += panel_columns<T>)
+        pack_panel(source + (transposed ? first * ld : first), ld, transposed, rows,
+                   std::min(panel_columns<T>, columns - first), packed + first * rows);
     return packed_panels<T>(packed, rows, columns);
+}
+
+// The same for the left side: rows that lie ld apart, side by side.
+template <class T>
+void copy_rows(const T* source, index ld, index rows, index columns, T* to) {
+    for (index r = 0; r < rows; ++r) std::copy_n(source + r * ld, columns, to + r * columns);
+}
+
+// Registers' worth of lanes of the panel that begins with query `first` of a block.
+template <class T>
+index lanes_of_panel(index queries, index first) {
+    return panel_width<T>(std::min(panel_columns<T>, queries - first));
+}
+
+template <class T>
+Panels<T> query_panel(const T* packed, index size, index queries, index first) {
+    return {packed + first * size, lanes_of_panel<T>(queries, first), 0, 0};
+}
+
+// Packs rows of queries (or their gradients) as panels (size, queries), multiplied by factors (queries, padded).
+template <class T>
+void pack_queries(const T* source, index ld, index queries, index size, const T* factors, T* packed) {
+    pack(source, ld, true, size, queries, packed);
+    for (index first = 0; first < queries; first += panel_columns<T>) {
+        const index width = lanes_of_panel<T>(queries, first);
+        for (index c = 0; c < width; c += lanes<T>) {
+            const vec<T> factor = load(factors + first + c);
+            T* const column = packed + first * size + c;
+            for (index d = 0; d < size; ++d) store(column + d * width, load(column + d * width) * factor);
+        }
+    }
 }
 
 // One head of one sample.
@@ -62,74 +107,115 @@ struct Head {
     Head(const AttentionShape& s, index b, index h) : sample(b), head(h), key_head(h / (s.heads / s.key_heads)) {}
 };
 
-// A block of queries and one of keys.
+// A block of keys and one of queries: the first, and how many. Rows of scores are ld apart.
 struct Block {
-    index query, queries, key, keys;  // the first, and how many
+    index key, keys, query, queries, ld;
 };
 
-// Turns products q k into scores.
 template <class T>
-void finish_scores(const AttentionShape& s, const AttentionMasks& masks, index sample, const Block& at, T* scores) {
-    const T scale = static_cast<T>(s.scale);
-    for (index r = 0; r < at.queries; ++r) {
-        const index i = at.query + r;
-        T* row = scores + r * key_block;
-        index open = s.causal ? std::min(at.keys, std::max<index>(0, i - at.key + 1)) : at.keys;
-        if (masks.query && !masks.query[sample * s.queries + i]) open = 0;
-        for_each_vector<T>(open, [&](index j, auto n) { store_n(row + j, load_n(row + j, n) * scale, n); });
-        std::fill(row + open, row + at.keys, forbidden<T>);
-        const std::uint8_t* key = masks.key ? masks.key + sample * s.keys + at.key : nullptr;
-        const std::uint8_t* pair = masks.attention ? masks.attention + (sample * s.queries + i) * s.keys + at.key : nullptr;
-        for (index j = 0; (key || pair) && j < open; ++j)
-            if ((key && !key[j]) || (pair && !pair[j])) row[j] = forbidden<T>;
+void apply_masks(const AttentionShape& s, const AttentionMasks& masks, index sample, const Block& at, T* scores) {
+    const bool crosses = s.causal && at.key + at.keys - 1 > at.query;
+    for (index j = 0; (masks.key || crosses) && j < at.keys; ++j) {
+        const bool open = !masks.key || masks.key[sample * s.keys + at.key + j];
+        const index hidden = !open ? at.queries : s.causal ? std::min(at.queries, at.key + j - at.query) : 0;
+        if (hidden > 0) std::fill_n(scores + j * at.ld, hidden, forbidden<T>);
     }
-}
-
-// Multiplies a block by the dropout mask, whose elements are 0 or 1 / (1 - rate).
-template <class T>
-void apply_dropout(const AttentionShape& s, const AttentionDropout& drop, const Head& head, const Block& at, T* values) {
-    if (drop.rate == 0) return;
-    const index row_words = blocks_of(s.keys, 4) * 4;  // the generator makes four at a time
-    T factors[Philox::words];
-    for (index r = 0; r < at.queries; ++r) {
-        const index row = (head.sample * s.heads + head.head) * s.queries + at.query + r;
-        for (index j = 0; j < at.keys; j += Philox::words) {
-            dropout_factors(drop.rate, drop.seed, drop.stream, static_cast<std::uint64_t>((row * row_words + at.key + j) / 4),
-                            factors);
-            for_each_vector<T>(std::min<index>(Philox::words, at.keys - j), [&](index w, auto n) {
-                T* const value = values + r * key_block + j + w;
-                store_n(value, load_n(value, n) * load_n(factors + w, n), n);
-            });
+    for (index i = 0; (masks.query || masks.attention) && i < at.queries; ++i) {
+        const index query = sample * s.queries + at.query + i;
+        const bool open = !masks.query || masks.query[query];
+        const std::uint8_t* pair = masks.attention ? masks.attention + query * s.keys + at.key : nullptr;
+        for (index j = 0; (pair || !open) && j < at.keys; ++j) {
+            T& score = scores[j * at.ld + i];
+            score = open && (!pair || pair[j]) ? score : forbidden<T>;
         }
     }
 }
 
-// Whether no query of the block may look at these keys; a query with nothing to attend to looks at all.
+// How many of a block's keys the queries need, whose largest scores so far (or of all) are known: none that causality
+// hides from all of them. But a query that has nothing to attend to looks at everything.
 template <class T>
-bool out_of_sight(const AttentionShape& s, const Block& at, const T* maximum) {
-    if (!s.causal || at.key < at.query + at.queries) return false;
-    return std::none_of(maximum, maximum + at.queries, [](T m) { return m == forbidden<T>; });
+index needed_keys(const AttentionShape& s, const AttentionMasks& masks, const Block& at, const T* maximum) {
+    if (!s.causal) return at.keys;
+    const bool masked = masks.query || masks.key || masks.attention;
+    if (masked && std::any_of(maximum, maximum + at.queries, [](T m) { return m == forbidden<T>; })) return at.keys;
+    return std::clamp<index>(at.query + at.queries - at.key, 0, at.keys);
 }
 
-// Takes a block of scores into the running softmax of each query: the scores become exp(score - maximum), and what was
-// summed before (sum, and y with it) is scaled to the new maximum.
+// Dropout's factors of one key and `width` queries from `query` on.
+template <index width, class T>
+void dropout_row(const AttentionShape& s, const AttentionDropout& drop, const Head& head, index key, index query, T* factors) {
+    const index row_words = blocks_of(s.queries, 4) * 4;  // the generator makes four at a time
+    const index first = ((head.sample * s.heads + head.head) * s.keys + key) * row_words + query;
+    for (index c = 0; c < width; c += Philox::words) {
+        T made[Philox::words];
+        dropout_factors(drop.rate, drop.seed, drop.stream, static_cast<std::uint64_t>((first + c) / 4), made);
+        std::copy_n(made, std::min(width, Philox::words), factors + c);
+    }
+}
+
 template <class T>
-void take_in(const AttentionShape& s, const Block& at, T* scores, T* maximum, T* sum, T* y, index ldy) {
-    for (index r = 0; r < at.queries; ++r) {
-        T* row = scores + r * key_block;
-        const T top = std::max(maximum[r], row_maximum<T>(at.keys, row));
-        const T shrink = at.key == 0 ? T{0} : std::exp(maximum[r] - top);
-        vec<T> added{};
-        for_each_vector<T>(at.keys, [&](index j, auto n) {
-            const vec<T> e = exp<T>(load_n(row + j, n) - top);
-            added += fill_from<T>(e, n, T{0});
-            store_n(row + j, e, n);
-        });
-        sum[r] = sum[r] * shrink + horizontal_sum<T>(added);
-        maximum[r] = top;
-        if (at.key > 0 && shrink != T{1})
-            for_each_vector<T>(s.value_dim,
-                               [&](index d, auto n) { store_n(y + r * ldy + d, load_n(y + r * ldy + d, n) * shrink, n); });
+void apply_dropout(const AttentionShape& s, const AttentionDropout& drop, const Head& head, const Block& at, T* values) {
+    T factors[panel_columns<T>];
+    for (index j = 0; j < at.keys; ++j) {
+        dropout_row<panel_columns<T>>(s, drop, head, at.key + j, at.query, factors);
+        for (index c = 0; c < at.ld; c += lanes<T>) {
+            T* const value = values + j * at.ld + c;
+            store(value, load(value) * load(factors + c));
+        }
+    }
+}
+
+// The running softmax of queries: each one's largest score so far, the sum of exp(score - maximum), and what the sum (and y
+// with it) had to be multiplied by as the maximum grew.
+template <class T>
+struct Running {
+    T *maximum, *sum, *shrink;
+};
+
+// Takes a panel's scores in; they become exp(score - maximum). Four keys at a time: rows to a whole group are filled up.
+template <class T>
+void take_in(const Block& at, T* scores, const Running<T>& running) {
+    constexpr index group = 4;
+    const index keys = blocks_of(at.keys, group) * group;
+    std::fill(scores + at.keys * at.ld, scores + keys * at.ld, -std::numeric_limits<T>::infinity());
+    for (index c = 0; c < at.ld; c += lanes<T>) {
+        const vec<T> before = load(running.maximum + c);
+        vec<T> tops[group] = {before, before, before, before}, sums[group] = {};
+        for (index j = 0; j < keys; j += group)
+#pragma GCC unroll 4
+            for (index i = 0; i < group; ++i) tops[i] = maximum(load(scores + (j + i) * at.ld + c), tops[i]);
+        const vec<T> top = maximum(maximum(tops[0], tops[1]), maximum(tops[2], tops[3]));
+        for (index j = 0; j < keys; j += group) {
+            vec<T> e[group];
+#pragma GCC unroll 4
+            for (index i = 0; i < group; ++i) e[i] = load(scores + (j + i) * at.ld + c) - top;
+            exp2_of_negative<T>(e);
+#pragma GCC unroll 4
+            for (index i = 0; i < group; ++i) {
+                sums[i] += e[i];
+                store(scores + (j + i) * at.ld + c, e[i]);
+            }
+        }
+        vec<T> shrink[1] = {before - top};
+        exp2_of_negative<T>(shrink);
+        store(running.sum + c, load(running.sum + c) * shrink[0] + ((sums[0] + sums[1]) + (sums[2] + sums[3])));
+        store(running.maximum + c, top);
+        store(running.shrink + c, shrink[0]);
+    }
+}
+
+template <class T>
+void scale_row(index size, T factor, T* row) {
+    for_each_vector<T>(size, [&](index d, auto n) { store_n(row + d, load_n(row + d, n) * factor, n); });
+}
+
+// The largest scores and 1 / sums of a task's queries leave, y is normalized.
+template <class T>
+void finish(const AttentionShape& s, index queries, const Running<T>& running, T* maximum, T* share, T* y, index ldy) {
+    for (index i = 0; i < queries; ++i) {
+        maximum[i] = running.maximum[i];
+        share[i] = 1 / running.sum[i];
+        scale_row(s.value_dim, share[i], y + i * ldy);
     }
 }
 
@@ -140,44 +226,48 @@ void attention_forward(const AttentionShape& s, const T* q, const T* k, const T*
                        const AttentionDropout& drop, T* y, T* maximum, T* share) {
     const index ldq = s.heads * s.key_dim, ldk = s.key_heads * s.key_dim, ldv = s.key_heads * s.value_dim,
                 ldy = s.heads * s.value_dim;
-    const index keys_packed = packed_size<T>(s.key_dim, key_block), values_packed = packed_size<T>(key_block, s.value_dim);
-    const index own = query_block * key_block + keys_packed + values_packed;
+    const index query_blocks = blocks_of(s.queries, forward_block), key_blocks = blocks_of(s.keys, key_block);
+    const index queries_packed = packed_size<T>(s.key_dim, forward_block), values_packed = packed_size<T>(key_block, s.value_dim);
+    const index own = queries_packed + values_packed + key_block * s.key_dim;
     const int threads = get_num_threads();
     Scratch<T> scratch(threads * own);
-    const index query_blocks = blocks_of(s.queries, query_block);
     parallel_for(s.batch * s.heads * query_blocks, s.flops(), threads, [&](index task, int thread) {
+        T* const packed_queries = scratch + thread * own;
+        T *const packed_values = packed_queries + queries_packed, *const keys = packed_values + values_packed;
+        alignas(64) T scores[key_block * panel_columns<T>], factors[forward_block], tops[forward_block], sums[forward_block],
+            shrinks[forward_block];
+        std::fill_n(factors, forward_block, static_cast<T>(s.scale) * log2_e<T>);
+        std::fill_n(tops, forward_block, forbidden<T>);
+        std::fill_n(sums, forward_block, T{0});
+
         const Head head(s, task / query_blocks / s.heads, task / query_blocks % s.heads);
-        T* const scores = scratch + thread * own;
-        T *const packed_keys = scores + query_block * key_block, *const packed_values = packed_keys + keys_packed;
-        Block at{};
-        at.query = task % query_blocks * query_block;
-        at.queries = std::min(query_block, s.queries - at.query);
-        const index row = (head.sample * s.heads + head.head) * s.queries + at.query;
-        T *const top = maximum + row, *const sum = share + row;
-        std::fill_n(top, at.queries, forbidden<T>);
-        std::fill_n(sum, at.queries, T{0});
-        const T* queries = q + (head.sample * s.queries + at.query) * ldq + head.head * s.key_dim;
-        T* const out = y + (head.sample * s.queries + at.query) * ldy + head.head * s.value_dim;
-        for (at.key = 0; at.key < s.keys; at.key += key_block) {
-            if (at.key > 0 && out_of_sight(s, at, top)) break;
-            at.keys = std::min(key_block, s.keys - at.key);
-            const index first = head.sample * s.keys + at.key;
-            multiply(at.queries, s.key_dim, queries, ldq, false,
-                     pack(k + first * ldk + head.key_head * s.key_dim, ldk, true, s.key_dim, at.keys, packed_keys), scores,
-                     key_block, false);
-            finish_scores(s, masks, head.sample, at, scores);
-            take_in(s, at, scores, top, sum, out, ldy);
-            apply_dropout(s, drop, head, at, scores);
-            multiply(at.queries, at.keys, scores, key_block, false,
-                     pack(v + first * ldv + head.key_head * s.value_dim, ldv, false, at.keys, s.value_dim, packed_values),
-                     out, ldy, at.key > 0);
+        const Part mine(s.queries, query_blocks, task % query_blocks);
+        const index row = head.sample * s.queries + mine.first;
+        T* const out = y + row * ldy + head.head * s.value_dim;
+        pack_queries(q + row * ldq + head.head * s.key_dim, ldq, mine.size(), s.key_dim, factors, packed_queries);
+        for (index block = 0; block < key_blocks; ++block) {
+            const Part all(s.keys, key_blocks, block);
+            const index key_row = head.sample * s.keys + all.first;
+            copy_rows(k + key_row * ldk + head.key_head * s.key_dim, ldk, all.size(), s.key_dim, keys);
+            const Panels<T> values = pack(v + key_row * ldv + head.key_head * s.value_dim, ldv, false, all.size(), s.value_dim,
+                                          packed_values);
+            for (index first = 0; first < mine.size(); first += panel_columns<T>) {
+                const Panels<T> queries = query_panel(packed_queries, s.key_dim, mine.size(), first);
+                Block at{all.first, all.size(), mine.first + first, std::min(panel_columns<T>, mine.size() - first), queries.columns};
+                at.keys = needed_keys(s, masks, at, tops + first);
+                if (at.keys == 0) continue;
+                multiply(at.keys, s.key_dim, keys, s.key_dim, false, queries, scores, at.ld, false);
+                apply_masks(s, masks, head.sample, at, scores);
+                take_in(at, scores, Running<T>{tops + first, sums + first, shrinks + first});
+                if (drop.rate > 0) apply_dropout(s, drop, head, at, scores);
+                T* const rows = out + first * ldy;
+                for (index r = 0; block > 0 && r < at.queries; ++r)
+                    if (shrinks[first + r] != T{1}) scale_row(s.value_dim, shrinks[first + r], rows + r * ldy);
+                multiply(at.queries, at.keys, scores, at.ld, true, values, rows, ldy, block > 0);
+            }
         }
-        for (index r = 0; r < at.queries; ++r) {
-            sum[r] = 1 / sum[r];
-            for_each_vector<T>(s.value_dim, [&](index d, auto n) {
-                store_n(out + r * ldy + d, load_n(out + r * ldy + d, n) * sum[r], n);
-            });
-        }
+        const index at = (head.sample * s.heads + head.head) * s.queries + mine.first;
+        finish(s, mine.size(), Running<T>{tops, sums, shrinks}, maximum + at, share + at, out, ldy);
     });
 }
 
@@ -186,13 +276,14 @@ namespace {
 // The scratch of one thread's backward pass.
 template <class T>
 struct Backward {
-    T *scores, *gradients;                   // (query_block, key_block): probabilities, then what reaches the scores
-    T *keys_t, *values_t, *keys;             // packed, of a key block
-    T *queries, *dy;                         // packed, of a query block
+    T *scores, *gradients;                         // (key_block, query_block): probabilities, and what reaches the scores
+    T *keys, *values, *key_panels;                 // of a key block
+    T *queries_t, *dy_t, *query_panels, *dy_panels;  // of a query block
+    T *top, *share, *mean, *factor;                // of its queries, padded
     static index size(const AttentionShape& s) {
-        return 2 * query_block * key_block + packed_size<T>(s.key_dim, key_block) + packed_size<T>(s.value_dim, key_block) +
-               packed_size<T>(key_block, s.key_dim) + packed_size<T>(query_block, s.key_dim) +
-               packed_size<T>(query_block, s.value_dim);
+        return 2 * key_block * block_row<T> + key_block * (s.key_dim + s.value_dim) + packed_size<T>(key_block, s.key_dim) +
+               query_block * (s.key_dim + s.value_dim) + packed_size<T>(query_block, s.key_dim) +
+               packed_size<T>(query_block, s.value_dim) + 4 * query_block;
     }
     Backward(const AttentionShape& s, T* memory) {
         const auto take = [&](index size) {
@@ -200,36 +291,71 @@ struct Backward {
             memory += size;
             return part;
         };
-        scores = take(query_block * key_block);
-        gradients = take(query_block * key_block);
-        keys_t = take(packed_size<T>(s.key_dim, key_block));
-        values_t = take(packed_size<T>(s.value_dim, key_block));
-        keys = take(packed_size<T>(key_block, s.key_dim));
-        queries = take(packed_size<T>(query_block, s.key_dim));
-        dy = take(packed_size<T>(query_block, s.value_dim));
+        scores = take(key_block * block_row<T>);
+        gradients = take(key_block * block_row<T>);
+        keys = take(key_block * s.key_dim);
+        values = take(key_block * s.value_dim);
+        key_panels = take(packed_size<T>(key_block, s.key_dim));
+        queries_t = take(query_block * s.key_dim);
+        dy_t = take(query_block * s.value_dim);
+        query_panels = take(packed_size<T>(query_block, s.key_dim));
+        dy_panels = take(packed_size<T>(query_block, s.value_dim));
+        top = take(query_block);
+        share = take(query_block);
+        mean = take(query_block);
+        factor = take(query_block);
     }
 };
 
-// scores -> probabilities
+// Scores become probabilities p, and gradients of p those of the products q k: p (gradient - mean), where gradient and mean
+// come multiplied by the scale, or by 0 for a query that could not choose. Dropout multiplies p and its gradient.
 template <class T>
-void probabilities(const Block& at, T* scores, const T* maximum, const T* share) {
-    for (index r = 0; r < at.queries; ++r)
-        for_each_vector<T>(at.keys, [&](index j, auto n) {
-            T* p = scores + r * key_block + j;
-            store_n(p, exp<T>(load_n(p, n) - maximum[r]) * share[r], n);
-        });
+void score_gradients(const AttentionShape& s, const AttentionDropout& drop, const Head& head, const Block& at,
+                     const Backward<T>& own) {
+    constexpr index group = 4, width = group * lanes<T>;
+    static_assert(query_block % width == 0);
+    T factors[width];
+    for (index j = 0; j < at.keys; ++j)
+        for (index c = 0; c < at.queries; c += width) {
+            T *const scores = own.scores + j * at.ld + c, *const gradients = own.gradients + j * at.ld + c;
+            vec<T> p[group], gradient[group];
+#pragma GCC unroll 4
+            for (index i = 0; i < group; ++i) p[i] = load(scores + i * lanes<T>) - load(own.top + c + i * lanes<T>);
+            exp2_of_negative<T>(p);
+#pragma GCC unroll 4
+            for (index i = 0; i < group; ++i) {
+                p[i] *= load(own.share + c + i * lanes<T>);
+                gradient[i] = load(gradients + i * lanes<T>);
+            }
+            if (drop.rate > 0) {
+                dropout_row<width>(s, drop, head, at.key + j, at.query + c, factors);
+                for (index i = 0; i < group; ++i) {
+                    gradient[i] *= load(factors + i * lanes<T>);
+                    store(scores + i * lanes<T>, p[i] * load(factors + i * lanes<T>));
+                }
+            } else {
+#pragma GCC unroll 4
+                for (index i = 0; i < group; ++i) store(scores + i * lanes<T>, p[i]);
+            }
+#pragma GCC unroll 4
+            for (index i = 0; i < group; ++i)
+                store(gradients + i * lanes<T>, p[i] * (gradient[i] - load(own.mean + c + i * lanes<T>)));
+        }
 }
 
-// gradients (of the probabilities) -> gradients of q k: p (gradient - mean) scale, 0 where the score was forbidden.
+// What a block's queries bring along: maximum, share, and mean and scale, which are 0 for a query that could not choose.
 template <class T>
-void score_gradients(const AttentionShape& s, const Block& at, const T* p, const T* maximum, const T* means, T* gradients) {
-    const T scale = static_cast<T>(s.scale);
-    for (index r = 0; r < at.queries; ++r) {
-        const T mean = means[r], factor = maximum[r] == forbidden<T> ? T{0} : scale;
-        for_each_vector<T>(at.keys, [&](index j, auto n) {
-            const index i = r * key_block + j;
-            store_n(gradients + i, load_n(p + i, n) * (load_n(gradients + i, n) - mean) * factor, n);
-        });
+void take_queries(const AttentionShape& s, index queries, const T* maximum, const T* share, const T* y, const T* dy,
+                  index ldy, const Backward<T>& own) {
+    for (T* values : {own.top, own.share, own.mean, own.factor}) std::fill_n(values, query_block, T{0});
+    std::copy_n(maximum, queries, own.top);
+    std::copy_n(share, queries, own.share);
+    for (index i = 0; i < queries; ++i) {
+        if (maximum[i] == forbidden<T>) continue;
+        vec<T> sum{};  // sum_j p drop dp = dy y
+        for_each_vector<T>(s.value_dim, [&](index d, auto n) { sum += load_n(y + i * ldy + d, n) * load_n(dy + i * ldy + d, n); });
+        own.factor[i] = static_cast<T>(s.scale);
+        own.mean[i] = horizontal_sum<T>(sum) * own.factor[i];
     }
 }
 
@@ -241,57 +367,55 @@ void attention_backward(const AttentionShape& s, const T* q, const T* k, const T
                         T* dk, T* dv) {
     const index ldq = s.heads * s.key_dim, ldk = s.key_heads * s.key_dim, ldv = s.key_heads * s.value_dim,
                 ldy = s.heads * s.value_dim;
-    const index rows = s.batch * s.heads * s.queries, group = s.heads / s.key_heads;
-    // sum_j p drop dp = dy y, for every query
+    const index group = s.heads / s.key_heads, key_blocks = blocks_of(s.keys, key_block);
     const int threads = get_num_threads();
-    Scratch<T> means(rows), scratch(threads * Backward<T>::size(s));
-    parallel_for(s.batch * s.heads, 2.0 * static_cast<double>(rows * s.value_dim), [&](index task, int) {
-        for (index i = 0; i < s.queries; ++i) {
-            const index at = ((task / s.heads * s.queries + i) * s.heads + task % s.heads) * s.value_dim;
-            vec<T> sum{};
-            for_each_vector<T>(s.value_dim, [&](index d, auto n) { sum += load_n(y + at + d, n) * load_n(dy + at + d, n); });
-            means[task * s.queries + i] = horizontal_sum<T>(sum);
-        }
-    });
+    Scratch<T> scratch(threads * Backward<T>::size(s));
     // A task owns one key head of one sample, so that its gradients are nobody else's.
     parallel_for(s.batch * s.key_heads, 2.5 * s.flops(), threads, [&](index task, int thread) {
         const index sample = task / s.key_heads, key_head = task % s.key_heads;
         const Backward<T> own(s, scratch + thread * Backward<T>::size(s));
-        Block at{};
-        for (at.key = 0; at.key < s.keys; at.key += key_block) {
-            at.keys = std::min(key_block, s.keys - at.key);
-            const T* const keys = k + (sample * s.keys + at.key) * ldk + key_head * s.key_dim;
-            const T* const values = v + (sample * s.keys + at.key) * ldv + key_head * s.value_dim;
+        for (index block = 0; block < key_blocks; ++block) {
+            const Part all(s.keys, key_blocks, block);
+            const T* const keys = k + (sample * s.keys + all.first) * ldk + key_head * s.key_dim;
+            const T* const values = v + (sample * s.keys + all.first) * ldv + key_head * s.value_dim;
             T* const dkeys = dk + (keys - k);
             T* const dvalues = dv + (values - v);
-            for (index j = 0; j < at.keys; ++j) {
+            for (index j = 0; s.causal && j < all.size(); ++j) {  // queries may leave keys out
                 std::fill_n(dkeys + j * ldk, s.key_dim, T{});
                 std::fill_n(dvalues + j * ldv, s.value_dim, T{});
             }
-            const Panels<T> keys_t = pack(keys, ldk, true, s.key_dim, at.keys, own.keys_t);
-            const Panels<T> values_t = pack(values, ldv, true, s.value_dim, at.keys, own.values_t);
-            const Panels<T> packed_keys = pack(keys, ldk, false, at.keys, s.key_dim, own.keys);
+            bool add = false;
+            copy_rows(keys, ldk, all.size(), s.key_dim, own.keys);
+            copy_rows(values, ldv, all.size(), s.value_dim, own.values);
+            const Panels<T> key_panels = pack(keys, ldk, false, all.size(), s.key_dim, own.key_panels);
             for (index h = key_head * group; h < (key_head + 1) * group; ++h)
-                for (at.query = 0; at.query < s.queries; at.query += query_block) {
-                    at.queries = std::min(query_block, s.queries - at.query);
-                    const index row = (sample * s.heads + h) * s.queries + at.query;
-                    if (at.key > 0 && out_of_sight(s, at, maximum + row)) continue;
+                for (index query = 0; query < s.queries; query += query_block) {
                     const Head head(s, sample, h);
-                    const T* const queries = q + (sample * s.queries + at.query) * ldq + h * s.key_dim;
-                    const T* const d = dy + (sample * s.queries + at.query) * ldy + h * s.value_dim;
-                    multiply(at.queries, s.key_dim, queries, ldq, false, keys_t, own.scores, key_block, false);
-                    finish_scores(s, masks, sample, at, own.scores);
-                    probabilities(at, own.scores, maximum + row, share + row);
-                    multiply(at.queries, s.value_dim, d, ldy, false, values_t, own.gradients, key_block, false);
-                    apply_dropout(s, drop, head, at, own.gradients);
-                    score_gradients(s, at, own.scores, maximum + row, means + row, own.gradients);
-                    apply_dropout(s, drop, head, at, own.scores);
-                    multiply(at.keys, at.queries, own.scores, key_block, true,
-                             pack(d, ldy, false, at.queries, s.value_dim, own.dy), dvalues, ldv, true);
-                    multiply(at.keys, at.queries, own.gradients, key_block, true,
-                             pack(queries, ldq, false, at.queries, s.key_dim, own.queries), dkeys, ldk, true);
-                    multiply(at.queries, at.keys, own.gradients, key_block, false, packed_keys, dq + (queries - q), ldq,
-                             at.key > 0);
+                    Block at{all.first, all.size(), query, std::min(query_block, s.queries - query), block_row<T>};
+                    const index row = (sample * s.heads + h) * s.queries + query;
+                    at.keys = needed_keys(s, masks, at, maximum + row);
+                    if (at.keys == 0) continue;
+                    const index first = sample * s.queries + query;
+                    const T* const queries = q + first * ldq + h * s.key_dim;
+                    const T* const d = dy + first * ldy + h * s.value_dim;
+                    take_queries(s, at.queries, maximum + row, share + row, y + (d - dy), d, ldy, own);
+                    pack_queries(d, ldy, at.queries, s.value_dim, own.factor, own.dy_t);
+                    std::fill_n(own.factor, query_block, static_cast<T>(s.scale) * log2_e<T>);
+                    pack_queries(queries, ldq, at.queries, s.key_dim, own.factor, own.queries_t);
+                    for (index c = 0; c < at.queries; c += panel_columns<T>) {
+                        multiply(at.keys, s.key_dim, own.keys, s.key_dim, false,
+                                 query_panel(own.queries_t, s.key_dim, at.queries, c), own.scores + c, at.ld, false);
+                        multiply(at.keys, s.value_dim, own.values, s.value_dim, false,
+                                 query_panel(own.dy_t, s.value_dim, at.queries, c), own.gradients + c, at.ld, false);
+                    }
+                    apply_masks(s, masks, sample, at, own.scores);
+                    score_gradients(s, drop, head, at, own);
+                    multiply(at.keys, at.queries, own.scores, at.ld, false,
+                             pack(d, ldy, false, at.queries, s.value_dim, own.dy_panels), dvalues, ldv, add);
+                    multiply(at.keys, at.queries, own.gradients, at.ld, false,
+                             pack(queries, ldq, false, at.queries, s.key_dim, own.query_panels), dkeys, ldk, add);
+                    add = true;
+                    multiply(at.queries, at.keys, own.gradients, at.ld, true, key_panels, dq + (queries - q), ldq, block > 0);
                 }
         }
     });

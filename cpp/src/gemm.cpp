@@ -29,7 +29,8 @@ struct Operands {
     bool accumulate;
     const T* bias;
     bool relu;
-    index lda, ldb, ldc;  // from one stored row to the next
+    index lda, ldb, ldc;       // from one stored row to the next
+    T* column_sums = nullptr;  // of b, added to; with a transposed only
 
     double flops() const { return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k); }
 };
@@ -138,21 +139,53 @@ void multiply_a_by_rows(const Operands<T>& op) {
 }
 
 // Columns of A (weight gradients): one part of the tiles, the panels and the inner dimension. B's panels are packed a piece
-// at a time, and so are the tiles of A: their rows lie far apart, often a power of two, which the caches bear badly.
+// at a time, and so are tiles of A, several side by side: their rows lie far apart, often a power of two, which the caches
+// bear badly, so that each is read once, in sequence.
 template <class T>
 struct ByColumns {
     static constexpr index most_panels = 16;  // whose pieces fit L2
+    static constexpr index most_tiles = 8;    // beside them; eight of six columns are whole lines
     static constexpr index width = (tile_rows + lanes<T> - 1) / lanes<T> * lanes<T>;  // of a packed row of A
+    static constexpr index tile_size = piece<T> * width + 64 / static_cast<index>(sizeof(T));  // no power of two
     static constexpr index short_k = 64;  // rows so few that A is read in place
 
     const Operands<T>& op;
     const int threads = get_num_threads();
-    Scratch<T> packed;  // a thread's own panels, then its tile
+    Scratch<T> packed;  // a thread's own panels, then its tiles
 
-    static index per_thread() { return piece<T> * (most_panels * panel_columns<T> + width); }
+    static index per_thread() { return piece<T> * most_panels * panel_columns<T> + most_tiles * tile_size; }
     explicit ByColumns(const Operands<T>& operands) : op(operands), packed(threads * per_thread()) {}
 
-    void run(Part tiles, index all_tiles, Part panels, Part inner, T* c, bool accumulate, int thread) const {
+    // k rows of tiles [first, last) of A, from a on.
+    void pack_tiles(const T* a, index k, index first, index last, index all_tiles, T* to) const {
+        index starts[most_tiles + 1];
+        for (index i = first; i <= last; ++i) starts[i - first] = op.m * i / all_tiles;
+        for (index r = 0; r < k; ++r, a += op.lda, to += width)
+            for (index i = 0; i < last - first; ++i) {
+                const T* source = a + starts[i];
+                T* const row = to + i * tile_size;
+                if (starts[i] + width <= op.m)  // what stands behind a tile does no harm
+                    for (index m = 0; m < width; m += lanes<T>) store(row + m, load(source + m));
+                else
+                    for_each_vector<T>(starts[i + 1] - starts[i], [&](index m, auto n) { store(row + m, load_n(source + m, n)); });
+            }
+    }
+
+    // sums += the columns of a packed panel; four chains, since one would wait for each addition.
+    static void add_panel(const T* panel, index rows, index columns, T* sums) {
+        const index width = panel_width<T>(columns);
+        for_each_vector<T>(columns, [&](index j, auto n) {
+            vec<T> chains[4] = {};
+            index r = 0;
+            for (; r + 4 <= rows; r += 4)
+#pragma GCC unroll 4
+                for (index i = 0; i < 4; ++i) chains[i] += load(panel + (r + i) * width + j);
+            for (; r < rows; ++r) chains[0] += load(panel + r * width + j);
+            store_n(sums + j, load_n(sums + j, n) + ((chains[0] + chains[1]) + (chains[2] + chains[3])), n);
+        });
+    }
+
+    void run(Part tiles, index all_tiles, Part panels, Part inner, T* c, bool accumulate, T* column_sums, int thread) const {
         T *const b = packed + thread * per_thread(), *const a = b + piece<T> * most_panels * panel_columns<T>;
         for (index k0 = inner.first; k0 < inner.last; k0 += piece<T>) {
             const index k = std::min(piece<T>, inner.last - k0);
@@ -163,21 +196,22 @@ struct ByColumns {
             for (index j = panels.first; j < panels.last; ++j) {
                 const index column = j * panel_columns<T>;
                 const T* source = op.b + (op.transpose_b ? column * op.ldb + k0 : k0 * op.ldb + column);
-                pack_panel(source, op.ldb, op.transpose_b, k, std::min(panel_columns<T>, op.n - column),
-                           b + (j - panels.first) * piece<T> * panel_columns<T>);
+                T* const panel = b + (j - panels.first) * piece<T> * panel_columns<T>;
+                const index columns = std::min(panel_columns<T>, op.n - column);
+                pack_panel(source, op.ldb, op.transpose_b, k, columns, panel);
+                if (column_sums && tiles.first == 0) add_panel(panel, k, columns, column_sums + column);
             }
             for (index i = tiles.first; i < tiles.last; ++i) {
                 const Part rows(op.m, all_tiles, i);
                 tile.rows = rows.size();
-                tile.a[0] = op.a + k0 * op.lda + rows.first;
                 if (k > short_k) {
-                    for (index r = 0; r < k; ++r)
-                        for_each_vector<T>(tile.rows, [&](index m, auto n) {
-                            store(a + r * width + m, load_n(tile.a[0] + r * op.lda + m, n));
-                        });
-                    tile.a[0] = a;
+                    const index place = (i - tiles.first) % most_tiles;
+                    if (place == 0)
+                        pack_tiles(op.a + k0 * op.lda, k, i, std::min(i + most_tiles, tiles.last), all_tiles, a);
+                    tile.a[0] = a + place * tile_size;
                     tile.a_step = width;
                 } else {
+                    tile.a[0] = op.a + k0 * op.lda + rows.first;
                     tile.a_step = op.lda;
                 }
                 for (index j = panels.first; j < panels.last; ++j) {
@@ -201,15 +235,18 @@ void multiply_a_by_columns(const Operands<T>& op) {
         // Parts of the sum share nothing: each is added up in a place of its own. They depend on the shape alone, so the
         // bits are the same for every number of threads.
         const index parts = std::min<index>(16, op.k / (4 * piece<T>));
-        Scratch<T> sums(parts * op.m * op.n);
+        Scratch<T> sums(parts * op.m * op.n), column_sums(parts * op.n);
+        std::fill_n(column_sums.get(), parts * op.n, T{0});
         Operands<T> part_op = op;
         part_op.ldc = op.n;
         const ByColumns<T> part_product(part_op);
         parallel_for(parts, op.flops(), part_product.threads, [&](index part, int thread) {
             for (index group = 0; group < panel_groups; ++group)
                 part_product.run(Part(tiles, 1, 0), tiles, Part(panels, panel_groups, group), Part(op.k, parts, part),
-                                 sums + part * op.m * op.n, false, thread);
+                                 sums + part * op.m * op.n, false, op.column_sums ? column_sums + part * op.n : nullptr, thread);
         });
+        for (index part = 0; op.column_sums && part < parts; ++part)
+            for (index j = 0; j < op.n; ++j) op.column_sums[j] += column_sums[part * op.n + j];
         parallel_for(op.m, static_cast<double>(parts * op.m * op.n), [&](index row, int) {
             for_each_vector<T>(op.n, [&](index j, auto n) {
                 T* c = op.c + row * op.ldc + j;
@@ -224,7 +261,7 @@ void multiply_a_by_columns(const Operands<T>& op) {
     const index row_groups = std::min(tiles, std::max<index>(1, 16 / panel_groups));
     parallel_for(row_groups * panel_groups, op.flops(), product.threads, [&](index task, int thread) {
         product.run(Part(tiles, row_groups, task % row_groups), tiles, Part(panels, panel_groups, task / row_groups),
-                    Part(op.k, 1, 0), op.c, op.accumulate, thread);
+                    Part(op.k, 1, 0), op.c, op.accumulate, op.column_sums, thread);
     });
 }
 
@@ -338,8 +375,7 @@ void add_column_sums(index rows, index columns, const T* x, index ldx, T* sums) 
 
 template <class T>
 void dense_weight_gradient(index n, index i, index o, const T* x, const T* dy, T* dw, T* db) {
-    gemm(i, o, n, x, true, dy, false, dw, true);
-    if (db) add_column_sums(n, o, dy, o, db);
+    multiply(Operands<T>{i, o, n, x, true, dy, false, dw, true, nullptr, false, i, o, o, db});
 }
 
 #define INSTANTIATE(T)                                                                                        \

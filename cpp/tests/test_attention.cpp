@@ -110,8 +110,8 @@ void test_attention() {
     const int threads = get_num_threads();
     for (int i = 0; i < 60; ++i) {
         const index key_heads = random_index(1, 2);
-        AttentionShape s{random_index(1, 2), key_heads * random_index(1, 2), key_heads, random_index(1, 150), random_index(1, 150),
-                         random_index(1, 37), random_index(1, 37), 0.4, i % 2 == 0};
+        AttentionShape s{random_index(1, 2), key_heads * random_index(1, 2), key_heads, random_index(1, i % 7 ? 150 : 300),
+                         random_index(1, i % 7 ? 150 : 300), random_index(1, 37), random_index(1, 37), 0.4, i % 2 == 0};
         Masks masks;
         if (i % 3 == 1) masks.query = random_mask(s.batch * s.queries);
         if (i % 4 >= 2) masks.key = random_mask(s.batch * s.keys);

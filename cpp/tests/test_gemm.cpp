@@ -115,6 +115,15 @@ void threads_agree(index m, index n, index k) {
             CHECK_FOR(same_bits(c, first) && same_bits(strided, first_strided), show(m, n, k, mode, threads));
         }
     }
+    std::vector<T> first;
+    for (int threads : {1, 2, 3}) {
+        set_num_threads(threads);
+        auto dw = start, db = bias;
+        dense_weight_gradient(k, m, n, a.data(), b.data(), dw.data(), db.data());
+        dw.insert(dw.end(), db.begin(), db.end());
+        if (threads == 1) first = dw;
+        CHECK_FOR(same_bits(dw, first), show(m, n, k, "weight gradient", threads));
+    }
 }
 
 template <class T>
@@ -161,6 +170,8 @@ void all(const std::vector<index>& sizes) {
     dense_equals_reference<T>(100, 120, 97);
     dense_equals_reference<T>(9, 1100, 37);
     dense_equals_reference<T>(4100, 19, 21);
+    dense_equals_reference<T>(4100, 7, 530);  // more panels than a group of them, sums in parts and whole
+    dense_equals_reference<T>(70, 90, 530);
     for (index columns : {1, 5, 16, 63, 64, 65, 200}) column_sums<T>(11, columns, columns + columns % 3);
     threads_agree<T>(64, 128, 800);
     threads_agree<T>(203, 197, 300);

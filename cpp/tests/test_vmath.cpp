@@ -44,8 +44,15 @@ struct Sweep {
         long double (*exact)(long double);
         Worst worst = {};
     };
-    Row rows[7] = {
+    Row rows[8] = {
         {"exp", 1, exp<T>, [](long double v) { return std::exp(v); }},
+        {"power of two", 1.3,
+         [](vec<T> x) {
+             vec<T> powers[1] = {x < T{0} ? x : -x};
+             exp2_of_negative<T>(powers);
+             return powers[0];
+         },
+         [](long double v) { return std::exp2(-std::fabs(v)); }},
         {"expm1", 2, expm1<T>, [](long double v) { return std::expm1(v); }},
         {"sigmoid", 2, sigmoid<T>, [](long double v) { return 1 / (1 + std::exp(-v)); }},
         {"tanh", 2, tanh<T>, [](long double v) { return std::tanh(v); }},
@@ -129,6 +136,9 @@ void special_values() {
     CHECK(p(infinity) == infinity && p(huge) == huge && p(-infinity) == 0 && p(-huge) == 0);
     CHECK(n(infinity) == 1 && n(huge) == 1 && n(-infinity) == 0 && n(-huge) == 0 && n(0) == T(0.5));
     CHECK(d(infinity) == 0 && d(huge) == 0 && d(-infinity) == 0 && d(-huge) == 0);
+    vec<T> powers[3] = {-vec<T>{}, broadcast(-infinity), broadcast(std::numeric_limits<T>::quiet_NaN())};
+    exp2_of_negative<T>(powers);
+    CHECK(powers[0][0] == 1 && powers[1][0] == 0 && std::isnan(powers[2][0]));
     // A NaN in one lane leaves the others alone.
     vec<T> mixed{};
     mixed[0] = std::numeric_limits<T>::quiet_NaN();

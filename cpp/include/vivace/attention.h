@@ -36,7 +36,7 @@ struct AttentionDropout {
 
 // q (batch, queries, heads, key_dim), k (batch, keys, key_heads, key_dim), v (batch, keys, key_heads, value_dim),
 // y (batch, queries, heads, value_dim); maximum and share (batch, heads, queries) are kept for backward: the largest
-// score of each query, and 1 / sum_j exp(score - maximum).
+// score of each query, in units of ln 2, and 1 / sum_j exp(score - its maximum).
 template <class T>
 void attention_forward(const AttentionShape& s, const T* q, const T* k, const T* v, const AttentionMasks& masks,
                        const AttentionDropout& drop, T* y, T* maximum, T* share);

@@ -16,7 +16,7 @@ from ..parameters import Parameter
 from ..regularizers import L1L2
 from ..step import Step, Stream
 from .base import Layer, positive
-from .symbolic import as_inputs
+from .symbolic import SymbolicTensor, as_inputs
 
 
 class _Projection:
@@ -34,19 +34,76 @@ class _Projection:
         native.dense_forward(rows, self.kernel.value.reshape(self.matrix), bias, y)
         return y.reshape(*lead, *self.outputs)
 
-    def backward(self, x: Array, dy: Array, step: Step, input_gradient: bool) -> Array | None:
-        rows, d = x.reshape(-1, self.matrix[0]), dy.reshape(-1, self.matrix[1])
-        dbias = self.bias.gradient.reshape(-1) if self.bias else None
-        native.dense_weight_gradient(rows, d, self.kernel.gradient.reshape(self.matrix), dbias)
-        if not input_gradient:
-            return None
-        dx = step.empty(x.shape, x.dtype)
-        native.dense_input_gradient(d, self.kernel.value.reshape(self.matrix), dx.reshape(rows.shape))
+    def backward(self, x: Array, dy: Array, step: Step) -> Array:
+        self.weight_gradient(x, dy)
+        dx = self.input_gradient(x.shape, dy, step)
         step.give_up(dy)
         return dx
 
+    def weight_gradient(self, x: Array, dy: Array) -> None:
+        rows, d = x.reshape(-1, self.matrix[0]), dy.reshape(-1, self.matrix[1])
+        dbias = self.bias.gradient.reshape(-1) if self.bias else None
+        native.dense_weight_gradient(rows, d, self.kernel.gradient.reshape(self.matrix), dbias)
 
-class _Attention(Layer):
+    def input_gradient(self, shape: Shape, dy: Array, step: Step, add_to: Array | None = None) -> Array:
+        """In a new array, or added to one."""
+        dx = step.empty(shape, dy.dtype) if add_to is None else add_to
+        kernel = self.kernel.value.reshape(self.matrix)
+        rows = dx.reshape(-1, self.matrix[0])
+        native.gemm(dy.reshape(-1, self.matrix[1]), kernel, rows, transpose_b=True, accumulate=add_to is not None)
+        return dx
+
+
+class AttentionLayer(Layer):
+    """What attention layers can be asked for when they are called, as in Keras; else they do what they were made to."""
+
+    several_inputs = True
+    use_causal_mask: bool
+    return_attention_scores: bool
+    use_attention_mask = False
+    _asked: dict[str, Any] = {}  # noqa: RUF012 (replaced, not filled): by the calls on symbolic tensors
+
+    def __call__(
+        self,
+        *args: Any,
+        attention_mask: Any = None,
+        return_attention_scores: bool | None = None,
+        use_causal_mask: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """On symbolic tensors or arrays, as every layer: query, value and key, or a list of them.
+
+        Args:
+            attention_mask: (batch, queries, keys), not 0 where a query may attend to a key; sizes of 1 stretch.
+            return_attention_scores: return the output and the probabilities (batch, heads, queries, keys), in a list.
+            use_causal_mask: no query attends to later steps.
+            kwargs: training and mask, as of every layer.
+        """
+        options = {"return_attention_scores": return_attention_scores, "use_causal_mask": use_causal_mask}
+        asked = {name: value for name, value in options.items() if value is not None}
+        if attention_mask is not None:
+            kwargs["attention_mask"] = attention_mask
+            asked["use_attention_mask"] = True
+        if not asked and not self._asked:
+            return super().__call__(*args, **kwargs)
+        before = {name: getattr(self, name) for name in asked}
+        unusual = {name: value for name, value in asked.items() if value or before[name]}
+        several = [*args[0]] if args and isinstance(args[0], (list, tuple)) else []
+        graph = any(isinstance(one, SymbolicTensor) for one in (*args, *several, *kwargs.values()))
+        if graph and self._nodes and unusual != self._asked:
+            what = ", ".join(dict.fromkeys([*self._asked, *unusual]))
+            raise ValueError(f"{self.name} ({type(self).__name__}): {what} must be the same in all calls")
+        if graph:
+            self._asked = unusual
+        try:
+            vars(self).update(asked)
+            return super().__call__(*args, **kwargs)
+        finally:
+            if not graph:
+                vars(self).update(before)
+
+
+class _Attention(AttentionLayer):
     """Projects queries, keys and values to heads, attends, and projects back.
 
     The input is one array (self-attention), or a list: [query, value] or [query, value, key]; without a key, the value
@@ -55,8 +112,6 @@ class _Attention(Layer):
     Masks: queries, values and keys that count are those whose mask is not 0 (`step.mask`, for several inputs a list in
     their order); a query that may attend to nothing gets the mean of all values. The output has the query's mask.
     """
-
-    several_inputs = True
 
     def __init__(
         self,
@@ -77,9 +132,12 @@ class _Attention(Layer):
         use_causal_mask: bool,
         sliding_window: int | None,
         use_gate: bool,
+        return_attention_scores: bool,
+        use_attention_mask: bool,
         **kwargs: Any,
     ) -> None:
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self.return_attention_scores, self.use_attention_mask = return_attention_scores, use_attention_mask
         self.sliding_window = None if sliding_window is None else positive(self.name, "sliding_window", sliding_window)
         self.use_gate = use_gate
         self.heads, self.key_heads, self.key_dim, self.value_dim = heads, key_heads, key_dim, value_dim
@@ -102,13 +160,10 @@ class _Attention(Layer):
         config = super().get_config()
         return config | {"output_shape": self.sample_shape} if "output_shape" in config else config
 
-    def call_inputs(self, query: Any, value: Any = None, key: Any = None, use_causal_mask: bool | None = None) -> Any:
-        """use_causal_mask: as the argument of the layer, which it replaces."""
-        if use_causal_mask is not None:
-            if self._nodes and use_causal_mask != self.use_causal_mask:
-                raise ValueError(f"{self.name}: use_causal_mask must be the same in all calls")
-            self.use_causal_mask = use_causal_mask
-        return as_inputs(query, tuple(part for part in (value, key) if part is not None))
+    def call_inputs(self, query: Any, value: Any = None, key: Any = None, attention_mask: Any = None) -> Any:
+        if isinstance(query, SymbolicTensor) and value is query and (key is None or key is query):
+            value = key = None  # self-attention
+        return as_inputs(query, tuple(part for part in (value, key, attention_mask) if part is not None))
 
     def attended_axes(self, rank: int) -> int:
         """The first of the axes that attention runs over; those before it are batches."""
@@ -116,14 +171,19 @@ class _Attention(Layer):
 
     def _inputs(self, given: Any, what: str) -> tuple[Any, Any, Any]:
         """Query, value and key of one input or of two or three."""
-        several = isinstance(given, (list, tuple)) and bool(given) and not isinstance(given[0], (int, type(None)))
-        if not several:
-            return given, given, given
-        if len(given) not in (2, 3):
+        parts, _ = self._parts(given)
+        if len(parts) not in (1, 2, 3):
             raise ValueError(
-                f"{self.name}.{what}: expected one input, [query, value] or [query, value, key], received {len(given)}"
+                f"{self.name}.{what}: expected one input, [query, value] or [query, value, key]"
+                f"{', and an attention_mask behind them' * self.use_attention_mask}, received {len(given)}"
             )
-        return given[0], given[1], given[-1]
+        return parts[0], parts[len(parts) > 1], parts[-1]
+
+    def _parts(self, given: Any) -> tuple[list[Any], Any]:
+        """The inputs (arrays, shapes or masks) as a list, and apart from them the one that is the attention mask."""
+        several = isinstance(given, (list, tuple)) and bool(given) and not isinstance(given[0], (int, type(None)))
+        parts = list(given) if several else [given]
+        return (parts[:-1], parts[-1]) if self.use_attention_mask else (parts, None)
 
     def compute_output_shape(self, input_shape: Any) -> BatchShape:
         query, value, key = (tuple(shape) for shape in self._inputs(input_shape, "compute_output_shape"))
@@ -140,7 +200,20 @@ class _Attention(Layer):
             )
         if self.built and (query[-1], value[-1], key[-1]) != self.features:
             raise ValueError(f"{kind} was built for features {self.features}, received {query}, {value}, {key}")
-        return (*query[:-1], *(self.sample_shape or (query[-1],)))
+        output = (*query[:-1], *(self.sample_shape or (query[-1],)))
+        if (self.use_attention_mask or self.return_attention_scores) and len(query) != 3:
+            raise ValueError(
+                f"{kind}: attention_mask and return_attention_scores are for inputs (batch, steps, features), received "
+                f"shape {query}"
+            )
+        pairs = (query[0], query[1], value[1])
+        mask = self._parts(input_shape)[1]
+        if mask is not None and (
+            len(mask) != 3
+            or any(size not in (None, 1, n) and n is not None for size, n in zip(mask, pairs, strict=True))
+        ):
+            raise ValueError(f"{kind}: attention_mask must be (batch, queries, keys), {pairs}, received shape {mask}")
+        return [output, (pairs[0], self.heads, *pairs[1:])] if self.return_attention_scores else output  # type: ignore[return-value]
 
     def build(self, input_shape: Any) -> None:
         query, value, key = (shape[-1] for shape in self._inputs(input_shape, "build"))
@@ -176,9 +249,10 @@ class _Attention(Layer):
         batches = math.prod(size or 1 for size in query[1:first])
         return products + 2 * self.heads * steps * (others // batches) * (self.key_dim + self.value_dim)
 
-    def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
+    def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
         query, value, key = self._inputs(x, "forward")
-        masks = self._masks(step.mask, isinstance(x, (list, tuple)))
+        parts, pairs = self._parts(x)
+        masks = self._masks(step.mask, len(parts))
         first = self.attended_axes(query.ndim)
         batch = math.prod(query.shape[:first])
         q, k, v = (
@@ -193,7 +267,7 @@ class _Attention(Layer):
             "causal": self.use_causal_mask,
             "query_mask": masks[0],
             "key_mask": masks[1],
-            "attention_mask": self._window(batch, q.shape[1], k.shape[1]),
+            "attention_mask": self._pairs(pairs, (batch, q.shape[1], k.shape[1])),
             "rate": rate,
             "seed": self.stream.seed,
             "stream": self.stream.next() if rate else 0,
@@ -206,30 +280,34 @@ class _Attention(Layer):
             gated = np.multiply(attended, gate, out=step.empty(gate.shape, gate.dtype))
         y = self.out.forward(gated, query.shape[:-1], step)
         step.mask = step.mask[0] if isinstance(step.mask, (list, tuple)) else step.mask
-        return y, (x, q, k, v, options, attended, maximum, share, gate, gated)
+        scores = _probabilities(q, k, options, step) if self.return_attention_scores else None
+        saved = (x, q, k, v, options, attended, maximum, share, gate, gated, scores)
+        return y if scores is None else [y, scores], saved
 
-    def _window(self, batch: int, queries: int, keys: int) -> Array | None:
-        """Which pairs are near enough to each other for `sliding_window`."""
-        if self.sliding_window is None:
+    def _pairs(self, mask: Array | None, shape: Shape) -> Array | None:
+        """Which queries may attend to which keys: those of the mask that are near enough for `sliding_window`."""
+        if mask is None and self.sliding_window is None:
             return None
-        near = np.abs(np.arange(queries)[:, None] - np.arange(keys)) < self.sliding_window
-        return np.ascontiguousarray(np.broadcast_to(near, (batch, queries, keys)), np.uint8)
+        allowed = np.ones((1, *shape[1:]), bool) if mask is None else mask != 0
+        if self.sliding_window is not None:
+            allowed = allowed & (np.abs(np.arange(shape[1])[:, None] - np.arange(shape[2])) < self.sliding_window)
+        return np.ascontiguousarray(np.broadcast_to(allowed, shape), np.uint8)
 
-    def _masks(self, mask: Any, several: bool) -> tuple[Array | None, Array | None]:
+    def _masks(self, mask: Any, inputs: int) -> tuple[Array | None, Array | None]:
         """Of the queries and of the keys; values and keys that are masked both count for nothing."""
         if mask is None:
             return None, None
-        if not several:
-            return _bytes(mask), _bytes(mask)
         parts = list(mask) if isinstance(mask, (list, tuple)) else [mask]
-        query, value, key = (_bytes(part) for part in (*parts, None, None, None)[:3])
+        if inputs == 1:
+            return _bytes(parts[0]), _bytes(parts[0])
+        query, value, key = (_bytes(part) for part in (*parts[:inputs], None, None, None)[:3])
         return query, value if key is None else key if value is None else value & key
 
-    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
-        x, q, k, v, options, attended, maximum, share, gate, gated = saved
-        d = self.out.backward(gated, dy, step, True)
+    def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        x, q, k, v, options, attended, maximum, share, gate, gated, scores = saved
+        dy, dscores = (dy, None) if scores is None else dy
+        d = self.out.backward(gated, dy, step)
         dq, dk, dv = (step.empty(array.shape, array.dtype) for array in (q, k, v))
-        assert d is not None
         dgate = None
         if gate is not None:
             dgate = np.multiply(d, attended, out=step.empty(d.shape, d.dtype))
@@ -239,25 +317,54 @@ class _Attention(Layer):
             q, k, v, **options, y=attended, maximum=maximum, share=share, dy=d, dq=dq, dk=dk, dv=dv
         )
         step.give_up(d)
+        if dscores is not None and dscores.any():
+            could_choose = maximum[..., None] > -1e9  # else all scores count as -1e9
+            _probabilities_backward(scores, dscores, q, k, options["scale"] * could_choose, dq, dk)
         query, value, key = self._inputs(x, "backward")
-        dquery = self.query.backward(query, dq, step, input_gradient)
-        if self.gate is not None and dgate is not None:
-            more = self.gate.backward(query, dgate, step, input_gradient)
-            if dquery is not None and more is not None:
-                dquery += more
-        dvalue = self.value.backward(value, dv, step, input_gradient)
-        dkey = self.key.backward(key, dk, step, input_gradient)
-        if dquery is None or dvalue is None or dkey is None:
+        parts, _ = self._parts(x)
+        ways: list[tuple[_Projection, Array, Any, int]] = [
+            (self.query, query, dq, 0),
+            (self.value, value, dv, 1),
+            (self.key, key, dk, len(parts) - 1),
+        ]
+        if self.gate is not None:
+            ways.append((self.gate, query, dgate, 0))
+        gradients: list[Array | None] = [None] * len(parts)
+        for projection, array, gradient, i in ways:
+            projection.weight_gradient(array, gradient)
+            if input_gradient:
+                i = min(i, len(parts) - 1)
+                gradients[i] = projection.input_gradient(array.shape, gradient, step, gradients[i])
+                step.give_up(gradient)
+        if not input_gradient:
             return None
-        if isinstance(x, (list, tuple)) and len(x) == 3:
-            return [dquery, dvalue, dkey]
-        dvalue += dkey
-        step.give_up(dkey)
-        if isinstance(x, (list, tuple)):
-            return [dquery, dvalue]
-        dquery += dvalue
-        step.give_up(dvalue)
-        return dquery
+        if not isinstance(x, (list, tuple)):
+            return gradients[0]
+        return [*gradients, None] if self.use_attention_mask else gradients
+
+
+def _probabilities(q: Array, k: Array, options: dict[str, Any], step: Step) -> Array:
+    """What the kernel does not store: (batch, heads, queries, keys)."""
+    keys = k.repeat(q.shape[2] // k.shape[2], 2).transpose(0, 2, 3, 1)
+    p = np.matmul(q.transpose(0, 2, 1, 3), keys)
+    p *= options["scale"]
+    masks = (options["query_mask"], (1, 3)), (options["key_mask"], (1, 2)), (options["attention_mask"], 1)
+    for mask, axes in masks:
+        if mask is not None:
+            p = np.where(np.expand_dims(mask, axes), p, p.dtype.type(-1e9))
+    if options["causal"]:
+        p = np.where(np.tri(*p.shape[2:]) > 0, p, p.dtype.type(-1e9))
+    y = step.empty(p.shape, p.dtype)
+    native.softmax_forward(np.ascontiguousarray(p), y)
+    return y
+
+
+def _probabilities_backward(p: Array, dp: Array, q: Array, k: Array, scale: Any, dq: Array, dk: Array) -> None:
+    """Adds the gradients of queries and keys. scale: a number, or one for each query."""
+    ds = scale * p * (dp - (p * dp).sum(-1, keepdims=True))
+    times = q.shape[2] // k.shape[2]
+    dq += np.einsum("bhij,bjhd->bihd", ds, k.repeat(times, 2))
+    dk += np.einsum("bhij,bihd->bjhd", ds, q).reshape(*k.shape[:3], times, k.shape[3]).sum(3)
 
 
 def _bytes(mask: Array | None) -> Array | None:
@@ -289,7 +396,9 @@ class MultiHeadAttention(_Attention):
             and on the output, none by default.
         kernel_constraint, bias_constraint: of `vivace.constraints`, none by default.
         seed: of the dropout; by default the next seed of the global stream.
-        use_causal_mask: no query attends to later steps (False; Keras takes it when the layer is called).
+        use_causal_mask, return_attention_scores: what calls ask for that do not say it themselves (False; Keras takes
+            them when the layer is called).
+        use_attention_mask: the last of the inputs is an attention mask (False; calls with one set it).
     """
 
     def __init__(
@@ -313,6 +422,8 @@ class MultiHeadAttention(_Attention):
         use_gate: bool = False,
         seed: int | None = None,
         use_causal_mask: bool = False,
+        return_attention_scores: bool = False,
+        use_attention_mask: bool = False,
         **kwargs: Any,
     ) -> None:
         owner = kwargs.get("name") or "MultiHeadAttention"
@@ -321,7 +432,8 @@ class MultiHeadAttention(_Attention):
         super().__init__(
             heads, heads, key_size, value_size, dropout, use_bias, kernel_initializer, bias_initializer,
             kernel_regularizer, bias_regularizer, activity_regularizer, kernel_constraint,
-            bias_constraint, seed, use_causal_mask, sliding_window, use_gate, **kwargs,
+            bias_constraint, seed, use_causal_mask, sliding_window, use_gate, return_attention_scores,
+            use_attention_mask, **kwargs,
         )  # fmt: skip
         if output_shape is not None:
             sizes = [output_shape] if isinstance(output_shape, (int, np.integer)) else output_shape
@@ -361,7 +473,7 @@ class GroupQueryAttention(_Attention):
             and on the output, none by default.
         kernel_constraint, bias_constraint: of `vivace.constraints`, none by default.
         seed: of the dropout; by default the next seed of the global stream.
-        use_causal_mask: no query attends to later steps (False; Keras takes it when the layer is called).
+        use_causal_mask, return_attention_scores, use_attention_mask: as of `MultiHeadAttention`.
     """
 
     def __init__(
@@ -383,6 +495,8 @@ class GroupQueryAttention(_Attention):
         use_gate: bool = False,
         seed: int | None = None,
         use_causal_mask: bool = False,
+        return_attention_scores: bool = False,
+        use_attention_mask: bool = False,
         **kwargs: Any,
     ) -> None:
         owner = kwargs.get("name") or "GroupQueryAttention"
@@ -395,7 +509,8 @@ class GroupQueryAttention(_Attention):
         super().__init__(
             heads, key_heads, size, size, dropout, use_bias, kernel_initializer, bias_initializer,
             kernel_regularizer, bias_regularizer, activity_regularizer, kernel_constraint,
-            bias_constraint, seed, use_causal_mask, sliding_window, use_gate, **kwargs,
+            bias_constraint, seed, use_causal_mask, sliding_window, use_gate, return_attention_scores,
+            use_attention_mask, **kwargs,
         )  # fmt: skip
 
 

@@ -9,11 +9,11 @@ import numpy as np
 from .._core import native
 from .._typing import Array, BatchShape
 from ..step import Step, Stream
-from .base import Layer
+from .attention import AttentionLayer
 from .symbolic import as_inputs
 
 
-class _SequenceAttention(Layer):
+class _SequenceAttention(AttentionLayer):
     """The input is a list, [query, value] or [query, value, key]: (batch, queries, features), (batch, steps, values)
     and (batch, steps, features); without a key, the value is it. Output (batch, queries, values).
 
@@ -21,22 +21,26 @@ class _SequenceAttention(Layer):
     queries that do not count, and has the query's mask.
     """
 
-    several_inputs = True
-
-    def __init__(self, use_scale: bool, dropout: float, seed: int | None, use_causal_mask: bool, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        use_scale: bool,
+        dropout: float,
+        seed: int | None,
+        use_causal_mask: bool,
+        return_attention_scores: bool,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self.return_attention_scores = return_attention_scores
         if not 0 <= dropout < 1:
             raise ValueError(f"{self.name}: dropout must lie in [0, 1), received {dropout!r}")
         self.use_scale, self.dropout, self.use_causal_mask = use_scale, float(dropout), use_causal_mask
         self.seed = seed
         self.stream = Stream(seed)
 
-    def call_inputs(self, inputs: Any, *more: Any, use_causal_mask: bool | None = None) -> Any:
-        """use_causal_mask: as the argument of the layer, which it replaces."""
-        if use_causal_mask is not None:
-            if self._nodes and use_causal_mask != self.use_causal_mask:
-                raise ValueError(f"{self.name}: use_causal_mask must be the same in all calls")
-            self.use_causal_mask = use_causal_mask
+    def call_inputs(self, inputs: Any, *more: Any, attention_mask: Any = None) -> Any:
+        if attention_mask is not None:
+            raise ValueError(f"{self.name} ({type(self).__name__}) takes no attention_mask; MultiHeadAttention does")
         return as_inputs(inputs, more)
 
     def compute_output_shape(self, input_shape: Any) -> BatchShape:
@@ -55,13 +59,15 @@ class _SequenceAttention(Layer):
                 f"{kind}: query and key must have the same features, value and key the same steps; received shapes "
                 f"{query}, {value} and {key}"
             )
-        return (*query[:2], value[2])
+        output = (*query[:2], value[2])
+        return [output, (*query[:2], value[1])] if self.return_attention_scores else output  # type: ignore[return-value]
 
-    def attend(self, q: Array, k: Array, v: Array, mask: Array | None, step: Step) -> tuple[Array, Any]:
+    def attend(self, q: Array, k: Array, v: Array, mask: Array | None, step: Step) -> tuple[Any, Any]:
+        """The output, or with return_attention_scores the output and the weights of the values."""
         raise TypeError(f"{type(self).__name__} must define attend")
 
-    def attend_backward(self, dy: Array, saved: Any, step: Step) -> tuple[Array, Array, Array]:
-        """Gradients of query, key and value."""
+    def attend_backward(self, dy: Any, saved: Any, step: Step) -> tuple[Array, Array, Array]:
+        """Gradients of query, key and value, from those of what `attend` returned."""
         raise TypeError(f"{type(self).__name__} must define attend_backward")
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
@@ -71,22 +77,25 @@ class _SequenceAttention(Layer):
         y, saved = self.attend(x[0], x[-1], x[1], value_mask, step)
         keep = None if query_mask is None else (query_mask != 0)[..., None]
         if keep is not None:
-            y *= keep
+            out = y[0] if self.return_attention_scores else y
+            out *= keep
         step.mask = query_mask
         return y, (saved, keep, len(x))
 
-    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+    def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
         inner, keep, inputs = saved
         if keep is not None:
-            dy *= keep
+            out = dy[0] if self.return_attention_scores else dy
+            out *= keep
         dq, dk, dv = self.attend_backward(dy, inner, step)
         if inputs == 3:
             return [dq, dv, dk]
         dv += dk
         return [dq, dv]
 
-    def weigh(self, p: Array, v: Array, mask: Array | None, step: Step) -> tuple[Array, Any]:
-        """The values weighted by the softmax of the scores p (batch, queries, steps), which it overwrites."""
+    def weigh(self, p: Array, v: Array, mask: Array | None, step: Step) -> tuple[Any, Any]:
+        """The values weighted by the softmax of the scores p (batch, queries, steps), which it overwrites; and the
+        weights, if they are asked for."""
         if mask is not None:
             p -= (1 - mask[:, None].astype(p.dtype)) * p.dtype.type(1e9)
         if self.use_causal_mask:
@@ -98,14 +107,17 @@ class _SequenceAttention(Layer):
             dropped = step.empty(p.shape, p.dtype)
             native.dropout(p, rate, self.stream.seed, number, dropped)
         y = np.matmul(dropped, v, out=step.empty((*p.shape[:2], v.shape[2]), p.dtype))
-        return y, (p, dropped, v, rate, number)
+        return [y, dropped] if self.return_attention_scores else y, (p, dropped, v, rate, number)
 
-    def weigh_backward(self, dy: Array, saved: Any, step: Step) -> tuple[Array, Array]:
+    def weigh_backward(self, dy: Any, saved: Any, step: Step) -> tuple[Array, Array]:
         """Gradients of the scores and of the values."""
         p, dropped, v, rate, number = saved
+        dy, dweights = dy if self.return_attention_scores else (dy, None)
         dv, ds = step.empty(v.shape, v.dtype), step.empty(p.shape, p.dtype)
         np.matmul(dropped.transpose(0, 2, 1), dy, out=dv)
         np.matmul(dy, v.transpose(0, 2, 1), out=ds)
+        if dweights is not None:
+            ds += dweights
         if rate:
             native.dropout(ds, rate, self.stream.seed, number, ds)
         native.softmax_backward(p, ds, ds)
@@ -131,7 +143,8 @@ class Attention(_SequenceAttention):
         score_mode: "dot" or "concat".
         dropout: rate at which probabilities are dropped in training, 0.
         seed: of the dropout; by default the next seed of the global stream.
-        use_causal_mask: no query attends to later steps (False; Keras takes it when the layer is called).
+        use_causal_mask, return_attention_scores: what calls ask for that do not say it themselves (False; Keras takes
+            them when the layer is called).
     """
 
     def __init__(
@@ -141,9 +154,10 @@ class Attention(_SequenceAttention):
         dropout: float = 0.0,
         seed: int | None = None,
         use_causal_mask: bool = False,
+        return_attention_scores: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(use_scale, dropout, seed, use_causal_mask, **kwargs)
+        super().__init__(use_scale, dropout, seed, use_causal_mask, return_attention_scores, **kwargs)
         if score_mode not in ("dot", "concat"):
             raise ValueError(f"{self.name}: score_mode must be 'dot' or 'concat', received {score_mode!r}")
         self.score_mode = score_mode
@@ -154,13 +168,17 @@ class Attention(_SequenceAttention):
         if self.score_mode == "concat":
             self.concat_score_weight = self.add_weight("concat_score_weight", (), "ones")
 
-    def attend(self, q: Array, k: Array, v: Array, mask: Array | None, step: Step) -> tuple[Array, Any]:
+    def attend(self, q: Array, k: Array, v: Array, mask: Array | None, step: Step) -> tuple[Any, Any]:
         if self.concat_score_weight is not None:
             return self._attend_by_sums(q, k, v, mask, step)
         scaled = q
         if self.scale:
             scaled = step.empty(q.shape, q.dtype)
             np.multiply(q, self.scale.value, out=scaled)
+        if self.return_attention_scores:
+            scores = np.matmul(scaled, k.transpose(0, 2, 1), out=step.empty((*q.shape[:2], k.shape[1]), q.dtype))
+            y, weighed = self.weigh(scores, v, mask, step)
+            return y, (q, (scaled, k, v), weighed)
         rate, number = self.rate(step)
         options: dict[str, Any] = {
             "scale": 1.0, "causal": self.use_causal_mask, "query_mask": None, "key_mask": mask, "attention_mask": None,
@@ -172,7 +190,7 @@ class Attention(_SequenceAttention):
         native.attention_forward(scaled4, k4, v4, **options, y=y, maximum=maximum, share=share)
         return y[:, :, 0], (q, (scaled4, k4, v4), options, y, maximum, share)
 
-    def _attend_by_sums(self, q: Array, k: Array, v: Array, mask: Array | None, step: Step) -> tuple[Array, Any]:
+    def _attend_by_sums(self, q: Array, k: Array, v: Array, mask: Array | None, step: Step) -> tuple[Any, Any]:
         assert self.concat_score_weight is not None
         t = step.empty((*q.shape[:2], *k.shape[1:]), q.dtype)
         pairs = np.add(q[:, :, None], k[:, None], out=step.empty(t.shape, t.dtype))
@@ -183,7 +201,7 @@ class Attention(_SequenceAttention):
         y, saved = self.weigh(p, v, mask, step)
         return y, (pairs, t, sums, saved)
 
-    def _attend_by_sums_backward(self, dy: Array, saved: Any, step: Step) -> tuple[Array, Array, Array]:
+    def _attend_by_sums_backward(self, dy: Any, saved: Any, step: Step) -> tuple[Array, Array, Array]:
         assert self.concat_score_weight is not None
         pairs, t, sums, inner = saved
         ds, dv = self.weigh_backward(dy, inner, step)
@@ -196,15 +214,21 @@ class Attention(_SequenceAttention):
             dt *= self.scale.value
         return dt.sum(2), dt.sum(1), dv
 
-    def attend_backward(self, dy: Array, saved: Any, step: Step) -> tuple[Array, Array, Array]:
+    def attend_backward(self, dy: Any, saved: Any, step: Step) -> tuple[Array, Array, Array]:
         if self.concat_score_weight is not None:
             return self._attend_by_sums_backward(dy, saved, step)
-        q, (scaled, k, v), options, y, maximum, share = saved
+        q, (scaled, k, v), *rest = saved
         dq, dk, dv = (step.empty(array.shape, array.dtype) for array in (scaled, k, v))
-        native.attention_backward(
-            scaled, k, v, **options, y=y, maximum=maximum, share=share, dy=dy[:, :, None], dq=dq, dk=dk, dv=dv
-        )
-        dq, dk, dv = dq[:, :, 0], dk[:, :, 0], dv[:, :, 0]
+        if self.return_attention_scores:
+            ds, dv = self.weigh_backward(dy, rest[0], step)
+            np.matmul(ds, k, out=dq)
+            np.matmul(ds.transpose(0, 2, 1), scaled, out=dk)
+        else:
+            options, y, maximum, share = rest
+            native.attention_backward(
+                scaled, k, v, **options, y=y, maximum=maximum, share=share, dy=dy[:, :, None], dq=dq, dk=dk, dv=dv
+            )
+            dq, dk, dv = dq[:, :, 0], dk[:, :, 0], dv[:, :, 0]
         if self.scale:
             self.scale.gradient += (dq * q).sum()
             dq *= self.scale.value
@@ -223,7 +247,8 @@ class AdditiveAttention(_SequenceAttention):
         use_scale: learn a factor of each feature (True).
         dropout: rate at which probabilities are dropped in training, 0.
         seed: of the dropout; by default the next seed of the global stream.
-        use_causal_mask: no query attends to later steps (False; Keras takes it when the layer is called).
+        use_causal_mask, return_attention_scores: what calls ask for that do not say it themselves (False; Keras takes
+            them when the layer is called).
     """
 
     def __init__(
@@ -232,15 +257,16 @@ class AdditiveAttention(_SequenceAttention):
         dropout: float = 0.0,
         seed: int | None = None,
         use_causal_mask: bool = False,
+        return_attention_scores: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(use_scale, dropout, seed, use_causal_mask, **kwargs)
+        super().__init__(use_scale, dropout, seed, use_causal_mask, return_attention_scores, **kwargs)
 
     def build(self, input_shape: Any) -> None:
         features = input_shape[0][-1]
         self.scale = self.add_weight("scale", (features,), "glorot_uniform") if self.use_scale else None
 
-    def attend(self, q: Array, k: Array, v: Array, mask: Array | None, step: Step) -> tuple[Array, Any]:
+    def attend(self, q: Array, k: Array, v: Array, mask: Array | None, step: Step) -> tuple[Any, Any]:
         n, queries, features = q.shape
         t = step.empty((n, queries, k.shape[1], features), q.dtype)
         np.add(q[:, :, None], k[:, None], out=t)
@@ -250,7 +276,7 @@ class AdditiveAttention(_SequenceAttention):
         y, saved = self.weigh(p, v, mask, step)
         return y, (t, saved)
 
-    def attend_backward(self, dy: Array, saved: Any, step: Step) -> tuple[Array, Array, Array]:
+    def attend_backward(self, dy: Any, saved: Any, step: Step) -> tuple[Array, Array, Array]:
         t, inner = saved
         ds, dv = self.weigh_backward(dy, inner, step)
         if self.scale is not None:
