@@ -18,7 +18,9 @@ def recurrent_config(d: Dice, name: str) -> dict[str, Any]:
     if name == "LSTM":
         config |= d.some(unit_forget_bias=d.chance())
     config |= d.some(return_sequences=d.chance(), go_backwards=d.chance())
-    return config | penalties(d, "kernel", "recurrent", "bias", "activity")
+    config |= d.some(zero_output_for_mask=d.chance())
+    # Keras's SimpleRNN has the argument activity_regularizer, and forgets it
+    return config | penalties(d, "kernel", "recurrent", "bias", *(["activity"] if name != "SimpleRNN" else []))
 
 
 def states_of(d: Dice, name: str, units: int, batch: int, copies: int = 1) -> Arrays:
@@ -43,7 +45,7 @@ def draw_recurrent(d: Dice, name: str, rank: int) -> Case:
 
 
 def draw_bidirectional(d: Dice, name: str, rank: int) -> Case:
-    kind = d.pick("SimpleRNN", "LSTM", "GRU")
+    kind, d.dtype = d.pick("SimpleRNN", "LSTM", "GRU"), "float32"  # its layers do not take another in Keras on JAX
     inner = recurrent_config(d, kind) | d.some(return_state=d.chance(0.4))
     for argument in ("kernel_regularizer", "recurrent_regularizer", "bias_regularizer", "activity_regularizer",
                      "go_backwards"):  # fmt: skip

@@ -64,9 +64,10 @@ def layer(job, arrays):
         return layer(*(xs if form == "several" else [xs[0] if form == "one" else list(xs)]), **more, **call)
 
     def symbols(arrays):
-        return [keras.KerasTensor(a.shape, dtype=str(a.dtype)) for a in arrays]
+        batch = slice(0, 1 if job["config"].get("stateful") else 0)
+        return [keras.KerasTensor(((a.shape[batch] or (None,)) + a.shape[1:]), dtype=str(a.dtype)) for a in arrays]
 
-    apply(symbols(xs), symbols(states), [None] * len(xs))  # builds it
+    outputs = flat(apply(symbols(xs), symbols(states), [None] * len(xs)))  # builds it
     if "adapt" in arrays:
         layer.adapt(arrays["adapt"])
     elif given:
@@ -103,8 +104,27 @@ def layer(job, arrays):
     out |= {f"mask{k}": m for k, m in enumerate(out_masks)}
     for name, part in zip(("dw", "dx", "ds"), grads, strict=True):
         out |= {f"{name}{k}": g for k, g in enumerate(part)}
+    out |= {f"shape{k}": [-1 if n is None else n for n in y.shape[1:]] for k, y in enumerate(outputs)}
+    out["names"] = " ".join(v.name for v in layer.weights if "seed" not in v.path)
     after = dict(zip(map(id, others), state, strict=True))
     return out | {f"a{k}": after.get(id(v), v.value) for k, v in enumerate(layer.weights) if "seed" not in v.path}
+
+
+def random(job, arrays):
+    """The outputs of a layer that is random in training."""
+    keras.utils.set_random_seed(job.get("seed", 1))
+    layer, x = made(keras.layers, job), arrays["x0"]
+    several = [x] * job.get("times", 1)
+
+    def call():
+        if job["class_name"] == "MultiHeadAttention":
+            return layer(*several, training=True)
+        return layer(several if len(several) > 1 else x, training=True)
+
+    call()
+    if "w0" in arrays:
+        layer.set_weights(numbered(arrays, "w"))
+    return {"y": np.concatenate([np.asarray(call()) for _ in range(job.get("calls", 1))])}
 
 
 def schedule(job, arrays):
@@ -218,7 +238,7 @@ def categories(job, arrays):
 
 KINDS = {
     kind.__name__: kind
-    for kind in (layer, schedule, optimizer, loss, function, metric, activation, constraint, regularizer, initializer,
+    for kind in (layer, random, schedule, optimizer, loss, function, metric, activation, constraint, regularizer, initializer,
                  preprocessing, padded, categories)
 }  # fmt: skip
 

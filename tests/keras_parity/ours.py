@@ -35,7 +35,7 @@ def made_layer(spec: Job, dtype: str) -> Layer:
 def prepare_layer(job: Job, arrays: Arrays, d: Dice) -> None:
     """Draw the layer's weights and the gradients of its outputs, whose shapes vivace tells."""
     layer = made_layer(job, job["dtype"])
-    x = numbered(arrays, "x") + numbered(arrays, "s")
+    x = numbered(arrays, "x") * job.get("times", 1) + numbered(arrays, "s")
     shapes: Any = [(None, *a.shape[1:]) for a in x]
     outputs = layer.build_once(shapes if len(x) > 1 or job.get("form") == "list" else shapes[0])
     for k, parameter in enumerate(layer.weights):
@@ -61,7 +61,9 @@ def layer(job: Job, arrays: Arrays) -> Results:
     masks: Any = [None if (m := arrays.get(f"m{k}")) is None else m.astype(np.uint8) for k in range(len(x))]
     several = len(x) > 1 or job.get("form") == "list"
     x, masks = (x, masks) if several else (x[0], masks[0])
-    layer.build_once([a.shape for a in x] if several else x.shape)
+    shapes: Any = [(None, *a.shape[1:]) for a in (x if several else [x])]
+    shapes = layer.build_once(shapes if several else shapes[0])
+    shapes = shapes if isinstance(shapes, list) else [shapes]
     if "adapt" in arrays:
         layer.adapt(arrays["adapt"])  # type: ignore[attr-defined]
     else:
@@ -88,8 +90,11 @@ def layer(job: Job, arrays: Arrays) -> Results:
     dx = unit_of(layer).backward(dy, saved, step)
     if layer.input_dtype is None:
         gradients = dx if isinstance(dx, list) else [dx]
-        out |= {f"dx{k}": g for k, g in enumerate(gradients[: len(xs)])}
+        floats = [g for g, a in zip(gradients, xs, strict=False) if a.dtype.kind == "f"]
+        out |= {f"dx{k}": g for k, g in enumerate(floats)}
         out |= {f"ds{k}": g for k, g in enumerate(gradients[len(xs) :])}
+    out |= {f"shape{k}": [-1 if n is None else n for n in shape[1:]] for k, shape in enumerate(shapes)}
+    out["names"] = " ".join(parameter.name.rsplit("/", 1)[-1] for parameter in layer.weights)
     penalty = step.penalty
     for parameter in layer.trainable_weights:
         if parameter.regularizer:
@@ -97,6 +102,15 @@ def layer(job: Job, arrays: Arrays) -> Results:
             parameter.regularizer.add_gradient(parameter.value, parameter.gradient)
     out |= {f"dw{k}": p.gradient for k, p in enumerate(layer.trainable_weights)}
     return out | {"penalty": penalty} | {f"a{k}": a for k, a in enumerate(layer.get_weights())}
+
+
+def random(job: Job, arrays: Arrays) -> Results:
+    """The outputs of a layer that is random in training."""
+    layer, x = made_layer(job, job["dtype"]), [arrays["x0"]] * job.get("times", 1)
+    layer.build_once([a.shape for a in x] if len(x) > 1 else x[0].shape)
+    layer.set_weights(numbered(arrays, "w"))
+    inputs: Any = x if len(x) > 1 else x[0]
+    return {"y": np.concatenate([layer(inputs, training=True) for _ in range(job.get("calls", 1))])}
 
 
 def schedule(job: Job, arrays: Arrays) -> Results:
@@ -199,6 +213,6 @@ def categories(job: Job, arrays: Arrays) -> Results:
 
 KINDS: dict[str, Callable[[Job, Arrays], Results]] = {
     f.__name__: f
-    for f in (layer, schedule, optimizer, loss, function, metric, activation, constraint, regularizer, initializer,
+    for f in (layer, random, schedule, optimizer, loss, function, metric, activation, constraint, regularizer, initializer,
               preprocessing, padded, categories)
 }  # fmt: skip

@@ -1,0 +1,147 @@
+"""Calls that are wrong, or look so, for both packages: prints for each whether it runs, or the error that it raises.
+
+python program_refusals.py keras|vivace
+"""
+
+import importlib
+import json
+import os
+import sys
+import warnings
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+import numpy as np
+
+k = importlib.import_module(sys.argv[1])
+L, losses, metrics, optimizers = k.layers, k.losses, k.metrics, k.optimizers
+schedules, x = optimizers.schedules, np.ones((2, 6, 6, 4), "float32")
+flat, steps, ids = x[:, 0, 0], x[:, 0], np.array([[1, 2, 0]])
+
+CALLS = """
+L.Dense(0) | L.Dense(-1) | L.Dense(2.5) | L.Dense("3") | L.Dense(None) | L.Dense() | L.Dense(3, "nope") | L.Dense(3, foo=1)
+L.Dense(3, kernel_initializer="nope") | L.Dense(3, kernel_regularizer="nope") | L.Dense(3, kernel_constraint="nope")
+L.Dense(3, dtype="nope") | L.Dense(3, name=3) | L.Dense(3)(np.ones(())) | L.Dense(3)("text") | L.Dense(np.int64(3))
+L.Conv2D(0, 3) | L.Conv2D(4, 0) | L.Conv2D(4, (3, 3, 3)) | L.Conv2D(4, 3, padding="causal") | L.Conv2D(4, 3, padding="x")
+L.Conv2D(4, 3, strides=2, dilation_rate=2) | L.Conv2D(4, 3, strides=0) | L.Conv2D(4, 3, groups=3) | L.Conv2D(4, -2)
+L.Conv2D(4, 3, data_format="x") | L.Conv2D(4, 3)(steps) | L.Conv2D(4, 9)(x) | L.Conv2D(6, 3, groups=3)(x) | L.Conv2D(4)
+L.Conv2D(4, 3, padding="SAME")(x) | L.Conv2D(4, [3, 3])(x) | L.Conv2D(4, 3, groups=0) | L.Conv2D(4, "3") | L.Conv2D(4, 2.0)
+L.Conv1D(4, 3, padding="causal")(steps) | L.Conv1D(4, 9)(steps) | L.Conv1D(4, (3,))(steps) | L.Conv1D(4, 3)(x)
+L.DepthwiseConv2D(0) | L.DepthwiseConv2D(3, depth_multiplier=0) | L.SeparableConv2D(0, 3) | L.Conv2DTranspose(3, 0)
+L.Conv2DTranspose(3, 2, strides=2, output_padding=2) | L.Conv2DTranspose(3, 2, strides=2, dilation_rate=2)
+L.MaxPooling2D(0) | L.MaxPooling2D(padding="causal") | L.MaxPooling2D((2, 2, 2)) | L.MaxPooling2D(strides=0)
+L.MaxPooling2D(7)(x) | L.MaxPooling2D(7, padding="same")(x) | L.MaxPooling1D()(x) | L.AveragePooling2D(-1)
+L.GlobalMaxPooling2D()(steps) | L.GlobalAveragePooling1D()(x) | L.UpSampling2D(interpolation="x") | L.UpSampling2D(0)
+L.ZeroPadding2D("x") | L.ZeroPadding2D((1, 2, 3)) | L.ZeroPadding2D(-1) | L.Cropping2D(4)(x) | L.Cropping2D(-1)
+L.Cropping1D(3)(steps) | L.ZeroPadding1D((1, 2))(steps) | L.ZeroPadding2D(((1, 2), (3, 4)))(x)
+L.Dropout(1.5) | L.Dropout(-0.1) | L.Dropout(1) | L.Dropout("x") | L.Dropout(None) | L.SpatialDropout1D(2) | L.GaussianNoise(-1)
+L.GaussianDropout(1.5) | L.GaussianDropout(1) | L.AlphaDropout(2) | L.AlphaDropout(1) | L.SpatialDropout2D(0.5)(steps)
+L.Dropout(0.5, seed="x") | L.Dropout(0.5, seed=1.5) | L.Dropout(0.5, noise_shape=(1, 2))(flat) | L.GaussianNoise(0.5, seed=3)
+L.Embedding(0, 3) | L.Embedding(3, 0) | L.Embedding(5, 3)(ids) | L.Embedding(5, 3, input_length=3) | L.Embedding(5)
+L.BatchNormalization(axis=7)(x) | L.BatchNormalization(axis=1.5) | L.BatchNormalization(momentum=2)
+L.LayerNormalization(axis=7)(x) | L.LayerNormalization(axis="x") | L.GroupNormalization(3)(x) | L.GroupNormalization(8)(x)
+L.GroupNormalization(groups=32)(x) | L.GroupNormalization(axis=7)(x) | L.RMSNormalization(axis=-1)(x) | L.UnitNormalization(axis="x")
+L.Reshape((3, 4))(flat) | L.Reshape((-1, -1)) | L.Reshape((-1, -1))(flat) | L.Reshape(4)(flat) | L.Reshape((2, -1))(flat)
+L.Permute((0, 1)) | L.Permute((1, 3)) | L.Permute((2, 1))(x) | L.RepeatVector(0) | L.RepeatVector(2)(steps) | L.RepeatVector("x")
+L.RepeatVector(2.0) | L.Flatten()(flat) | L.Flatten(data_format="x") | L.Activation("nope") | L.Activation(None) | L.Activation()
+L.LeakyReLU(-1) | L.LeakyReLU(None) | L.LeakyReLU(alpha=0.1) | L.ReLU(max_value=-1) | L.ReLU(negative_slope=-1)
+L.ReLU(threshold=-1) | L.ReLU(threshold=None) | L.ReLU(negative_slope=None) | L.ELU(-1)(flat) | L.Softmax(axis=5)(flat)
+L.PReLU(shared_axes=[9])(flat) | L.ActivityRegularization(l1=-1)
+L.Add()(flat) | L.Add()([flat]) | L.Add()([flat, steps]) | L.Add()([flat, flat[:, :3]]) | L.Subtract()([flat, flat, flat])
+L.Concatenate()([flat]) | L.Concatenate(axis=7)([flat, flat]) | L.Concatenate()([flat, steps]) | L.Concatenate(axis=1)([x, x[:, :3]])
+L.Concatenate(axis=2)([x, x[:, :3]]) | L.Concatenate()(flat) | L.Dot(axes=1)([flat, flat, flat]) | L.Dot(axes="x")
+L.Dot(axes=(1, 2, 3)) | L.Dot(axes=1)([flat, flat[:, :3]]) | L.Dot(axes=0)([flat, flat]) | L.Dot(axes=1.5)
+L.Average()([flat, flat]) | L.Maximum()([flat]) | L.Minimum()([]) | L.Add()([])
+L.LSTM(0) | L.LSTM(-1) | L.LSTM(3)(flat) | L.LSTM(3, "nope") | L.LSTM(3)(x) | L.GRU(0) | L.SimpleRNN(0) | L.LSTM(3, dropout=2)
+L.LSTM(3, implementation=2)(steps) | L.GRU(3, reset_after=False)(steps) | L.LSTM(3, return_sequence=True) | L.SimpleRNN("x")
+L.LSTM(3, unroll=True)(steps) | L.LSTM(3, recurrent_dropout=-1) | L.LSTM(2.5)
+L.LSTM(3)(steps, initial_state=[np.ones((2, 3), "float32")]) | L.LSTM(3)(steps, initial_state=[np.ones((2, 3), "float32")] * 2)
+L.Bidirectional(L.Dense(3)) | L.Bidirectional(L.LSTM(3), merge_mode="x") | L.Bidirectional(3) | L.TimeDistributed(3)
+L.Bidirectional(L.LSTM(3), backward_layer=L.LSTM(3)) | L.TimeDistributed(L.Dense(3))(flat) | L.TimeDistributed(L.Dense(2))(steps)
+L.Bidirectional(L.LSTM(3), backward_layer=L.LSTM(3, go_backwards=True))(steps)
+L.MultiHeadAttention(0, 2) | L.MultiHeadAttention(2, 0) | L.MultiHeadAttention(2) | L.MultiHeadAttention(2, 2)(steps)
+L.MultiHeadAttention(2, 2)(steps, steps) | L.MultiHeadAttention(2, 2)(steps, steps[:1]) | L.MultiHeadAttention(2, 2)(steps, x)
+L.GroupQueryAttention(2, 3, 2) | L.GroupQueryAttention(2, 4, 2)(steps, steps) | L.Attention()([steps]) | L.Attention()(steps)
+L.Attention(score_mode="x") | L.Attention(dropout=2) | L.AdditiveAttention()([steps, steps]) | L.Attention()([steps, steps, steps, steps])
+L.Rescaling("x") | L.Rescaling(2)(ids) | L.Normalization(mean=1.0) | L.Normalization(mean=1.0, variance=1.0)(flat)
+L.Normalization(axis=7)(flat) | L.Normalization()(flat) | L.Resizing(0, 2) | L.Resizing(2, 2, interpolation="x") | L.Resizing(2, 2)(steps)
+L.Resizing(3, 3, crop_to_aspect_ratio=True, pad_to_aspect_ratio=True) | L.CenterCrop(9, 9)(x) | L.CenterCrop(2, 2)(steps)
+L.RandomFlip("x") | L.RandomRotation("x") | L.RandomRotation((1, 2, 3)) | L.RandomRotation(2) | L.RandomRotation((0.5, -0.5))
+L.RandomZoom(-2) | L.RandomZoom(0.5, fill_mode="x") | L.RandomTranslation(2, 0) | L.RandomTranslation(-0.5, 0.1) | L.RandomContrast(2)
+L.RandomContrast((0.1, 3)) | L.RandomContrast(-0.5) | L.RandomBrightness(2) | L.RandomBrightness(0.5, (0, 1)) | L.RandomBrightness(-0.5)
+L.RandomBrightness(0.5, value_range=(1, 0)) | L.RandomCrop(2, 2)(x, training=True) | L.RandomFlip()(x[0]) | L.RandomZoom(0.2)(x[0])
+L.RandomContrast(0.5)(x[0]) | L.RandomRotation(0.5, interpolation="x") | L.RandomZoom((-0.3, -0.2)) | L.RandomZoom(1.5)
+L.RandomRotation((-0.2, 0.3))(x, training=True) | L.RandomTranslation((-1.5, 0), 0) | L.RandomBrightness((-2, 0))
+L.CategoryEncoding(0) | L.CategoryEncoding(3, output_mode="x") | L.CategoryEncoding(3)(ids) | L.CategoryEncoding(2)(ids)
+L.CategoryEncoding(3)(ids, count_weights=ids) | L.CategoryEncoding(3, output_mode="count")(ids, count_weights=ids)
+L.Discretization() | L.Discretization([0.0, 1.0], num_bins=2) | L.Discretization([0.0], output_mode="x") | L.Discretization(num_bins=0)
+L.Discretization([1.0, 0.0]) | L.Discretization(num_bins=-1) | L.Discretization([0.0, 1.0])(flat) | L.Masking(0)(flat)
+L.Input() | L.Input(3) | L.Input((3, "a")) | L.Input((3,), dtype="nope") | L.Input((None, 3)) | L.Input(shape=(3,), batch_size=2)
+L.Input((3,), batch_shape=(1, 3)) | L.InputLayer((3,)) | L.InputLayer(input_shape=(3,)) | L.Identity()(flat) | L.Lambda(3) | L.Lambda(lambda x: x)(flat)
+losses.get("nope") | losses.get(3) | losses.MeanSquaredError(reduction="x") | losses.MeanSquaredError(reduction=None)
+losses.MeanSquaredError()(flat, flat[:, :3]) | losses.BinaryCrossentropy(label_smoothing=2) | losses.Huber(delta=-1)(flat, flat)
+losses.CategoricalCrossentropy(foo=1) | losses.CategoricalCrossentropy(axis=5)(flat, flat) | losses.get(None)
+losses.SparseCategoricalCrossentropy()(np.array([1, 2]), flat) | losses.SparseCategoricalCrossentropy()(flat, flat)
+losses.CategoricalCrossentropy()(np.array([1, 2]), flat) | losses.CategoricalCrossentropy(label_smoothing=-1)
+losses.CosineSimilarity(axis=5)(flat, flat) | losses.CategoricalGeneralizedCrossEntropy(q=2) | losses.CategoricalGeneralizedCrossEntropy(q=0)
+losses.MeanSquaredError()(flat, flat, np.ones(3)) | losses.MeanSquaredError()(flat, flat, 0.5) | losses.Dice()(flat, flat)
+losses.MeanSquaredError()(flat, flat, [1.0, 2.0]) | losses.mean_squared_error([[1.0, 2.0]], [[1.0, 3.0]]) | losses.Loss()
+losses.MeanSquaredError()([1.0, 2.0], [1.0, 3.0]) | losses.BinaryCrossentropy()([0, 1], [0.5, 0.6]) | losses.deserialize("mse")
+metrics.get("nope") | metrics.get(None) | metrics.Precision(thresholds=2) | metrics.Precision(thresholds=[-1]) | metrics.AUC(curve="x")
+metrics.Precision(thresholds=[]) | metrics.AUC(summation_method="x") | metrics.AUC(num_thresholds=1) | metrics.AUC(thresholds=[2])
+metrics.AUC(num_thresholds=0) | metrics.Precision(top_k=-1) | metrics.F1Score(average="x") | metrics.F1Score(threshold=2) | metrics.FBetaScore(beta=-1)
+metrics.F1Score(threshold="x") | metrics.FBetaScore(beta=1) | metrics.FBetaScore(beta="x") | metrics.R2Score(class_aggregation="x")
+metrics.R2Score(num_regressors=-1) | metrics.R2Score(num_regressors=0.5) | metrics.MeanIoU() | metrics.IoU(2, [2]) | metrics.IoU(2, [-1])
+metrics.BinaryIoU([2]) | metrics.SensitivityAtSpecificity(2) | metrics.SensitivityAtSpecificity(0.5, num_thresholds=0) | metrics.RecallAtPrecision(-1)
+metrics.PrecisionAtRecall(1.5) | metrics.SpecificityAtSensitivity(-0.5) | metrics.TopKCategoricalAccuracy(0) | metrics.BinaryAccuracy(threshold=2)
+metrics.BinaryAccuracy(threshold=1) | metrics.BinaryAccuracy(threshold=None) | metrics.Mean(foo=1) | metrics.MeanMetricWrapper()
+metrics.MeanSquaredError()(flat, flat[:, :3]) | metrics.AUC(multi_label=True, label_weights=[1.0])(flat, flat) | metrics.Accuracy()([1, 2], [1, 3])
+metrics.Accuracy(threshold=0.5) | metrics.MeanSquaredError(name=3) | metrics.CosineSimilarity(axis=5)(flat, flat) | metrics.Sum()(5)
+metrics.PearsonCorrelation(axis=0)(flat, flat) | metrics.get("mse") | metrics.get({"class_name": "AUC", "config": {}}) | metrics.Metric()
+optimizers.get("nope") | optimizers.get(3) | optimizers.get(None) | optimizers.Adam("x") | optimizers.Adam(foo=1) | optimizers.Adam(lr=0.1)
+optimizers.Adam(clipnorm=1.0, clipvalue=1.0) | optimizers.Adam(clipnorm=1.0, global_clipnorm=1.0) | optimizers.Adam(clipnorm=-1)
+optimizers.Adam(clipvalue=-1) | optimizers.Adam(global_clipnorm=0) | optimizers.Adam(use_ema=True, ema_momentum=2) | optimizers.Adam(ema_momentum=2)
+optimizers.Adam(use_ema=True, ema_overwrite_frequency=0) | optimizers.Adam(use_ema=True, ema_overwrite_frequency=1.5)
+optimizers.Adam(gradient_accumulation_steps=1) | optimizers.Adam(gradient_accumulation_steps=0) | optimizers.SGD(momentum=2)
+optimizers.SGD(momentum="x") | optimizers.SGD(momentum=-1) | optimizers.SGD(nesterov="x") | optimizers.Adam(0.1, beta_1=2) | optimizers.SGD(-1)
+optimizers.Lion(beta_1=0) | optimizers.Lion(beta_1=2) | optimizers.Adam(weight_decay=-1) | optimizers.RMSprop(rho=2) | optimizers.Adam(1)
+optimizers.get({"class_name": "SGD", "config": {"learning_rate": 0.1}}) | optimizers.get("ADAM") | optimizers.get("rmsprop") | optimizers.Optimizer()
+optimizers.AdamW(weight_decay=None) | optimizers.Adam(decay=0.1) | optimizers.Nadam(schedules.CosineDecay(0.1, 3)) | optimizers.get("sgd")
+schedules.ExponentialDecay(0.1) | schedules.PiecewiseConstantDecay([1, 2], [0.1]) | schedules.PiecewiseConstantDecay([1], [0.1, 0.2])
+schedules.PiecewiseConstantDecay([], []) | schedules.CosineDecay(0.1, 0) | schedules.CosineDecay(0.1, -3) | schedules.PolynomialDecay(0.1, 0)
+schedules.InverseTimeDecay(0.1, 0, 0.5) | schedules.ExponentialDecay(0.1, 0, 0.5) | schedules.CosineDecayRestarts(0.1, 0) | schedules.ExponentialDecay("x", 1, 1)
+k.initializers.get("nope") | k.initializers.get(3) | k.initializers.VarianceScaling(scale=0) | k.initializers.VarianceScaling(mode="x")
+k.initializers.VarianceScaling(distribution="x") | k.initializers.Orthogonal()((3,)) | k.initializers.Identity()((3, 3, 3)) | k.initializers.get(None)
+k.initializers.RandomNormal(stddev=-1)((3,)) | k.initializers.Constant("x")((2,)) | k.initializers.RandomUniform(1, -1)((3,)) | k.initializers.RandomNormal(seed="x")
+k.regularizers.get("nope") | k.regularizers.L1(-1) | k.regularizers.L1("x") | k.regularizers.L2(float("nan")) | k.regularizers.L2(None) | k.regularizers.get(3)
+k.regularizers.OrthogonalRegularizer(mode="x") | k.regularizers.OrthogonalRegularizer()(np.ones((3,))) | k.regularizers.L1L2(l1=1) | k.regularizers.get(None)
+k.constraints.get("nope") | k.constraints.get(3) | k.constraints.get(None) | k.constraints.MaxNorm("x") | k.constraints.MaxNorm(-1) | k.constraints.get("max_norm")
+k.activations.get("nope") | k.activations.get(3) | k.activations.get(None) | k.activations.relu("x") | k.activations.get("Relu") | k.activations.softmax(np.ones(3))
+k.activations.relu([1.0, -1.0]) | k.activations.softmax(np.ones(())) | k.activations.get("leaky_relu") | k.activations.relu(np.ones(2), max_value=-1)
+k.callbacks.EarlyStopping(mode="x") | k.callbacks.ReduceLROnPlateau(factor=2) | k.callbacks.ReduceLROnPlateau(factor=1) | k.callbacks.ModelCheckpoint("x")
+k.callbacks.ModelCheckpoint("x.weights.h5", save_weights_only=True, mode="x") | k.callbacks.EarlyStopping(patience=-1) | k.callbacks.EarlyStopping(foo=1)
+k.callbacks.ModelCheckpoint("x.weights.h5", save_weights_only=True, save_freq="x") | k.callbacks.LearningRateScheduler(3) | k.callbacks.CSVLogger()
+k.Sequential([3]) | k.Sequential([L.Dense(2), L.Dense(2)]) | k.Sequential(3) | k.Sequential([L.Input((4,)), L.Input((4,))]) | k.Sequential().predict(flat)
+k.Sequential([L.Dense(2)]).fit(flat, flat) | k.Sequential([L.Dense(2)]).predict(flat, verbose=0) | k.Sequential([L.Dense(2)]).count_params()
+k.Sequential([L.Dense(2, name="a"), L.Dense(2, name="a")]) | k.Sequential([L.Dense(2)]).get_layer("b") | k.Sequential([L.Dense(2)]).get_layer(index=3)
+k.Sequential([L.Dense(2)]).get_layer() | k.Sequential([L.Dense(2)]).get_layer("a", 0) | k.Sequential([L.Dense(2)]).add(3) | k.Sequential().pop()
+k.Model(flat, flat) | k.Model(L.Input((3,)), L.Input((3,))) | k.Sequential([L.Dense(2)]).compile("nope") | k.Sequential([L.Dense(2)]).compile(loss="nope")
+k.Sequential([L.Dense(2)]).compile(foo=1) | k.Sequential([L.Dense(2)]).compile(metrics="accuracy") | k.Sequential([L.Dense(2)]).load_weights("none.weights.h5")
+k.Sequential([L.Dense(2)]).build() | k.Sequential([L.Dense(2)]).build((None, 3)) | k.Sequential([L.Dense(2)]).set_weights([flat]) | k.Sequential([L.Dense(2)]).summary
+k.utils.to_categorical([0, 3], 2) | k.utils.to_categorical([]) | k.utils.to_categorical([-1], 3) | k.utils.pad_sequences([1, 2]) | k.utils.pad_sequences([[1]], padding="x")
+k.utils.pad_sequences([[1]], truncating="x") | k.utils.pad_sequences([]) | k.utils.pad_sequences(3) | k.utils.normalize(flat, order=0) | k.utils.set_random_seed("x")
+k.utils.pad_sequences([["a"]], dtype=object, value="") | k.utils.pad_sequences([["a"]]) | k.utils.normalize([1.0, 2.0]) | k.utils.set_random_seed(1.5)
+k.layers.deserialize({"class_name": "Nope", "config": {}}) | k.layers.deserialize("nope") | k.models.model_from_json("{}") | k.models.clone_model(3)
+"""
+
+
+def outcome(call: str) -> str:
+    try:
+        eval(call, dict(globals()))
+    except Exception as error:
+        return type(error).__name__
+    return "runs"
+
+
+warnings.simplefilter("ignore")
+said = {call.strip(): outcome(call.strip()) for line in CALLS.strip().splitlines() for call in line.split(" | ")}
+sys.stdout.write(json.dumps(said) + "\n")
