@@ -34,7 +34,7 @@ def draw_image_change(d: Dice, name: str, rank: int) -> Case:
     f, g = sorted(d.numbers(2, -0.5, 0.5)), sorted(d.numbers(2, -0.5, 0.5))
     height, width, ends = d.pick(f, f[1], -f[0]), d.pick(g, g[1]), d.pick([0, 1], [0, 255], [-1, 1])
     config: dict[str, Any] = {
-        "RandomFlip": d.some(mode=d.pick("horizontal", "vertical", "horizontal_and_vertical")),
+        "RandomFlip": {"mode": d.pick("horizontal", "vertical")},  # with both, Keras mirrors in both ways or in neither
         "RandomRotation": {"factor": height},
         "RandomZoom": {"height_factor": height, **d.some(width_factor=width)},
         "RandomTranslation": {"height_factor": height, "width_factor": width},
@@ -56,6 +56,7 @@ def draw_image_change(d: Dice, name: str, rank: int) -> Case:
 
 def draw_dropping(d: Dice, name: str, rank: int) -> Case:
     """Recurrent layers and attention with their dropout."""
+    d.dtype = "float32"  # Keras's SimpleRNN on JAX takes no other
     steps, features = d.integer(1, 4), d.integer(1, 3)
     sample = d.normal(steps, features, scale=2)
     if "Attention" in name:

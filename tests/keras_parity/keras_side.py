@@ -61,6 +61,8 @@ def layer(job, arrays):
         more = {"initial_state": list(states)} if states else {}
         if states and masks[0] is not None:  # beside states Keras does not look for the mask that the input carries
             more["mask"] = jnp.asarray(masks[0], bool)
+        if "p0" in arrays:
+            more["attention_mask"] = jnp.asarray(arrays["p0"])
         return layer(*(xs if form == "several" else [xs[0] if form == "one" else list(xs)]), **more, **call)
 
     def symbols(arrays):
@@ -105,7 +107,9 @@ def layer(job, arrays):
     for name, part in zip(("dw", "dx", "ds"), grads, strict=True):
         out |= {f"{name}{k}": g for k, g in enumerate(part)}
     out |= {f"shape{k}": [-1 if n is None else n for n in y.shape[1:]] for k, y in enumerate(outputs)}
-    out["names"] = " ".join(v.name for v in layer.weights if "seed" not in v.path)
+    parts = -2 if job["class_name"] in ("MultiHeadAttention", "GroupQueryAttention") else -1  # which have layers inside
+    named = [v.path.split("/")[parts:] for v in layer.weights if "seed" not in v.path]
+    out["names"] = " ".join("_".join(name) for name in named)
     after = dict(zip(map(id, others), state, strict=True))
     return out | {f"a{k}": after.get(id(v), v.value) for k, v in enumerate(layer.weights) if "seed" not in v.path}
 

@@ -48,6 +48,8 @@ def prepare_layer(job: Job, arrays: Arrays, d: Dice) -> None:
 def called(layer: Layer, job: Job, xs: Any, states: Any, masks: Any, training: bool) -> list[Any]:
     """The outputs of a call on arrays."""
     form, more = job.get("form", "one"), {"initial_state": states} if states else {}
+    if "attention_mask" in job:
+        more["attention_mask"] = job["attention_mask"]
     if states and masks is not None:
         masks = masks[0]
     y = layer(*(xs if form == "several" else [xs if form == "list" else xs[0]]), mask=masks, training=training, **more)
@@ -59,6 +61,8 @@ def layer(job: Job, arrays: Arrays) -> Results:
     xs, states = numbered(arrays, "x"), numbered(arrays, "s")
     x: Any = [a.astype(layer.input_dtype) if layer.input_dtype else a for a in xs] + states
     masks: Any = [None if (m := arrays.get(f"m{k}")) is None else m.astype(np.uint8) for k in range(len(x))]
+    if "p0" in arrays:
+        x, masks = [*x[:2], x[-1], arrays["p0"]], [*masks[:2], masks[2] if len(x) == 3 else None, None]
     several = len(x) > 1 or job.get("form") == "list"
     x, masks = (x, masks) if several else (x[0], masks[0])
     shapes: Any = [(None, *a.shape[1:]) for a in (x if several else [x])]
@@ -70,7 +74,7 @@ def layer(job: Job, arrays: Arrays) -> Results:
         layer.set_weights(numbered(arrays, "w"))
     call = dict(job.get("call", {}))
     training = call.pop("training", True)
-    if call:
+    if "use_causal_mask" in call:
         layer.use_causal_mask = call["use_causal_mask"]  # type: ignore[attr-defined]
     step = Step(training)
     for _ in range(job.get("passes", 1)):
@@ -83,13 +87,17 @@ def layer(job: Job, arrays: Arrays) -> Results:
     out_masks = step.mask if isinstance(step.mask, list) else [step.mask]
     out |= {f"mask{k}": m != 0 for k, m in enumerate(m for m in out_masks if m is not None)}
     if job.get("passes", 1) == 1 and not layer.non_trainable_weights and not job["config"].get("stateful"):
-        again = called(layer, job, xs, states, masks, training)
+        asked = job | ({"attention_mask": arrays["p0"]} if "p0" in arrays else {})
+        again = called(layer, asked, xs, states, masks, training)
         assert all(np.array_equal(a, out[f"y{k}"]) for k, a in enumerate(again)), "a call gives something else"
     dys = numbered(arrays, "d")
     dy: Any = [d.copy() for d in dys] if isinstance(y, list) else dys[0].copy()
     dx = unit_of(layer).backward(dy, saved, step)
     if layer.input_dtype is None:
         gradients = dx if isinstance(dx, list) else [dx]
+        if "p0" in arrays:
+            q, v, k, _ = gradients
+            gradients = [q, v + k] if len(xs) == 2 else [q, v, k]
         floats = [g for g, a in zip(gradients, xs, strict=False) if a.dtype.kind == "f"]
         out |= {f"dx{k}": g for k, g in enumerate(floats)}
         out |= {f"ds{k}": g for k, g in enumerate(gradients[len(xs) :])}

@@ -25,7 +25,9 @@ needs_tensorflow = pytest.mark.skipif(
 def tolerance(job: dict[str, Any]) -> tuple[float, float]:
     """(relative, absolute as a share of the largest value): that of the dtype, and of how many operations there are."""
     if job["kind"] == "layer":
-        return (2e-4, 2e-5) if job["dtype"] == "float32" else (5e-6, 1e-6)  # Keras computes some layers in float32
+        if job["dtype"] == "float32" or "Attention" in job["class_name"]:
+            return 2e-4, 2e-5
+        return 5e-6, 1e-6  # Keras computes some layers, attention above all, in float32
     if job["kind"] == "activation":
         # 1 - tanh(u)^2 is off by half a unit of 1, 6e-8, and stands times up to 15 in what gelu's gradient is made of
         return 1e-4, 5e-6

@@ -15,8 +15,8 @@ from ..constraints import Constraint
 from ..parameters import Parameter
 from ..regularizers import L1L2
 from ..step import Step, Stream
-from .base import Layer, positive
-from .symbolic import as_inputs
+from .base import Layer, data_array, positive, step_masks
+from .symbolic import as_inputs, is_symbolic
 
 
 class _Projection:
@@ -50,10 +50,12 @@ class _Attention(Layer):
     """Projects queries, keys and values to heads, attends, and projects back.
 
     The input is one array (self-attention), or a list: [query, value] or [query, value, key]; without a key, the value
-    is it. All are (batch, steps, features). The output is (batch, query steps, output features).
+    is it. All are (batch, steps, features). The output is (batch, query steps, output features). A call may also give
+    an `attention_mask` (batch, query steps, steps), or of arrays without the batch: which pairs count.
 
     Masks: queries, values and keys that count are those whose mask is not 0 (`step.mask`, for several inputs a list in
-    their order); a query that may attend to nothing gets the mean of all values. The output has the query's mask.
+    their order); a query that may attend to nothing gets the mean of all values, or 0 where the layer has dropout. The
+    output has the query's mask.
     """
 
     several_inputs = True
@@ -102,13 +104,81 @@ class _Attention(Layer):
         config = super().get_config()
         return config | {"output_shape": self.sample_shape} if "output_shape" in config else config
 
-    def call_inputs(self, query: Any, value: Any = None, key: Any = None, use_causal_mask: bool | None = None) -> Any:
-        """use_causal_mask: as the argument of the layer, which it replaces."""
+    def __call__(self, *args: Any, return_attention_scores: bool = False, **kwargs: Any) -> Any:
+        """As of every layer; also:
+
+        Args:
+            attention_mask: (batch, query steps, steps), of arrays also (query steps, steps): nonzero where a query may
+                attend.
+            query_mask, value_mask, key_mask: with arrays, the entries of `mask` one by one.
+            use_causal_mask: as the argument of the layer, which it replaces.
+            return_attention_scores: with arrays: in inference mode, return also the probabilities (batch, heads, query
+                steps, steps).
+        """
+        masks = [kwargs.pop(f"{name}_mask", None) for name in ("query", "value", "key")]
+        if any(mask is not None for mask in masks):
+            kwargs["mask"] = masks
+        if not return_attention_scores:
+            return super().__call__(*args, **kwargs)
+        super().__call__(*args, **kwargs)  # checks the inputs, and builds
+        mask = kwargs.pop("mask", None)
+        return self._with_scores(self.call_inputs(*args, **{k: v for k, v in kwargs.items() if k != "training"}), mask)
+
+    def _with_scores(self, inputs: Any, mask: Any) -> tuple[Array, Array]:
+        """The output and the probabilities."""
+        if is_symbolic(inputs):
+            raise ValueError(f"{self.name}: scores are never stored in a model; call the layer on arrays to see them")
+        several, step = isinstance(inputs, list), Step(False)
+        x = [data_array(self.name, one, self.dtype) for one in (inputs if several else [inputs])]
+        query, value, key = self._inputs(x, "call") if several else x * 3
+        q, k, v = (
+            projection.forward(array, (len(query), -1), step)
+            for projection, array in ((self.query, query), (self.key, key), (self.value, value))
+        )
+        k, v = (np.repeat(one, self.heads // self.key_heads, 2) for one in (k, v))
+        scores = np.ascontiguousarray(np.einsum("nqhd,nkhd->nhqk", q, k)) * q.dtype.type(self.key_dim**-0.5)
+        masks = self._masks(None if mask is None else step_masks(mask, several), several)
+        allowed = self._allowed(masks, self._pairs(x, len(q), q.shape[1], k.shape[1]), scores.shape)[:, None]
+        scores -= ~allowed * scores.dtype.type(1e9)
+        native.softmax_forward(scores, scores)
+        scores *= allowed
+        attended = np.einsum("nhqk,nkhd->nqhd", scores, v)
+        if self.gate is not None:
+            gate = self.gate.forward(query, attended.shape[:2], step)
+            native.activation_forward("sigmoid", gate, gate)
+            attended *= gate
+        return self.out.forward(np.ascontiguousarray(attended), query.shape[:-1], step), scores
+
+    def _allowed(self, masks: tuple[Array | None, Array | None], pairs: Array | None, shape: Shape) -> Array:
+        """Which pairs (batch, queries, keys) any of the masks leaves."""
+        allowed = np.ones((shape[0], *shape[-2:]), bool)
+        query_mask, key_mask = masks
+        allowed &= True if query_mask is None else query_mask[:, :, None] != 0
+        allowed &= True if key_mask is None else key_mask[:, None] != 0
+        allowed &= True if pairs is None else pairs != 0
+        return np.tril(allowed) if self.use_causal_mask else allowed
+
+    def call_inputs(
+        self,
+        query: Any,
+        value: Any = None,
+        key: Any = None,
+        attention_mask: Any = None,
+        use_causal_mask: bool | None = None,
+    ) -> Any:
+        """One input, or the list [query, value], [query, value, key] or [query, value, key, attention_mask]."""
         if use_causal_mask is not None:
             if self._nodes and use_causal_mask != self.use_causal_mask:
                 raise ValueError(f"{self.name}: use_causal_mask must be the same in all calls")
             self.use_causal_mask = use_causal_mask
-        return as_inputs(query, tuple(part for part in (value, key) if part is not None))
+        if attention_mask is not None:
+            value = query if value is None else value
+            key = value if key is None else key
+            if not is_symbolic(attention_mask) and is_symbolic(query):
+                raise TypeError(f"{self.name}: in a model, attention_mask must be an Input or made of one")
+            if not is_symbolic(attention_mask) and np.ndim(attention_mask) == 2:
+                attention_mask = np.broadcast_to(attention_mask, (len(query), *np.shape(attention_mask)))
+        return as_inputs(query, tuple(part for part in (value, key, attention_mask) if part is not None))
 
     def attended_axes(self, rank: int) -> int:
         """The first of the axes that attention runs over; those before it are batches."""
@@ -119,11 +189,11 @@ class _Attention(Layer):
         several = isinstance(given, (list, tuple)) and bool(given) and not isinstance(given[0], (int, type(None)))
         if not several:
             return given, given, given
-        if len(given) not in (2, 3):
+        if len(given) not in (2, 3, 4):
             raise ValueError(
                 f"{self.name}.{what}: expected one input, [query, value] or [query, value, key], received {len(given)}"
             )
-        return given[0], given[1], given[-1]
+        return given[0], given[1], given[min(2, len(given) - 1)]
 
     def compute_output_shape(self, input_shape: Any) -> BatchShape:
         query, value, key = (tuple(shape) for shape in self._inputs(input_shape, "compute_output_shape"))
@@ -138,6 +208,13 @@ class _Attention(Layer):
             raise ValueError(
                 f"{kind}: query and value must agree but for the steps, received shapes {query} and {value}"
             )
+        if isinstance(input_shape, list) and len(input_shape) == 4:
+            pairs, expected = tuple(input_shape[3]), (query[0], *query[1:-1], *value[1:-1])
+            fits = len(pairs) == len(expected) and all(
+                None in pair or pair[0] == pair[1] for pair in zip(pairs, expected)
+            )  # noqa: B905
+            if first > 1 or not fits:
+                raise ValueError(f"{kind}: attention_mask must have the shape {expected}, received {pairs}")
         if self.built and (query[-1], value[-1], key[-1]) != self.features:
             raise ValueError(f"{kind} was built for features {self.features}, received {query}, {value}, {key}")
         return (*query[:-1], *(self.sample_shape or (query[-1],)))
@@ -193,12 +270,15 @@ class _Attention(Layer):
             "causal": self.use_causal_mask,
             "query_mask": masks[0],
             "key_mask": masks[1],
-            "attention_mask": self._window(batch, q.shape[1], k.shape[1]),
+            "attention_mask": self._pairs(x, batch, q.shape[1], k.shape[1]),
             "rate": rate,
             "seed": self.stream.seed,
             "stream": self.stream.next() if rate else 0,
         }
         native.attention_forward(q, k, v, **options, y=attended, maximum=maximum, share=share)
+        blank = self._blank(masks, options["attention_mask"], (batch, q.shape[1], k.shape[1]), query.ndim)
+        if blank is not None:
+            attended[blank] = 0
         gate, gated = None, attended
         if self.gate is not None:
             gate = self.gate.forward(query, (batch, -1), step)
@@ -206,14 +286,26 @@ class _Attention(Layer):
             gated = np.multiply(attended, gate, out=step.empty(gate.shape, gate.dtype))
         y = self.out.forward(gated, query.shape[:-1], step)
         step.mask = step.mask[0] if isinstance(step.mask, (list, tuple)) else step.mask
-        return y, (x, q, k, v, options, attended, maximum, share, gate, gated)
+        return y, (x, q, k, v, options, attended, maximum, share, gate, gated, blank)
 
-    def _window(self, batch: int, queries: int, keys: int) -> Array | None:
-        """Which pairs are near enough to each other for `sliding_window`."""
-        if self.sliding_window is None:
+    def _blank(self, masks: Any, pairs: Array | None, shape: Shape, rank: int) -> Array | None:
+        """Which queries (batch, steps) attend to nothing, where that leaves 0, not the mean of all values.
+
+        In Keras it depends on the path of the computation, which dropout and further axes choose.
+        """
+        if not (self.dropout or rank > 3) or all(part is None for part in (pairs, *masks)):
             return None
-        near = np.abs(np.arange(queries)[:, None] - np.arange(keys)) < self.sliding_window
-        return np.ascontiguousarray(np.broadcast_to(near, (batch, queries, keys)), np.uint8)
+        return np.asarray(~self._allowed(masks, pairs, shape).any(-1))
+
+    def _pairs(self, x: Any, batch: int, queries: int, keys: int) -> Array | None:
+        """Which pairs the call's mask allows, and are near enough to each other for `sliding_window`."""
+        given = None
+        if isinstance(x, (list, tuple)) and len(x) == 4:
+            given = x[3].reshape(batch, queries, keys) != 0
+        if self.sliding_window is not None:
+            near = np.abs(np.arange(queries)[:, None] - np.arange(keys)) < self.sliding_window
+            given = np.broadcast_to(near, (batch, queries, keys)) if given is None else given & near
+        return None if given is None else np.ascontiguousarray(given, np.uint8)
 
     def _masks(self, mask: Any, several: bool) -> tuple[Array | None, Array | None]:
         """Of the queries and of the keys; values and keys that are masked both count for nothing."""
@@ -226,7 +318,7 @@ class _Attention(Layer):
         return query, value if key is None else key if value is None else value & key
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
-        x, q, k, v, options, attended, maximum, share, gate, gated = saved
+        x, q, k, v, options, attended, maximum, share, gate, gated, blank = saved
         d = self.out.backward(gated, dy, step, True)
         dq, dk, dv = (step.empty(array.shape, array.dtype) for array in (q, k, v))
         assert d is not None
@@ -235,6 +327,8 @@ class _Attention(Layer):
             dgate = np.multiply(d, attended, out=step.empty(d.shape, d.dtype))
             native.activation_backward("sigmoid", gate, dgate, dgate)
             d *= gate
+        if blank is not None:
+            d[blank] = 0
         native.attention_backward(
             q, k, v, **options, y=attended, maximum=maximum, share=share, dy=d, dq=dq, dk=dk, dv=dv
         )
@@ -249,8 +343,8 @@ class _Attention(Layer):
         dkey = self.key.backward(key, dk, step, input_gradient)
         if dquery is None or dvalue is None or dkey is None:
             return None
-        if isinstance(x, (list, tuple)) and len(x) == 3:
-            return [dquery, dvalue, dkey]
+        if isinstance(x, (list, tuple)) and len(x) >= 3:
+            return [dquery, dvalue, dkey, *(np.zeros(mask.shape, dy.dtype) for mask in x[3:])]
         dvalue += dkey
         step.give_up(dkey)
         if isinstance(x, (list, tuple)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -63,7 +63,7 @@ class Layer(Configurable):
     """
 
     family = "layers"
-    former = ("input_dim",)
+    former: ClassVar[tuple[str, ...]] = ("input_dim",)
     input_dtype: Any = None  # of the input, where it is not the layer's dtype
     several_inputs = False  # whether it takes more than one
     _dropped_a_mask = False

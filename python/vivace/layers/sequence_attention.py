@@ -9,8 +9,8 @@ import numpy as np
 from .._core import native
 from .._typing import Array, BatchShape
 from ..step import Step, Stream
-from .base import Layer
-from .symbolic import as_inputs
+from .base import Layer, data_array, step_masks
+from .symbolic import as_inputs, is_symbolic
 
 
 class _SequenceAttention(Layer):
@@ -30,6 +30,22 @@ class _SequenceAttention(Layer):
         self.use_scale, self.dropout, self.use_causal_mask = use_scale, float(dropout), use_causal_mask
         self.seed = seed
         self.stream = Stream(seed)
+
+    def __call__(self, *args: Any, return_attention_scores: bool = False, **kwargs: Any) -> Any:
+        """As of every layer; return_attention_scores: with arrays, return also the probabilities (batch, queries, steps)."""
+        y = super().__call__(*args, **kwargs)
+        if not return_attention_scores:
+            return y
+        inputs = self.call_inputs(*args, **{k: one for k, one in kwargs.items() if k == "use_causal_mask"})
+        if is_symbolic(inputs):
+            raise ValueError(f"{self.name}: scores are never stored in a model; call the layer on arrays to see them")
+        # the values' own places instead of them: what comes out is each one's weight
+        query, value = (data_array(self.name, one, self.dtype) for one in inputs[:2])
+        places = np.broadcast_to(np.eye(value.shape[1], dtype=value.dtype), (len(value), *2 * value.shape[1:2]))
+        key = data_array(self.name, inputs[-1], self.dtype)
+        mask, step = kwargs.get("mask"), Step(False)
+        step.mask = None if mask is None else [None, step_masks(mask, True)[1]]
+        return y, self.forward([query, np.ascontiguousarray(places), key], step)[0].copy()
 
     def call_inputs(self, inputs: Any, *more: Any, use_causal_mask: bool | None = None) -> Any:
         """use_causal_mask: as the argument of the layer, which it replaces."""
@@ -87,10 +103,11 @@ class _SequenceAttention(Layer):
 
     def weigh(self, p: Array, v: Array, mask: Array | None, step: Step) -> tuple[Array, Any]:
         """The values weighted by the softmax of the scores p (batch, queries, steps), which it overwrites."""
+        hidden: Any = np.triu(np.ones(p.shape[1:], bool), 1) if self.use_causal_mask else None
         if mask is not None:
-            p -= (1 - mask[:, None].astype(p.dtype)) * p.dtype.type(1e9)
-        if self.use_causal_mask:
-            p -= np.triu(np.full(p.shape[1:], 1e9, p.dtype), 1)
+            hidden = mask[:, None] == 0 if hidden is None else hidden | (mask[:, None] == 0)
+        if hidden is not None:  # once, so that where all are hidden, all are alike
+            p -= hidden * p.dtype.type(1e9)
         native.softmax_forward(p, p)
         rate, number = self.rate(step)
         dropped = p
