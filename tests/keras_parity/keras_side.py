@@ -176,7 +176,7 @@ def loss(job, arrays):
         return jnp.sum(value), value
 
     (_, value), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(jnp.asarray(arrays["y_pred"]))
-    return {"value": value, "gradient": gradient}
+    return {"value": value} if job.get("value_only") else {"value": value, "gradient": gradient}
 
 
 def function(job, arrays):
@@ -190,10 +190,14 @@ def metric(job, arrays):
     if "normalizer" in config:
         config["normalizer"] = np.asarray(config["normalizer"])
     metric = getattr(keras.metrics, job["class_name"])(**config)
-    for i in range(job["batches"]):
+    out = {}
+    for i in [*range(job["batches"]), 0]:
         given = [arrays[f"{name}_{i}"] for name in job["arguments"]]
         metric.update_state(*given, sample_weight=arrays.get(f"weight_{i}"))
-    return {"result": np.asarray(metric.result())}
+        out[f"result{len(out)}"] = np.asarray(metric.result())
+        if len(out) == job["batches"]:
+            metric.reset_state()
+    return out
 
 
 def activation(job, arrays):
@@ -240,10 +244,14 @@ def categories(job, arrays):
     return {"value": keras.utils.to_categorical(arrays["x"], **job["config"])}
 
 
+def normalized(job, arrays):
+    return {"value": keras.utils.normalize(arrays["x"], **job["config"])}
+
+
 KINDS = {
     kind.__name__: kind
     for kind in (layer, random, schedule, optimizer, loss, function, metric, activation, constraint, regularizer, initializer,
-                 preprocessing, padded, categories)
+                 preprocessing, padded, categories, normalized)
 }  # fmt: skip
 
 

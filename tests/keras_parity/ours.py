@@ -165,6 +165,10 @@ def loss(job: Job, arrays: Arrays) -> Results:
         gradient = loss.backward_logits(loss.forward_logits(y, targets, step)[1], targets, scale, step)
     else:
         gradient = loss.backward(y, targets, scale, step)
+    if job.get("value_only") and mask is None:
+        return {"value": loss(arrays["y_true"], y, weights)}
+    if job.get("value_only"):
+        return {"value": loss.reduce(of_rows, targets, weights, mask)[0]}
     if mask is None:
         return {"value": loss(arrays["y_true"], y, weights), "gradient": gradient}
     return {"value": loss.reduce(of_rows, targets, weights, mask)[0], "gradient": gradient}
@@ -177,10 +181,14 @@ def function(job: Job, arrays: Arrays) -> Results:
 
 def metric(job: Job, arrays: Arrays) -> Results:
     metric = getattr(metrics, job["class_name"])(**job["config"])
-    for i in range(job["batches"]):
+    out: Results = {}
+    for i in [*range(job["batches"]), 0]:
         given = [arrays[f"{name}_{i}"] for name in job["arguments"]]
         metric.update_state(*given, sample_weight=arrays.get(f"weight_{i}"))
-    return {"result": metric.result()}
+        out[f"result{len(out)}"] = metric.result()
+        if len(out) == job["batches"]:
+            metric.reset_state()
+    return out
 
 
 def activation(job: Job, arrays: Arrays) -> Results:
@@ -219,8 +227,12 @@ def categories(job: Job, arrays: Arrays) -> Results:
     return {"value": utils.to_categorical(arrays["x"], **job["config"])}
 
 
+def normalized(job: Job, arrays: Arrays) -> Results:
+    return {"value": utils.normalize(arrays["x"], **job["config"])}
+
+
 KINDS: dict[str, Callable[[Job, Arrays], Results]] = {
     f.__name__: f
     for f in (layer, random, schedule, optimizer, loss, function, metric, activation, constraint, regularizer, initializer,
-              preprocessing, padded, categories)
+              preprocessing, padded, categories, normalized)
 }  # fmt: skip
