@@ -243,9 +243,10 @@ def deserialize_in(
     custom_objects: classes and functions of one's own.
     """
     with custom_object_scope(custom_objects):
-        if isinstance(config, str):
-            return importlib.import_module(f".{family}", __package__).get(config)
-        return deserialize(config, family)
+        module = importlib.import_module(f".{family}", __package__)
+        if isinstance(config, str) and hasattr(module, "get"):
+            return module.get(config)
+        return deserialize(config, family)  # type: ignore[arg-type]  # which says what it needs
 
 
 def from_dict(family: str, base: type, identifier: Mapping[str, Any]) -> Any:

@@ -250,8 +250,8 @@ def normalized(job, arrays):
 
 KINDS = {
     kind.__name__: kind
-    for kind in (layer, random, schedule, optimizer, loss, function, metric, activation, constraint, regularizer, initializer,
-                 preprocessing, padded, categories, normalized)
+    for kind in (layer, random, schedule, optimizer, loss, function, metric, activation, constraint, regularizer,
+                 initializer, preprocessing, padded, categories, normalized)
 }  # fmt: skip
 
 

@@ -233,6 +233,6 @@ def normalized(job: Job, arrays: Arrays) -> Results:
 
 KINDS: dict[str, Callable[[Job, Arrays], Results]] = {
     f.__name__: f
-    for f in (layer, random, schedule, optimizer, loss, function, metric, activation, constraint, regularizer, initializer,
-              preprocessing, padded, categories, normalized)
+    for f in (layer, random, schedule, optimizer, loss, function, metric, activation, constraint, regularizer,
+              initializer, preprocessing, padded, categories, normalized)
 }  # fmt: skip

@@ -211,8 +211,8 @@ class _Attention(Layer):
         if isinstance(input_shape, list) and len(input_shape) == 4:
             pairs, expected = tuple(input_shape[3]), (query[0], *query[1:-1], *value[1:-1])
             fits = len(pairs) == len(expected) and all(
-                None in pair or pair[0] == pair[1] for pair in zip(pairs, expected)
-            )  # noqa: B905
+                None in pair or pair[0] == pair[1] for pair in zip(pairs, expected, strict=False)
+            )
             if first > 1 or not fits:
                 raise ValueError(f"{kind}: attention_mask must have the shape {expected}, received {pairs}")
         if self.built and (query[-1], value[-1], key[-1]) != self.features:

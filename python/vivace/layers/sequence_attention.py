@@ -32,7 +32,10 @@ class _SequenceAttention(Layer):
         self.stream = Stream(seed)
 
     def __call__(self, *args: Any, return_attention_scores: bool = False, **kwargs: Any) -> Any:
-        """As of every layer; return_attention_scores: with arrays, return also the probabilities (batch, queries, steps)."""
+        """As of every layer.
+
+        return_attention_scores: with arrays, return also the probabilities (batch, queries, steps).
+        """
         y = super().__call__(*args, **kwargs)
         if not return_attention_scores:
             return y

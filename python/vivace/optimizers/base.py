@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._config import Configurable, take_former, plain
+from .._config import Configurable, plain, take_former
 from .._typing import Array
 from ..parameters import FlatParameters, Parameter
 from . import schedules

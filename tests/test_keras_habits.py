@@ -1,5 +1,5 @@
-"""Inputs whose steps, heights or widths are not known when a model is made; arguments of earlier Kerases; and calls on
-single images and lists of one."""
+"""What users of Keras are used to: sizes that are not known when a model is made, arguments of earlier versions,
+calls on single images and on lists of one, names of weights."""
 
 from __future__ import annotations
 
@@ -8,27 +8,50 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vivace import losses, optimizers
 from vivace import layers as L
+from vivace import losses, optimizers
 from vivace.models import Model, Sequential, clone_model
 
 IMAGES, SEQUENCES = (None, None, 3), (None, 3)
 CHAINS: dict[str, tuple[tuple[Any, ...], list[Any]]] = {
-    "images": (IMAGES, [
-        lambda: L.Conv2D(4, 3, activation="relu"), lambda: L.MaxPooling2D(2), lambda: L.SeparableConv2D(4, 3, padding="same"),
-        lambda: L.UpSampling2D(), lambda: L.ZeroPadding2D(1), lambda: L.Cropping2D(1), lambda: L.Conv2DTranspose(3, 2, 2),
-        lambda: L.DepthwiseConv2D(3), lambda: L.AveragePooling2D(2, padding="same"),
-    ]),
-    "channels first": ((3, None, None), [
-        lambda: L.Conv2D(4, 3, data_format="channels_first"), lambda: L.MaxPooling2D(2, data_format="channels_first"),
-    ]),
-    "sequences": (SEQUENCES, [
-        lambda: L.Conv1D(4, 3, strides=2), lambda: L.MaxPooling1D(2), lambda: L.Conv1DTranspose(2, 3, 2),
-        lambda: L.DepthwiseConv1D(3, dilation_rate=2), lambda: L.ZeroPadding1D(2), lambda: L.LSTM(3, return_sequences=True),
-    ]),
-    "volumes": ((None, 9, None, 3), [lambda: L.Conv3D(2, 3), lambda: L.MaxPooling3D(2), lambda: L.Conv3DTranspose(2, 2, 2)]),
+    "images": (
+        IMAGES,
+        [
+            lambda: L.Conv2D(4, 3, activation="relu"),
+            lambda: L.MaxPooling2D(2),
+            lambda: L.SeparableConv2D(4, 3, padding="same"),
+            lambda: L.UpSampling2D(),
+            lambda: L.ZeroPadding2D(1),
+            lambda: L.Cropping2D(1),
+            lambda: L.Conv2DTranspose(3, 2, 2),
+            lambda: L.DepthwiseConv2D(3),
+            lambda: L.AveragePooling2D(2, padding="same"),
+        ],
+    ),
+    "channels first": (
+        (3, None, None),
+        [
+            lambda: L.Conv2D(4, 3, data_format="channels_first"),
+            lambda: L.MaxPooling2D(2, data_format="channels_first"),
+        ],
+    ),
+    "sequences": (
+        SEQUENCES,
+        [
+            lambda: L.Conv1D(4, 3, strides=2),
+            lambda: L.MaxPooling1D(2),
+            lambda: L.Conv1DTranspose(2, 3, 2),
+            lambda: L.DepthwiseConv1D(3, dilation_rate=2),
+            lambda: L.ZeroPadding1D(2),
+            lambda: L.LSTM(3, return_sequences=True),
+        ],
+    ),
+    "volumes": (
+        (None, 9, None, 3),
+        [lambda: L.Conv3D(2, 3), lambda: L.MaxPooling3D(2), lambda: L.Conv3DTranspose(2, 2, 2)],
+    ),
     "flat": (SEQUENCES, [lambda: L.Flatten()]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CHAINS)
@@ -143,3 +166,21 @@ def test_categories_may_count_for_more_than_one() -> None:
     np.testing.assert_array_equal(encoded, [[0.5, 3, 0], [3, 0, 2]])
     with pytest.raises(ValueError, match="count_weights need output_mode='count'"):
         L.CategoryEncoding(3)(x, count_weights=w)
+
+
+def test_weights_go_by_keras_names() -> None:
+    layer = L.BatchNormalization(name="norm")
+    layer(np.ones((2, 3)))
+    for kind in ("", "trainable_", "non_trainable_"):
+        assert [w.path for w in getattr(layer, f"{kind}variables")] == [
+            w.name for w in getattr(layer, f"{kind}weights")
+        ]
+    assert (layer.compute_dtype, layer.variable_dtype) == ("float32", "float32")
+    gamma = layer.variables[0]
+    assert (gamma.path, gamma.dtype, gamma.ndim) == ("norm/gamma", "float32", 1)
+    gamma.assign_add([1, 2, 3])
+    gamma.assign_sub(0.5)
+    copy = gamma.numpy()
+    np.testing.assert_array_equal(copy, [1.5, 2.5, 3.5])
+    copy[0] = 7
+    np.testing.assert_array_equal(layer.get_weights()[0], [1.5, 2.5, 3.5])
