@@ -86,6 +86,10 @@ def test_channels_must_be_known() -> None:
         L.Input((3, "a"))  # type: ignore[arg-type]
 
 
+def test_a_sample_may_be_a_single_number() -> None:
+    assert L.Input(()).shape == (None,)
+
+
 def test_a_single_image_needs_no_batch(rng: np.random.Generator) -> None:
     x = rng.uniform(0, 255, (6, 7, 3)).astype("float32")
     for layer in (L.Resizing(3, 4), L.CenterCrop(2, 2), L.RandomFlip(seed=1), L.RandomContrast((0.0, 0.0))):

@@ -37,8 +37,10 @@ class InputLayer(Layer):
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
-        shape = shape or take_former(kwargs, "input_shape", "call it shape")
-        batch_shape = batch_shape or take_former(kwargs, "batch_input_shape", "call it batch_shape")
+        if shape is None:
+            shape = take_former(kwargs, "input_shape", "call it shape")
+        if batch_shape is None:
+            batch_shape = take_former(kwargs, "batch_input_shape", "call it batch_shape")
         if (shape is None) == (batch_shape is None):
             raise ValueError(f"Input: give either shape or batch_shape, received {shape!r} and {batch_shape!r}")
         if isinstance(shape, int):
