@@ -27,8 +27,8 @@ class _Joining(Layer):
 
 class _Merge(_Joining):
     """Takes a list of inputs, most often two or more. Their shapes broadcast: axes of size 1 stretch, and an input of
-    lower rank gets axes of size 1 behind its batch axis. Output: the broadcast shape. A step counts if it does in any input;
-    if an input has no mask, neither has the output.
+    lower rank gets axes of size 1 behind its batch axis. Output: the broadcast shape. A step counts if it does in any
+    input; if an input has no mask, neither has the output.
     """
 
     def compute_output_shape(self, input_shape: Any) -> BatchShape:
