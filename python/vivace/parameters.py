@@ -93,31 +93,6 @@ class Parameter:
         return self.array.shape
 
     @property
-    def dtype(self) -> str:
-        return self.array.dtype.name
-
-    @property
-    def ndim(self) -> int:
-        return self.array.ndim
-
-    @property
-    def path(self) -> str:
-        """The name, as Keras calls it."""
-        return self.name
-
-    def numpy(self) -> Array:
-        """A copy of the value."""
-        return self.array.copy()
-
-    def assign_add(self, value: Any) -> None:
-        """Add to the value."""
-        self.assign(self.array + value)
-
-    def assign_sub(self, value: Any) -> None:
-        """Subtract from the value."""
-        self.assign(self.array - value)
-
-    @property
     def size(self) -> int:
         return self.array.size
 
