@@ -92,7 +92,7 @@ TABLE: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: Conv2D(8, 3, padding="full"), ValueError, "padding must be 'valid' or 'same', received 'full'"),
     (lambda: Conv2D(8, 3, data_format="nhwc"), ValueError, "'channels_last' or 'channels_first', received 'nhwc'"),
     (lambda: Conv2D(8, 3, groups=3), ValueError, r"groups must divide filters \(8\), received 3"),
-    (lambda: Dropout(1.0), ValueError, r"rate must lie in \[0, 1\), received 1.0"),
+    (lambda: Dropout(1.5), ValueError, r"rate must lie in \[0, 1\], received 1.5"),
     (lambda: Dense(1, dtype="float16"), ValueError, "dtype must be float32 or float64, received float16"),
     (lambda: Sequential([print]), TypeError, "expected a layer"),
     (lambda: Sequential([Dense(1, name="a"), Dense(1, name="a")]), ValueError, "a layer named 'a' already"),

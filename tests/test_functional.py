@@ -446,7 +446,7 @@ SUM = L.add([A, B])
         (lambda: L.add([A, np.ones((1, 3))]), TypeError, "symbolic tensors only, received also ndarray"),
         (lambda: L.add([A, Input((4,))]), ValueError, "do not broadcast"),
         (lambda: L.subtract([A, B, A]), ValueError, "takes two inputs, received 3"),
-        (lambda: Add()(A), ValueError, "a list of at least two inputs"),
+        (lambda: Add()(A), ValueError, "takes a list of inputs"),
         (lambda: L.concatenate([A, Input((3, 2))]), ValueError, "must agree but for axis -1"),
         (lambda: L.concatenate([A, B], axis=0), ValueError, "axis must name an axis"),
         (lambda: L.dot([A, Input((4,))], axes=1), ValueError, "have sizes 3 and 4"),

@@ -202,7 +202,7 @@ def test_activity_regularization_enters_the_loss_and_the_gradient(rng: Any) -> N
         (lambda: UpSampling2D(2, interpolation="cubic"), "lanczos3, lanczos5, received 'cubic'"),
         (lambda: ReLU(negative_slope=-1), "negative_slope must not be negative, received -1"),
         (lambda: Softmax(3).build_once((None, 2)), "is out of bounds"),
-        (lambda: SpatialDropout1D(1.0), r"rate must lie in \[0, 1\), received 1.0"),
+        (lambda: SpatialDropout1D(1.5), r"rate must lie in \[0, 1\], received 1.5"),
         (lambda: ActivityRegularization(-1.0), "l1 and l2 must not be negative"),
         (lambda: GaussianNoise(-1.0), "stddev must not be negative"),
     ],

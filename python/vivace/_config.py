@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FunctionType
@@ -29,9 +30,14 @@ C = TypeVar("C", bound="Configurable")
 
 
 class Configurable:
-    """Remembers the arguments it was made with. family: the module of `FAMILIES` that the class belongs to."""
+    """Remembers the arguments it was made with.
+
+    family: the module of `FAMILIES` that the class belongs to.
+    former: arguments of earlier versions of Keras, which are taken but not told by `get_config`.
+    """
 
     family: ClassVar[str] = ""
+    former: ClassVar[tuple[str, ...]] = ()
     _given: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
 
     def __new__(cls: type[C], *args: Any, **kwargs: Any) -> C:
@@ -50,7 +56,7 @@ class Configurable:
         given = dict(zip(known, args, strict=False)) | kwargs
         config = {}
         for name in (*known, *(name for name in given if name not in known)):
-            if name in _UNTOLD:
+            if name in _UNTOLD or name in self.former:
                 continue
             value = given.get(name, known.get(name, (None,))[0])
             # Our own classes keep every argument as an attribute in its final form, which may have changed since;
@@ -73,6 +79,14 @@ class Configurable:
                 if name in accepted or not (value is None or value is False)
             }
         )
+
+
+def take_former(kwargs: dict[str, Any], name: str, advice: str) -> Any:
+    """The value of an argument of earlier versions of Keras, None if it is not given; a warning says what to do."""
+    value = kwargs.pop(name, None)
+    if value is not None:
+        warnings.warn(f"the argument {name} is one of earlier versions of Keras: {advice}", stacklevel=3)
+    return value
 
 
 @functools.cache
@@ -229,9 +243,10 @@ def deserialize_in(
     custom_objects: classes and functions of one's own.
     """
     with custom_object_scope(custom_objects):
-        if isinstance(config, str):
-            return importlib.import_module(f".{family}", __package__).get(config)
-        return deserialize(config, family)
+        module = importlib.import_module(f".{family}", __package__)
+        if isinstance(config, str) and hasattr(module, "get"):
+            return module.get(config)
+        return deserialize(config, family)  # type: ignore[arg-type]  # which says what it needs
 
 
 def from_dict(family: str, base: type, identifier: Mapping[str, Any]) -> Any:

@@ -23,6 +23,8 @@ def lookup(kind: str, name: str, known: Mapping[str, T]) -> T:
 
     An unknown one raises ValueError with suggestions.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"{kind} must be a name, received {name!r}")
     if name in CUSTOM.get():
         custom = CUSTOM.get()[name]
         return custom if isinstance(custom, type) else lambda: custom  # type: ignore[return-value]

@@ -16,6 +16,7 @@ from typing import Any
 import draw_functions
 import draw_layers
 import draw_lookups
+import draw_random
 import draw_sequences
 import numpy as np
 import ours
@@ -37,7 +38,7 @@ def draws(*tables: Any) -> Draws:
     }
 
 
-DRAWS = draws(draw_layers.TABLE, draw_sequences.TABLE, draw_functions.TABLE)
+DRAWS = draws(draw_layers.TABLE, draw_sequences.TABLE, draw_random.TABLE, draw_functions.TABLE)
 LOOKUPS = draws(draw_lookups.TABLE)
 COMPARED: dict[str, int] = {}
 
@@ -49,7 +50,7 @@ def draw(key: tuple[str, str], number: int) -> Case:
     make, name, rank = (DRAWS | LOOKUPS)[key]
     job, arrays = make(d, name, rank)
     job = {"dtype": d.dtype} | job
-    if job["kind"] == "layer":
+    if job["kind"] in ("layer", "random"):
         try:
             ours.prepare_layer(job, arrays, d)
         except Exception:

@@ -78,6 +78,14 @@ def draw_loss(d: Dice, name: str, rank: int) -> Case:
     t, y = targets_and_predictions(d, name, shape, axis)
     if config.get("from_logits"):
         y = d.normal(*y.shape, scale=2)
+    more: Job = {}
+    if d.chance(0.2) and "Hinge" not in name:
+        y, more = far_out(d, name, y), {"value_only": True}  # at a bound, JAX halves the gradient
+    if name in ELEMENTWISE and d.chance(0.15):  # one number for each sample, with or without an axis of its own
+        t, y = np.ravel(t)[: len(t)], np.reshape(y, (len(y), -1))[:, :1]
+        shape, t = [len(y), 1], d.pick(t, t[:, None])
+    if t.dtype.kind == "f" and (t == np.rint(t)).all() and d.chance(0.3):
+        t = t.astype(d.pick("int32", "int64", "uint8", "bool") if t.min() >= 0 and t.max() <= 1 else "int32")
     arrays: Arrays = {"y_true": t, "y_pred": y}
     if name not in ("Dice", "Tversky") and config.get("axis", -1) == -1:
         losses_shape = shape[:-1]
@@ -85,10 +93,24 @@ def draw_loss(d: Dice, name: str, rank: int) -> Case:
             weights = d.uniform(
                 *d.pick(losses_shape, [shape[0], *(1 for _ in shape[1:-1])], [*losses_shape, 1]), high=2
             )
+            if d.chance(0.15) and losses_shape[-1] > 1:  # of a last axis of 1, Keras then drops it
+                weights = d.uniform(high=2)
+            weights *= d.chance(0.95)  # now and then, nothing counts
             arrays["weight"] = weights * (d.rng.random(weights.shape) < 0.8).astype(d.dtype)
         elif d.chance(0.3) and config.get("reduction", "sum") not in ("none", None) and not classes_last:
             arrays["mask"] = d.rng.random(losses_shape) < 0.7
-    return job("loss", name, config), arrays
+    return job("loss", name, config, **more), arrays
+
+
+ELEMENTWISE = ("MeanSquaredError", "MeanAbsoluteError", "MeanAbsolutePercentageError", "MeanSquaredLogarithmicError",
+               "Huber", "LogCosh", "Poisson", "BinaryCrossentropy")  # fmt: skip
+
+
+def far_out(d: Dice, name: str, y: np.ndarray) -> np.ndarray:
+    """Predictions that are 0 or 1 exactly, or very large."""
+    if y.min() >= 0 and y.max() <= 1:
+        return np.where(d.rng.random(y.shape) < 0.4, d.labels(2, *y.shape), y).astype(y.dtype)
+    return y * y.dtype.type(d.pick(0, 30, 300))
 
 
 def draw_ctc(d: Dice, name: str, rank: int) -> Case:
@@ -212,12 +234,18 @@ def draw_metric(d: Dice, name: str, rank: int) -> Case:
             if config.get("from_sorted_ids"):
                 y = np.argsort(-y, -1)
             batches.append((t, d.normal(*y.shape) if config.get("from_logits") else y))
+    if d.chance(0.3):  # ties, and what lies on thresholds
+        batches = [(t, np.round(y, 1) if y.dtype.kind == "f" else y) for t, y in batches]
+    if d.chance(0.3):
+        batches = [(t.astype("int32") if (t == np.rint(t)).all() else t, y) for t, y in batches]
+    if d.chance(0.2) and name not in ("PearsonCorrelation", "ConcordanceCorrelation", "R2Score"):
+        batches = [(t * 0, y) for t, y in batches[:1]] + batches[1:]  # classes that do not occur
     arrays = {f"y_true_{i}": t for i, (t, _) in enumerate(batches)} | {
         f"y_pred_{i}": y for i, (_, y) in enumerate(batches)
     }
     if d.chance() and config.get("class_id") is None:  # Keras does not pick the class's weights
         weights = d.pick(*weight_shapes)
-        arrays |= {f"weight_{i}": d.uniform(*weights, high=2) for i in range(3)}
+        arrays |= {f"weight_{i}": d.uniform(*weights, high=2) * (d.rng.random(weights) < 0.8) for i in range(3)}
     return job("metric", name, config, batches=3, arguments=["y_true", "y_pred"]), arrays
 
 
@@ -275,10 +303,16 @@ def draw_optimizer(d: Dice, name: str, rank: int) -> Case:
         config |= d.some(beta_1=d.number(0.5, 0.99), beta_2=d.number(0.5, 0.999))
         config |= d.some(amsgrad=d.chance()) if name in ("Adam", "AdamW") else {}
         config |= d.some(epsilon=d.pick(1e-7, 0.01)) if name != "Lion" else {}
-    d.dtype, steps = "float64", d.integer(1, 24)
+    d.dtype, steps = "float64", d.integer(1, 24) if d.chance(0.8) else 80
     shapes = {"kernel": (3, 5), "bias": (5,), "scale": ()}
     arrays: Arrays = {key: d.normal(*shape) for key, shape in shapes.items()}
-    arrays |= {f"{key}_gradients": d.normal(steps, *shape) for key, shape in shapes.items()}
+    scale = d.pick(1.0, 1.0, 1e-3, 100.0)
+    arrays |= {f"{key}_gradients": d.normal(steps, *shape, scale=scale) for key, shape in shapes.items()}
+    if d.chance(0.2):
+        arrays["bias_gradients"] *= 0
+    if d.chance(0.2):
+        for key in shapes:
+            arrays[f"{key}_gradients"][d.integer(0, steps - 1)] *= 0
     more: Job = {"names": list(shapes), "steps": steps, "spared": d.pick([], [], ["bias"]), "dtype": "float64"}
     return job("optimizer", name, config, constraint=d.pick(None, None, 0.8), **more), arrays
 
@@ -289,7 +323,7 @@ def draw_optimizer(d: Dice, name: str, rank: int) -> Case:
 def draw_activation_function(d: Dice, name: str, rank: int) -> Case:
     if name == "gelu":
         d.dtype = "float64"  # in float32 Keras's gradient is off by 4e-6 on JAX, since its 1 - tanh(u)^2 cancels
-    x = d.normal(*d.integers(2, 6, d.integer(1, 3)), scale=3)
+    x = d.normal(*d.integers(1, 6, d.integer(1, 3)), scale=d.pick(3, 3, 30) if name != "exponential" else 3)
     config: dict[str, Any] = {
         "relu": d.some(negative_slope=d.number(), max_value=d.number(1, 6), threshold=d.number(-1, 1)),
         "leaky_relu": d.some(negative_slope=d.number()),
@@ -371,14 +405,21 @@ def draw_category(d: Dice, name: str, rank: int) -> Case:
 
 
 def draw_padding(d: Dice, name: str, rank: int) -> Case:
-    rows = [" ".join(map(str, d.integers(1, 9, d.integer(1, 6)))) for _ in range(d.integer(1, 5))]
-    config = d.some(maxlen=d.integer(1, 7), padding=d.pick("pre", "post"), truncating=d.pick("pre", "post"), value=-1)
+    rows = [" ".join(map(str, d.integers(1, 9, d.integer(0, 6)))) for _ in range(d.integer(1, 5))]
+    config = d.some(maxlen=d.integer(1, 7), padding=d.pick("pre", "post"), truncating=d.pick("pre", "post"),
+                    value=d.pick(-1, 0.5), dtype=d.pick("int32", "float32"))  # fmt: skip
     return job("padded", name, config, rows=rows), {}
 
 
 def draw_categorical(d: Dice, name: str, rank: int) -> Case:
     x = d.labels(4, *d.integers(1, 4, d.integer(1, 3)))
     return job("categories", name, d.some(num_classes=d.integer(4, 6))), {"x": x}
+
+
+def draw_norm(d: Dice, name: str, rank: int) -> Case:
+    x = d.normal(*d.integers(1, 4, d.integer(1, 3)))
+    x *= d.rng.random(x.shape) < 0.7
+    return job("normalized", name, d.some(axis=d.integer(-x.ndim, x.ndim - 1), order=d.pick(1, 2, 3))), {"x": x}
 
 
 def named(*names: str) -> list[tuple[str, int]]:
@@ -430,4 +471,5 @@ TABLE = [
     (draw_category, named("CategoryEncoding", "Discretization")),
     (draw_padding, named("pad_sequences")),
     (draw_categorical, named("to_categorical")),
+    (draw_norm, named("normalize")),
 ]  # fmt: skip

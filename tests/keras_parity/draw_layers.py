@@ -42,14 +42,15 @@ def draw_dense(d: Dice, name: str, rank: int) -> Case:
 def draw_convolution(d: Dice, name: str, rank: int) -> Case:
     separable, transpose, depthwise = "Separable" in name, "Transpose" in name, "Depthwise" in name
     strided = d.chance()
-    kernel = d.size(1, 4, rank)
+    odd = d.chance(0.2)  # windows larger than the input, strides larger than the window, single elements
+    kernel = d.size(1, 6 if odd else 4, rank)
     config: dict[str, Any] = {"kernel_size": kernel, "activation": activation(d)} | d.some(use_bias=d.chance())
     strides: Any = 1
     if strided:
         # Keras on JAX takes equal strides only for depthwise kernels
-        config["strides"] = strides = d.integer(1, 3) if depthwise or separable else d.size(1, 3, rank)
+        config["strides"] = strides = d.integer(1, 3) if depthwise or separable else d.size(1, 5 if odd else 3, rank)
     elif not transpose or d.chance():
-        config["dilation_rate"] = d.size(1, 2, rank)
+        config["dilation_rate"] = d.size(1, 3 if odd else 2, rank)
     config |= d.some(padding=d.pick("valid", "same", *(["causal"] if name == "Conv1D" else [])))
     groups = 1 if separable or transpose or depthwise else d.pick(1, 1, 2, 3)
     channels = groups * d.integer(1, 5)
@@ -66,15 +67,22 @@ def draw_convolution(d: Dice, name: str, rank: int) -> Case:
         config["output_padding"] = [d.integer(0, s - 1) for s in each]
     config |= penalties(d, *names, "activity")
     sizes = d.integers(8, 13, rank) if rank < 3 else d.integers(7, 9, 3)
-    if transpose:
+    if odd:
+        sizes = d.integers(1, 7, rank)
+        if not transpose and d.chance(0.7):
+            config["padding"] = "same"
+    elif transpose:
         sizes = d.integers(2, 6, rank)
     return layer(name, config, {"x0": d.normal(*formatted(d, [d.integer(1, 3), *sizes, channels], config))})
 
 
 def draw_pooling(d: Dice, name: str, rank: int) -> Case:
-    config = {"pool_size": d.size(1, 3, rank)} | d.some(strides=d.pick(None, d.size(1, 3, rank)))
-    config |= d.some(padding=d.pick("valid", "same"))
+    config = d.some(strides=d.pick(None, d.size(1, 5, rank)), padding=d.pick("valid", "same"))
+    config |= {"pool_size": d.size(1, 3, rank)} if d.chance(0.8) or name.startswith("Average") else {}
     shape = [d.integer(1, 3), *d.integers(3, 9, rank), d.integer(1, 4)]
+    if d.chance(0.2):  # windows larger than the input
+        config |= {"padding": "same", "pool_size": d.size(1, 7, rank)}
+        shape[1:-1] = d.integers(1, 5, rank)
     return layer(name, config, {"x0": d.normal(*formatted(d, shape, config))})
 
 
@@ -97,7 +105,7 @@ def draw_adaptive(d: Dice, name: str, rank: int) -> Case:
 
 
 def draw_batch_norm(d: Dice, name: str, rank: int) -> Case:
-    shape = [d.integer(2, 6), *d.integers(2, 5, d.integer(1, 3))]
+    shape = [d.integer(1, 6), *d.integers(1, 5, d.integer(1, 4))]
     config = d.some(momentum=d.number(), epsilon=d.pick(1e-3, 0.1), center=d.chance(), scale=d.chance())
     config |= penalties(
         d, *(part for part in ("beta", "gamma") if config.get({"beta": "center"}.get(part, "scale"), True))
@@ -115,7 +123,7 @@ def draw_batch_norm(d: Dice, name: str, rank: int) -> Case:
 
 
 def draw_layer_norm(d: Dice, name: str, rank: int) -> Case:
-    shape = [3, *d.integers(2, 5, d.integer(1, 3))]
+    shape = [3, *d.integers(1, 5, d.integer(1, 4))]
     axes = sorted(int(a) for a in d.rng.choice(range(1, len(shape)), d.integer(1, len(shape) - 1), replace=False))
     if name == "RMSNormalization":  # Keras spreads its scale over the last axes, whatever the axis
         axes = list(range(axes[0], len(shape)))

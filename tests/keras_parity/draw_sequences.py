@@ -18,7 +18,10 @@ def recurrent_config(d: Dice, name: str) -> dict[str, Any]:
     if name == "LSTM":
         config |= d.some(unit_forget_bias=d.chance())
     config |= d.some(return_sequences=d.chance(), go_backwards=d.chance())
-    return config | penalties(d, "kernel", "recurrent", "bias", "activity")
+    # without sequences, it zeroes the last output where the last step is masked, though Keras says it does nothing
+    config |= d.some(zero_output_for_mask=d.chance()) if config.get("return_sequences") else {}
+    # Keras's SimpleRNN has the argument activity_regularizer, and forgets it
+    return config | penalties(d, "kernel", "recurrent", "bias", *(["activity"] if name != "SimpleRNN" else []))
 
 
 def states_of(d: Dice, name: str, units: int, batch: int, copies: int = 1) -> Arrays:
@@ -43,7 +46,7 @@ def draw_recurrent(d: Dice, name: str, rank: int) -> Case:
 
 
 def draw_bidirectional(d: Dice, name: str, rank: int) -> Case:
-    kind = d.pick("SimpleRNN", "LSTM", "GRU")
+    kind, d.dtype = d.pick("SimpleRNN", "LSTM", "GRU"), "float32"  # its layers do not take another in Keras on JAX
     inner = recurrent_config(d, kind) | d.some(return_state=d.chance(0.4))
     for argument in ("kernel_regularizer", "recurrent_regularizer", "bias_regularizer", "activity_regularizer",
                      "go_backwards"):  # fmt: skip
@@ -92,7 +95,9 @@ def draw_masking(d: Dice, name: str, rank: int) -> Case:
 
 
 def masks(d: Dice, arrays: Arrays, probability: float = 0.4) -> Arrays:
-    return {f"m{name[1:]}": d.mask(*a.shape[:2]) for name, a in arrays.items() if d.chance(probability)}
+    return {
+        f"m{name[1:]}": d.mask(*a.shape[:2]) for name, a in arrays.items() if name[0] == "x" and d.chance(probability)
+    }
 
 
 def draw_attention(d: Dice, name: str, rank: int) -> Case:
@@ -119,6 +124,10 @@ def draw_attention(d: Dice, name: str, rank: int) -> Case:
         return layer(name, config, arrays, form="several")
     arrays = {f"x{k}": d.normal(*shape) for k, shape in enumerate(shapes)}
     call = d.some(use_causal_mask=d.chance())
+    if d.chance(0.3):  # outside training: but then Keras computes along another path
+        config["dropout"], call["training"] = d.number(0.1, 0.5), False
+    if d.chance(0.3):
+        arrays["p0"] = d.rng.random((batch, shapes[0][1], shapes[1][1])) < 0.7
     return layer(name, config | penalties(d, "kernel", "bias"), arrays | masks(d, arrays), form="several", call=call)
 
 

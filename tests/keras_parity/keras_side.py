@@ -61,12 +61,15 @@ def layer(job, arrays):
         more = {"initial_state": list(states)} if states else {}
         if states and masks[0] is not None:  # beside states Keras does not look for the mask that the input carries
             more["mask"] = jnp.asarray(masks[0], bool)
+        if "p0" in arrays:
+            more["attention_mask"] = jnp.asarray(arrays["p0"])
         return layer(*(xs if form == "several" else [xs[0] if form == "one" else list(xs)]), **more, **call)
 
     def symbols(arrays):
-        return [keras.KerasTensor(a.shape, dtype=str(a.dtype)) for a in arrays]
+        batch = slice(0, 1 if job["config"].get("stateful") else 0)
+        return [keras.KerasTensor(((a.shape[batch] or (None,)) + a.shape[1:]), dtype=str(a.dtype)) for a in arrays]
 
-    apply(symbols(xs), symbols(states), [None] * len(xs))  # builds it
+    outputs = flat(apply(symbols(xs), symbols(states), [None] * len(xs)))  # builds it
     if "adapt" in arrays:
         layer.adapt(arrays["adapt"])
     elif given:
@@ -103,8 +106,29 @@ def layer(job, arrays):
     out |= {f"mask{k}": m for k, m in enumerate(out_masks)}
     for name, part in zip(("dw", "dx", "ds"), grads, strict=True):
         out |= {f"{name}{k}": g for k, g in enumerate(part)}
+    out |= {f"shape{k}": [-1 if n is None else n for n in y.shape[1:]] for k, y in enumerate(outputs)}
+    parts = -2 if job["class_name"] in ("MultiHeadAttention", "GroupQueryAttention") else -1  # which have layers inside
+    named = [v.path.split("/")[parts:] for v in layer.weights if "seed" not in v.path]
+    out["names"] = " ".join("_".join(name) for name in named)
     after = dict(zip(map(id, others), state, strict=True))
     return out | {f"a{k}": after.get(id(v), v.value) for k, v in enumerate(layer.weights) if "seed" not in v.path}
+
+
+def random(job, arrays):
+    """The outputs of a layer that is random in training."""
+    keras.utils.set_random_seed(job.get("seed", 1))
+    layer, x = made(keras.layers, job), arrays["x0"]
+    several = [x] * job.get("times", 1)
+
+    def call():
+        if job["class_name"] == "MultiHeadAttention":
+            return layer(*several, training=True)
+        return layer(several if len(several) > 1 else x, training=True)
+
+    call()
+    if "w0" in arrays:
+        layer.set_weights(numbered(arrays, "w"))
+    return {"y": np.concatenate([np.asarray(call()) for _ in range(job.get("calls", 1))])}
 
 
 def schedule(job, arrays):
@@ -152,7 +176,7 @@ def loss(job, arrays):
         return jnp.sum(value), value
 
     (_, value), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(jnp.asarray(arrays["y_pred"]))
-    return {"value": value, "gradient": gradient}
+    return {"value": value} if job.get("value_only") else {"value": value, "gradient": gradient}
 
 
 def function(job, arrays):
@@ -166,10 +190,14 @@ def metric(job, arrays):
     if "normalizer" in config:
         config["normalizer"] = np.asarray(config["normalizer"])
     metric = getattr(keras.metrics, job["class_name"])(**config)
-    for i in range(job["batches"]):
+    out = {}
+    for i in [*range(job["batches"]), 0]:
         given = [arrays[f"{name}_{i}"] for name in job["arguments"]]
         metric.update_state(*given, sample_weight=arrays.get(f"weight_{i}"))
-    return {"result": np.asarray(metric.result())}
+        out[f"result{len(out)}"] = np.asarray(metric.result())
+        if len(out) == job["batches"]:
+            metric.reset_state()
+    return out
 
 
 def activation(job, arrays):
@@ -216,10 +244,14 @@ def categories(job, arrays):
     return {"value": keras.utils.to_categorical(arrays["x"], **job["config"])}
 
 
+def normalized(job, arrays):
+    return {"value": keras.utils.normalize(arrays["x"], **job["config"])}
+
+
 KINDS = {
     kind.__name__: kind
-    for kind in (layer, schedule, optimizer, loss, function, metric, activation, constraint, regularizer, initializer,
-                 preprocessing, padded, categories)
+    for kind in (layer, random, schedule, optimizer, loss, function, metric, activation, constraint, regularizer,
+                 initializer, preprocessing, padded, categories, normalized)
 }  # fmt: skip
 
 

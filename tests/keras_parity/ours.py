@@ -35,7 +35,7 @@ def made_layer(spec: Job, dtype: str) -> Layer:
 def prepare_layer(job: Job, arrays: Arrays, d: Dice) -> None:
     """Draw the layer's weights and the gradients of its outputs, whose shapes vivace tells."""
     layer = made_layer(job, job["dtype"])
-    x = numbered(arrays, "x") + numbered(arrays, "s")
+    x = numbered(arrays, "x") * job.get("times", 1) + numbered(arrays, "s")
     shapes: Any = [(None, *a.shape[1:]) for a in x]
     outputs = layer.build_once(shapes if len(x) > 1 or job.get("form") == "list" else shapes[0])
     for k, parameter in enumerate(layer.weights):
@@ -48,6 +48,8 @@ def prepare_layer(job: Job, arrays: Arrays, d: Dice) -> None:
 def called(layer: Layer, job: Job, xs: Any, states: Any, masks: Any, training: bool) -> list[Any]:
     """The outputs of a call on arrays."""
     form, more = job.get("form", "one"), {"initial_state": states} if states else {}
+    if "attention_mask" in job:
+        more["attention_mask"] = job["attention_mask"]
     if states and masks is not None:
         masks = masks[0]
     y = layer(*(xs if form == "several" else [xs if form == "list" else xs[0]]), mask=masks, training=training, **more)
@@ -59,16 +61,20 @@ def layer(job: Job, arrays: Arrays) -> Results:
     xs, states = numbered(arrays, "x"), numbered(arrays, "s")
     x: Any = [a.astype(layer.input_dtype) if layer.input_dtype else a for a in xs] + states
     masks: Any = [None if (m := arrays.get(f"m{k}")) is None else m.astype(np.uint8) for k in range(len(x))]
+    if "p0" in arrays:
+        x, masks = [*x[:2], x[-1], arrays["p0"]], [*masks[:2], masks[2] if len(x) == 3 else None, None]
     several = len(x) > 1 or job.get("form") == "list"
     x, masks = (x, masks) if several else (x[0], masks[0])
-    layer.build_once([a.shape for a in x] if several else x.shape)
+    shapes: Any = [(None, *a.shape[1:]) for a in (x if several else [x])]
+    shapes = layer.build_once(shapes if several else shapes[0])
+    shapes = shapes if isinstance(shapes, list) else [shapes]
     if "adapt" in arrays:
         layer.adapt(arrays["adapt"])  # type: ignore[attr-defined]
     else:
         layer.set_weights(numbered(arrays, "w"))
     call = dict(job.get("call", {}))
     training = call.pop("training", True)
-    if call:
+    if "use_causal_mask" in call:
         layer.use_causal_mask = call["use_causal_mask"]  # type: ignore[attr-defined]
     step = Step(training)
     for _ in range(job.get("passes", 1)):
@@ -81,15 +87,22 @@ def layer(job: Job, arrays: Arrays) -> Results:
     out_masks = step.mask if isinstance(step.mask, list) else [step.mask]
     out |= {f"mask{k}": m != 0 for k, m in enumerate(m for m in out_masks if m is not None)}
     if job.get("passes", 1) == 1 and not layer.non_trainable_weights and not job["config"].get("stateful"):
-        again = called(layer, job, xs, states, masks, training)
+        asked = job | ({"attention_mask": arrays["p0"]} if "p0" in arrays else {})
+        again = called(layer, asked, xs, states, masks, training)
         assert all(np.array_equal(a, out[f"y{k}"]) for k, a in enumerate(again)), "a call gives something else"
     dys = numbered(arrays, "d")
     dy: Any = [d.copy() for d in dys] if isinstance(y, list) else dys[0].copy()
     dx = unit_of(layer).backward(dy, saved, step)
     if layer.input_dtype is None:
         gradients = dx if isinstance(dx, list) else [dx]
-        out |= {f"dx{k}": g for k, g in enumerate(gradients[: len(xs)])}
+        if "p0" in arrays:
+            q, v, k, _ = gradients
+            gradients = [q, v + k] if len(xs) == 2 else [q, v, k]
+        floats = [g for g, a in zip(gradients, xs, strict=False) if a.dtype.kind == "f"]
+        out |= {f"dx{k}": g for k, g in enumerate(floats)}
         out |= {f"ds{k}": g for k, g in enumerate(gradients[len(xs) :])}
+    out |= {f"shape{k}": [-1 if n is None else n for n in shape[1:]] for k, shape in enumerate(shapes)}
+    out["names"] = " ".join(parameter.name.rsplit("/", 1)[-1] for parameter in layer.weights)
     penalty = step.penalty
     for parameter in layer.trainable_weights:
         if parameter.regularizer:
@@ -97,6 +110,15 @@ def layer(job: Job, arrays: Arrays) -> Results:
             parameter.regularizer.add_gradient(parameter.value, parameter.gradient)
     out |= {f"dw{k}": p.gradient for k, p in enumerate(layer.trainable_weights)}
     return out | {"penalty": penalty} | {f"a{k}": a for k, a in enumerate(layer.get_weights())}
+
+
+def random(job: Job, arrays: Arrays) -> Results:
+    """The outputs of a layer that is random in training."""
+    layer, x = made_layer(job, job["dtype"]), [arrays["x0"]] * job.get("times", 1)
+    layer.build_once([a.shape for a in x] if len(x) > 1 else x[0].shape)
+    layer.set_weights(numbered(arrays, "w"))
+    inputs: Any = x if len(x) > 1 else x[0]
+    return {"y": np.concatenate([layer(inputs, training=True) for _ in range(job.get("calls", 1))])}
 
 
 def schedule(job: Job, arrays: Arrays) -> Results:
@@ -143,6 +165,10 @@ def loss(job: Job, arrays: Arrays) -> Results:
         gradient = loss.backward_logits(loss.forward_logits(y, targets, step)[1], targets, scale, step)
     else:
         gradient = loss.backward(y, targets, scale, step)
+    if job.get("value_only") and mask is None:
+        return {"value": loss(arrays["y_true"], y, weights)}
+    if job.get("value_only"):
+        return {"value": loss.reduce(of_rows, targets, weights, mask)[0]}
     if mask is None:
         return {"value": loss(arrays["y_true"], y, weights), "gradient": gradient}
     return {"value": loss.reduce(of_rows, targets, weights, mask)[0], "gradient": gradient}
@@ -155,10 +181,14 @@ def function(job: Job, arrays: Arrays) -> Results:
 
 def metric(job: Job, arrays: Arrays) -> Results:
     metric = getattr(metrics, job["class_name"])(**job["config"])
-    for i in range(job["batches"]):
+    out: Results = {}
+    for i in [*range(job["batches"]), 0]:
         given = [arrays[f"{name}_{i}"] for name in job["arguments"]]
         metric.update_state(*given, sample_weight=arrays.get(f"weight_{i}"))
-    return {"result": metric.result()}
+        out[f"result{len(out)}"] = metric.result()
+        if len(out) == job["batches"]:
+            metric.reset_state()
+    return out
 
 
 def activation(job: Job, arrays: Arrays) -> Results:
@@ -197,8 +227,12 @@ def categories(job: Job, arrays: Arrays) -> Results:
     return {"value": utils.to_categorical(arrays["x"], **job["config"])}
 
 
+def normalized(job: Job, arrays: Arrays) -> Results:
+    return {"value": utils.normalize(arrays["x"], **job["config"])}
+
+
 KINDS: dict[str, Callable[[Job, Arrays], Results]] = {
     f.__name__: f
-    for f in (layer, schedule, optimizer, loss, function, metric, activation, constraint, regularizer, initializer,
-              preprocessing, padded, categories)
+    for f in (layer, random, schedule, optimizer, loss, function, metric, activation, constraint, regularizer,
+              initializer, preprocessing, padded, categories, normalized)
 }  # fmt: skip

@@ -111,6 +111,8 @@ def test_configurations_fit_and_are_told_alike(keras: Any) -> None:
             continue
         theirs = plain(described["config"])
         again = plain(json.loads(json.dumps(to_data(deserialize(described).get_config(), ""))))
+        missing = [key for key in theirs if key not in again and key not in FORM]  # what is off is not in `theirs`
+        wrong += [f"{name}: {key} is not told, in Keras it is {theirs[key]!r}" for key in missing]
         for key, value in theirs.items():
             if key not in FORM and key in again and flat(again[key]) != flat(value):
                 wrong.append(f"{name}: {key} is {again[key]!r}, in Keras {value!r}")

@@ -59,7 +59,7 @@ def targets(task: str, n: int, steps: tuple[int, ...], rng: np.random.Generator,
 
 def draw(r: random.Random, seed: int) -> tuple[Case, dict[str, Any]]:
     rng = np.random.default_rng(seed)
-    kind = r.choice(["plain", "plain", "steps", "two"])
+    kind = r.choice(["plain", "plain", "steps", "two", "image", "words", "tags"])
     n, m = r.randint(9, 17), r.randint(4, 9)
     case: Case = {"kind": kind, "regularizer": r.choice([None, None, "l2"]), "activity": False}
     case |= {
@@ -68,11 +68,15 @@ def draw(r: random.Random, seed: int) -> tuple[Case, dict[str, Any]]:
     }
     arrays: dict[str, Any] = {}
     draw_compile(r, case)
-    task, steps, column = case["task"], (5,) if kind == "steps" else (), r.random() < 0.5 or case["task"] == "binary"
+    task, steps, column = (
+        case["task"],
+        (5,) if kind in ("steps", "tags") else (),
+        r.random() < 0.5 or case["task"] == "binary",
+    )
     weighted = r.choice(["no", "no", "samples", "column" if kind != "two" else "each"])
     if weighted == "column" and "F1Score" in str(case["compile"]["weighted_metrics"]):  # Keras's cannot take them
         weighted = "samples"
-    if kind == "steps" and weighted == "samples":
+    if steps and weighted == "samples":
         weighted = "steps"
     for prefix, count in (("", n), ("v", m)):
         if kind == "two":
@@ -80,7 +84,7 @@ def draw(r: random.Random, seed: int) -> tuple[Case, dict[str, Any]]:
             arrays |= {f"{prefix}y_0": targets("regression", count, (), rng, False)}
             arrays |= {f"{prefix}y_1": targets("labels", count, (), rng, column)}
         else:
-            arrays |= {f"{prefix}x": rng.normal(size=(count, *((5, 3) if steps else (4,))))}
+            arrays |= {f"{prefix}x": inputs(kind, count, rng)}
             arrays |= {f"{prefix}y": targets(task, count, steps, rng, column)}
         w = rng.uniform(0.2, 2, (count, *steps) if weighted in ("steps", "column") else (count,))
         if weighted == "each":
@@ -93,10 +97,18 @@ def draw(r: random.Random, seed: int) -> tuple[Case, dict[str, Any]]:
     arrays = {name: a.astype("float32") if a.dtype.kind == "f" else a.astype("int32") for name, a in arrays.items()}
     draw_calls(r, case, n, m, has_weights=weighted != "no")
     model = vivace_model(case)
-    arrays |= {
-        f"weight_{i}": rng.normal(size=w.shape).astype("float32") * 0.5 for i, w in enumerate(model.get_weights())
-    }
+    for i, w in enumerate(model.weights):
+        value = rng.normal(size=w.shape).astype("float32") * 0.5
+        arrays[f"weight_{i}"] = abs(value) + 0.1 if w.name.endswith("variance") else value
     return case, arrays
+
+
+def inputs(kind: str, count: int, rng: np.random.Generator) -> np.ndarray:
+    if kind in ("words", "tags"):  # sequences end early, or have gaps; each holds a word
+        words = rng.integers(0, 7, (count, 5))
+        words[:, 0] = rng.integers(1, 7, count)
+        return words
+    return rng.normal(size=(count, *{"steps": (5, 3), "image": (6, 6, 2)}.get(kind, (4,))))
 
 
 def vivace_model(case: Case) -> Any:
@@ -179,7 +191,7 @@ def draw_calls(r: random.Random, case: Case, n: int, m: int, has_weights: bool) 
         fit["validation_steps"] = every
     fit["validation_freq"] = r.choice([1, 1, 2, [1, 3]])
     single = case["kind"] == "plain" and case["task"] != "regression"
-    taken = case["source"] != "generator" and case["kind"] != "steps"  # Keras refuses both, we weigh
+    taken = case["source"] != "generator" and case["kind"] not in ("steps", "tags")  # Keras refuses both, we weigh
     if taken and ((r.random() < 0.4 and single and not has_weights) or r.random() < 0.06):
         fit["class_weight"] = {"0": 0.4, "1": 1.7}
     case["fit"] = fit

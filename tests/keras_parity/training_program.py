@@ -18,8 +18,16 @@ def model_of(api: Any, case: Case) -> Any:
         one = layers.Dense(2, name="one")(h)
         two = layers.Dense(3, "softmax", name="two", kernel_regularizer=case["regularizer"])(h)
         return api.Model([a, b], [one, two])
-    x = layers.Input((5, 3) if case["kind"] == "steps" else (4,))
-    h = layers.Dense(5, "tanh", kernel_regularizer=case["regularizer"])(x)
+    shapes = {"steps": (5, 3), "image": (6, 6, 2), "words": (5,), "tags": (None,)}
+    x = layers.Input(shapes.get(case["kind"], (4,)))
+    if case["kind"] == "image":
+        h = layers.Conv2D(3, 3, padding="same", activation="relu", kernel_regularizer=case["regularizer"])(x)
+        h = layers.Flatten()(layers.MaxPooling2D()(layers.BatchNormalization()(h)))
+    elif case["kind"] in ("words", "tags"):
+        h = layers.Embedding(7, 4, mask_zero=True)(x)
+        h = layers.Bidirectional(layers.LSTM(3, return_sequences=case["kind"] == "tags"))(h)
+    else:
+        h = layers.Dense(5, "tanh", kernel_regularizer=case["regularizer"])(x)
     if case["activity"]:
         h = layers.ActivityRegularization(l2=0.01)(h)
     if case["kind"] == "steps":

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import activations, constraints, initializers, regularizers
+from .._config import take_former
 from .._core import native
 from .._typing import Array, BatchShape, Initializer
 from ..constraints import Constraint
@@ -60,7 +61,11 @@ class LeakyReLU(ReLU):
         negative_slope: 0.3.
     """
 
+    former = ("input_dim", "alpha")
+
     def __init__(self, negative_slope: float = 0.3, **kwargs: Any) -> None:
+        alpha = take_former(kwargs, "alpha", "call it negative_slope")
+        negative_slope = negative_slope if alpha is None else alpha
         super().__init__(None, negative_slope, **kwargs)
 
 
@@ -92,18 +97,19 @@ class PReLU(Layer):
         axes = [] if shared_axes is None else [shared_axes] if isinstance(shared_axes, int) else list(shared_axes)
         if any(axis < 1 for axis in axes):
             raise ValueError(f"{self.name}: shared_axes must be integers >= 1, received {shared_axes!r}")
-        self.shared_axes = tuple(axes)
+        self.shared_axes = None if shared_axes is None else tuple(axes)
+        self._shared = axes
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
-        if any(axis >= len(input_shape) for axis in self.shared_axes):
+        if any(axis >= len(input_shape) for axis in self._shared):
             raise ValueError(f"{self.name} (PReLU): shared_axes {self.shared_axes} do not fit shape {input_shape}")
-        if any(size is None for axis, size in enumerate(input_shape) if axis and axis not in self.shared_axes):
+        if any(size is None for axis, size in enumerate(input_shape) if axis and axis not in self._shared):
             raise ValueError(f"{self.name} (PReLU): axes that are not shared must be known, received {input_shape}")
         return input_shape
 
     def build(self, input_shape: BatchShape) -> None:
         sample = enumerate(input_shape[1:], 1)
-        shape = tuple(1 if axis in self.shared_axes else size or 0 for axis, size in sample)
+        shape = tuple(1 if axis in self._shared else size or 0 for axis, size in sample)
         self.alpha = self.add_weight(
             "alpha", shape, self.alpha_initializer, True, self.alpha_regularizer, self.alpha_constraint
         )

@@ -30,8 +30,8 @@ class _Projection:
         """(..., *inputs) -> (*lead, *outputs)."""
         rows = x.reshape(-1, self.matrix[0])
         y = step.empty((len(rows), self.matrix[1]), x.dtype)
-        bias = self.bias.value.reshape(-1) if self.bias else None
-        native.dense_forward(rows, self.kernel.value.reshape(self.matrix), bias, y)
+        bias = self.bias.array.reshape(-1) if self.bias else None
+        native.dense_forward(rows, self.kernel.array.reshape(self.matrix), bias, y)
         return y.reshape(*lead, *self.outputs)
 
     def backward(self, x: Array, dy: Array, step: Step) -> Array:
@@ -48,7 +48,7 @@ class _Projection:
     def input_gradient(self, shape: Shape, dy: Array, step: Step, add_to: Array | None = None) -> Array:
         """In a new array, or added to one."""
         dx = step.empty(shape, dy.dtype) if add_to is None else add_to
-        kernel = self.kernel.value.reshape(self.matrix)
+        kernel = self.kernel.array.reshape(self.matrix)
         rows = dx.reshape(-1, self.matrix[0])
         native.gemm(dy.reshape(-1, self.matrix[1]), kernel, rows, transpose_b=True, accumulate=add_to is not None)
         return dx
@@ -69,19 +69,30 @@ class AttentionLayer(Layer):
         attention_mask: Any = None,
         return_attention_scores: bool | None = None,
         use_causal_mask: bool | None = None,
+        query_mask: Any = None,
+        value_mask: Any = None,
+        key_mask: Any = None,
         **kwargs: Any,
     ) -> Any:
         """On symbolic tensors or arrays, as every layer: query, value and key, or a list of them.
 
         Args:
-            attention_mask: (batch, queries, keys), not 0 where a query may attend to a key; sizes of 1 stretch.
+            attention_mask: (batch, queries, keys) or (queries, keys), not 0 where a query may attend to a key; sizes of
+                1 stretch.
+            query_mask, value_mask, key_mask: with arrays, the entries of `mask` one by one.
             return_attention_scores: return the output and the probabilities (batch, heads, queries, keys), in a list.
             use_causal_mask: no query attends to later steps.
             kwargs: training and mask, as of every layer.
         """
+        masks = [query_mask, value_mask, key_mask]
+        if any(mask is not None for mask in masks):
+            kwargs["mask"] = masks
         options = {"return_attention_scores": return_attention_scores, "use_causal_mask": use_causal_mask}
         asked = {name: value for name, value in options.items() if value is not None}
         if attention_mask is not None:
+            if not isinstance(attention_mask, SymbolicTensor):
+                attention_mask = np.asarray(attention_mask)
+                attention_mask = attention_mask[None] if attention_mask.ndim == 2 else attention_mask
             kwargs["attention_mask"] = attention_mask
             asked["use_attention_mask"] = True
         if not asked and not self._asked:
@@ -110,7 +121,8 @@ class _Attention(AttentionLayer):
     is it. All are (batch, steps, features). The output is (batch, query steps, output features).
 
     Masks: queries, values and keys that count are those whose mask is not 0 (`step.mask`, for several inputs a list in
-    their order); a query that may attend to nothing gets the mean of all values. The output has the query's mask.
+    their order). A query that may attend to nothing gets the mean of all values or, where the layer has dropout or
+    returns scores, 0: so does Keras, which then takes another way. The output has the query's mask.
     """
 
     def __init__(
@@ -273,6 +285,9 @@ class _Attention(AttentionLayer):
             "stream": self.stream.next() if rate else 0,
         }
         native.attention_forward(q, k, v, **options, y=attended, maximum=maximum, share=share)
+        blind = self._blind(options, maximum)
+        if blind is not None:
+            attended *= ~blind[..., None]
         gate, gated = None, attended
         if self.gate is not None:
             gate = self.gate.forward(query, (batch, -1), step)
@@ -281,8 +296,18 @@ class _Attention(AttentionLayer):
         y = self.out.forward(gated, query.shape[:-1], step)
         step.mask = step.mask[0] if isinstance(step.mask, (list, tuple)) else step.mask
         scores = _probabilities(q, k, options, step) if self.return_attention_scores else None
+        if scores is not None and blind is not None:
+            scores *= ~blind.transpose(0, 2, 1)[..., None]
         saved = (x, q, k, v, options, attended, maximum, share, gate, gated, scores)
         return y if scores is None else [y, scores], saved
+
+    def _blind(self, options: dict[str, Any], maximum: Array) -> Array | None:
+        """Which (batch, queries, heads) may attend to nothing, and shall get 0: their scores are all -1e9."""
+        masked = any(options[f"{name}_mask"] is not None for name in ("query", "key", "attention"))
+        if not masked or not (self.dropout or self.return_attention_scores):
+            return None
+        blind = maximum.transpose(0, 2, 1) <= -1e9
+        return blind if blind.any() else None
 
     def _pairs(self, mask: Array | None, shape: Shape) -> Array | None:
         """Which queries may attend to which keys: those of the mask that are near enough for `sliding_window`."""
@@ -313,13 +338,15 @@ class _Attention(AttentionLayer):
             dgate = np.multiply(d, attended, out=step.empty(d.shape, d.dtype))
             native.activation_backward("sigmoid", gate, dgate, dgate)
             d *= gate
+        blind = self._blind(options, maximum)
+        if blind is not None:
+            d *= ~blind[..., None]
         native.attention_backward(
             q, k, v, **options, y=attended, maximum=maximum, share=share, dy=d, dq=dq, dk=dk, dv=dv
         )
         step.give_up(d)
         if dscores is not None and dscores.any():
-            could_choose = maximum[..., None] > -1e9  # else all scores count as -1e9
-            _probabilities_backward(scores, dscores, q, k, options["scale"] * could_choose, dq, dk)
+            _probabilities_backward(scores, dscores, q, k, options["scale"], dq, dk)
         query, value, key = self._inputs(x, "backward")
         parts, _ = self._parts(x)
         ways: list[tuple[_Projection, Array, Any, int]] = [
@@ -359,8 +386,8 @@ def _probabilities(q: Array, k: Array, options: dict[str, Any], step: Step) -> A
     return y
 
 
-def _probabilities_backward(p: Array, dp: Array, q: Array, k: Array, scale: Any, dq: Array, dk: Array) -> None:
-    """Adds the gradients of queries and keys. scale: a number, or one for each query."""
+def _probabilities_backward(p: Array, dp: Array, q: Array, k: Array, scale: float, dq: Array, dk: Array) -> None:
+    """Adds the gradients of queries and keys."""
     ds = scale * p * (dp - (p * dp).sum(-1, keepdims=True))
     times = q.shape[2] // k.shape[2]
     dq += np.einsum("bhij,bjhd->bihd", ds, k.repeat(times, 2))

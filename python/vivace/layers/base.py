@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -59,9 +59,11 @@ class Layer(Configurable):
         dtype: "float32" or "float64"; default `vivace.config.floatx()`.
         name: unique within a model; made up from the class when omitted ("conv2d", "conv2d_1", ...).
         input_shape: shape of one sample, without the batch; on a model's first layer, it builds the model at once.
+        input_dim: n stands for input_shape=(n,).
     """
 
     family = "layers"
+    former: ClassVar[tuple[str, ...]] = ("input_dim",)
     input_dtype: Any = None  # of the input, where it is not the layer's dtype
     several_inputs = False  # whether it takes more than one
     _dropped_a_mask = False
@@ -78,6 +80,7 @@ class Layer(Configurable):
         dtype: Any = None,
         name: str | None = None,
         input_shape: Sequence[int | None] | None = None,
+        input_dim: int | None = None,
     ) -> None:
         self.name = name or unique_name(type(self).__name__)
         self.trainable = trainable
@@ -86,7 +89,8 @@ class Layer(Configurable):
         self.built = False
         self.input_shape: BatchShape | None = None
         self.output_shape: BatchShape | None = None
-        self.declared_input_shape = None if input_shape is None else tuple(input_shape)
+        shape = input_shape if input_dim is None else (input_dim,)
+        self.declared_input_shape = None if shape is None else tuple(shape)
         self.parameters: list[Parameter] = []
         self._nodes: list[Node] = []  # its calls on symbolic tensors
 
@@ -408,11 +412,9 @@ def only_off(owner: str, **arguments: Any) -> None:
 
 
 def check_rank(owner: str, input_shape: BatchShape, rank: int, axes: str, hint: str = "") -> None:
-    """Raise ValueError unless the shape has `rank` axes and, but for the batch, known sizes."""
+    """Raise ValueError unless the shape has `rank` axes."""
     if len(input_shape) != rank:
         raise ValueError(f"{owner} takes inputs of rank {rank}, {axes}; received shape {input_shape}{hint}")
-    if any(size is None for size in input_shape[1:]):
-        raise ValueError(f"{owner}: only the batch size may be unknown, received shape {input_shape}")
 
 
 def same_padding(size: int, window: int, stride: int, dilation: int = 1) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from .geometry import (
     AXES,
     check_data_format,
     check_padding,
+    filled,
     first_shape,
     format_hint,
     last_shape,
@@ -26,6 +27,7 @@ from .geometry import (
     to_first,
     to_last,
     two,
+    unknown_as,
 )
 
 _SHARED = """
@@ -102,15 +104,22 @@ class Windowed(Activated):
             hint = "; add the channel axis with x[..., None] (or, to a single sample, the batch axis with x[None])"
         check_rank(kind, input_shape, self.rank + 2, f"(batch, {axes})", hint)
         shape = last_shape(self.channels_first, input_shape)
+        if shape[-1] is None:
+            raise ValueError(f"{kind}: the number of channels must be known, received shape {input_shape}")
         if self.built and shape[-1] != self.channels(self.input_shape or ()):
             raise ValueError(
                 f"{kind} was built for {self.channels(self.input_shape or ())} channels, received shape {input_shape}"
                 f"{format_hint(self.channels_first, input_shape)}"
             )
         try:
-            return first_shape(self.channels_first, self.output_shape_of(shape))
+            output = self.output_shape_of((shape[0], *self.sample(shape)[1:]))
+            return first_shape(self.channels_first, unknown_as(shape, output))
         except ValueError as error:
             raise ValueError(f"{error}{format_hint(self.channels_first, input_shape)}") from None
+
+    def sample(self, shape: BatchShape) -> Shape:
+        """One sample of this shape, channels last; where a size is unknown, it holds one window."""
+        return filled(shape, [(k - 1) * d + 1 for k, d in zip(self.kernel_size, self.dilation_rate, strict=True)])
 
     def kept_shape(self, key: Shape, make: Callable[[], native.Conv2DShape]) -> native.Conv2DShape:
         """The geometry for inputs of the shape `key`; validated once for each."""
@@ -247,8 +256,7 @@ class _Convolution(Windowed):
 
     def flops(self) -> int:
         assert self.input_shape is not None
-        sample = last_shape(self.channels_first, self.input_shape)[1:]
-        return self.shape_for((1, *(size or 0 for size in sample))).flops
+        return self.shape_for(self.sample(last_shape(self.channels_first, self.input_shape))).flops
 
     def _way(self, x_shape: Shape) -> _Way:
         shape = self.shape_for(x_shape)

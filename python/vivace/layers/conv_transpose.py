@@ -114,8 +114,7 @@ class _ConvTranspose(Windowed):
 
     def flops(self) -> int:
         assert self.input_shape is not None
-        sample = last_shape(self.channels_first, self.input_shape)[1:]
-        return self.shape_for((1, *(size or 0 for size in sample))).flops
+        return self.shape_for(self.sample(last_shape(self.channels_first, self.input_shape))).flops
 
     def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
         shape = self.shape_for(x.shape)

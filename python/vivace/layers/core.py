@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import activations, constraints, initializers, regularizers
+from .._config import take_former
 from .._core import native
 from .._typing import Array, BatchShape, Initializer, Shape
 from ..constraints import Constraint
@@ -36,11 +37,17 @@ class InputLayer(Layer):
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
+        if shape is None:
+            shape = take_former(kwargs, "input_shape", "call it shape")
+        if batch_shape is None:
+            batch_shape = take_former(kwargs, "batch_input_shape", "call it batch_shape")
         if (shape is None) == (batch_shape is None):
             raise ValueError(f"Input: give either shape or batch_shape, received {shape!r} and {batch_shape!r}")
         if isinstance(shape, int):
             raise ValueError(f"Input: shape must be a tuple such as ({shape},), received {shape!r}")
         only_off("Input", sparse=sparse, ragged=ragged, input_tensor=input_tensor, optional=optional)
+        if any(not (size is None or isinstance(size, (int, np.integer))) for size in shape or batch_shape or ()):
+            raise ValueError(f"Input: a shape holds integers and None, received {shape or batch_shape}")
         sample = batch_shape[1:] if batch_shape is not None else shape
         integers = dtype is not None and np.dtype(dtype).kind in "iub"
         super().__init__(name=name, dtype=None if integers else dtype, input_shape=sample, **kwargs)
@@ -263,9 +270,8 @@ class Flatten(Layer):
         self.data_format, self.channels_first = check_data_format(self.name, data_format)
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
-        if any(size is None for size in input_shape[1:]):
-            raise ValueError(f"{self.name} (Flatten): only the batch size may be unknown, received shape {input_shape}")
-        return (input_shape[0], math.prod(size or 0 for size in input_shape[1:]))
+        known = [size for size in input_shape[1:] if size is not None]
+        return (input_shape[0], math.prod(known) if len(known) == len(input_shape) - 1 else None)
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         self.drop_mask(step)
@@ -306,7 +312,7 @@ class Dropout(Layer):
     The mask comes from a counter-based generator: it is not stored, and is the same for every thread count.
 
     Args:
-        rate: in [0, 1).
+        rate: in [0, 1]; 1 leaves nothing.
         noise_shape: shape of the mask, with 1 along the axes on which all elements share their fate, and None for the
             input's size, such as (None, 1, 8) for sequences of 8 features; None: every element has its own.
         seed: fixes the sequence of masks; by default the next seed of the global stream.
@@ -322,8 +328,8 @@ class Dropout(Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not 0 <= rate < 1:
-            raise ValueError(f"{self.name}: rate must lie in [0, 1), received {rate!r}")
+        if not 0 <= rate <= 1:
+            raise ValueError(f"{self.name}: rate must lie in [0, 1], received {rate!r}")
         self.rate = float(rate)
         self.noise_shape = None if noise_shape is None else tuple(noise_shape)
         self.seed = seed
@@ -332,24 +338,31 @@ class Dropout(Layer):
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         if not step.training or self.rate == 0:
             return x, None
-        number = self.stream.next()
         y = step.empty(x.shape, x.dtype)
-        if self.noise_shape is None:
+        if self.noise_shape is None and self.rate < 1:
+            number = self.stream.next()
             native.dropout(x, self.rate, self.stream.seed, number, y)
             return y, number
-        keep = step.empty(masked_shape(self.name, x.shape, self.noise_shape), x.dtype)
-        keep.fill(1)
-        native.dropout(keep, self.rate, self.stream.seed, number, keep)
+        keep = keep_mask(masked_shape(self.name, x.shape, self.noise_shape), self.rate, self.stream, x.dtype, step)
         return np.multiply(x, keep, out=y), keep
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if saved is None or not input_gradient:
             return dy
-        if self.noise_shape is None:
+        if isinstance(saved, int):
             native.dropout(dy, self.rate, self.stream.seed, saved, dy)
         else:
             dy *= saved
         return dy
+
+
+def keep_mask(shape: Shape, rate: float, stream: Stream, dtype: Any, step: Step) -> Array:
+    """What drops a fraction `rate` when it is multiplied with: 0 there, 1 / (1 - rate) elsewhere."""
+    keep = step.empty(shape, dtype)
+    keep.fill(rate < 1)
+    if rate < 1:
+        native.dropout(keep, rate, stream.seed, stream.next(), keep)
+    return keep
 
 
 def masked_shape(owner: str, shape: Shape, noise_shape: Sequence[int | None] | None) -> Shape:

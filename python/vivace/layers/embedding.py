@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import constraints, initializers, regularizers
+from .._config import take_former
 from .._core import native
 from .._typing import Array, BatchShape, Initializer
 from ..constraints import Constraint
@@ -29,6 +30,7 @@ class Embedding(Layer):
     """
 
     input_dtype = "int64"
+    former = ("input_length",)
 
     def __init__(
         self,
@@ -41,6 +43,7 @@ class Embedding(Layer):
         weights: Any = None,
         **kwargs: Any,
     ) -> None:
+        take_former(kwargs, "input_length", "leave it out, sequences may have any length")
         super().__init__(**kwargs)
         self.input_dim = positive(self.name, "input_dim", input_dim)
         self.output_dim = positive(self.name, "output_dim", output_dim)

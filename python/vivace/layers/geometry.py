@@ -44,6 +44,18 @@ def format_hint(channels_first: bool, shape: BatchShape) -> str:
     return ""
 
 
+def filled(shape: BatchShape, windows: Sequence[int]) -> tuple[int, ...]:
+    """One sample of a shape (batch, ..., channels): where a size is unknown, as much as one window takes."""
+    middle = zip(shape[1:-1], windows, strict=True)
+    return (1, *(window if size is None else size for size, window in middle), shape[-1] or 1)
+
+
+def unknown_as(shape: BatchShape, output: BatchShape) -> BatchShape:
+    """The output's shape (batch, ..., channels), unknown along the axes along which the input's is."""
+    middle = zip(shape[1:-1], output[1:-1], strict=True)
+    return (output[0], *(None if size is None else q for size, q in middle), output[-1])
+
+
 def last_shape(channels_first: bool, shape: BatchShape) -> BatchShape:
     """(batch, channels, ...) as (batch, ..., channels), if they come first."""
     return (shape[0], *shape[2:], shape[1]) if channels_first and len(shape) > 2 else shape

@@ -14,16 +14,23 @@ from ..step import Step
 from .base import Layer, check_rank, positive
 from .geometry import check_data_format, copied, first_shape, last_shape, to_first, to_last
 from .reshaping import along_axes, check_interpolation, resizing
+from .symbolic import is_symbolic
 
 Range = tuple[float, float]
 
 
 class _Images(Layer):
-    """A layer over images; `change` and `change_backward` see the channels last."""
+    """A layer over images, or over a single one where it is called on an array; `change` and `change_backward` see a
+    batch with the channels last."""
 
     def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.data_format, self.channels_first = check_data_format(self.name, data_format)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if len(args) == 1 and not is_symbolic(args[0]) and np.ndim(args[0]) == 3:
+            return super().__call__(np.asarray(args[0])[None], **kwargs)[0]
+        return super().__call__(*args, **kwargs)
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         axes = "(batch, channels, height, width)" if self.channels_first else "(batch, height, width, channels)"
@@ -451,7 +458,8 @@ class RandomContrast(_RandomTone):
     """In training, stretches each channel of each image about its mean: y = (x - mean) * contrast + mean.
 
     Args:
-        factor: a number f for a contrast between 1 - f and 1 + f, or (lower, upper) for 1 - lower to 1 + upper.
+        factor: a number f for a contrast between 1 - f and 1 + f, or (lower, upper) for 1 - lower to 1 + upper
+            (in ascending order).
         value_range: of the images, (0, 255); the output is cut to it.
         seed: fixes the sequence; by default the next seed of the global stream.
     """
@@ -464,7 +472,7 @@ class RandomContrast(_RandomTone):
         **kwargs: Any,
     ) -> None:
         super().__init__(value_range, seed, **kwargs)
-        lower, upper = (factor, factor) if isinstance(factor, (int, float)) else tuple(factor)
+        lower, upper = (factor, factor) if isinstance(factor, (int, float)) else sorted(factor)
         if not (0 <= lower <= 1 and upper >= 0):
             raise ValueError(f"{self.name}: factor must be a number in [0, 1] or (lower, upper), received {factor!r}")
         self.contrast = 1 - float(lower), 1 + float(upper)

@@ -21,7 +21,7 @@ _MODES = ("int", "one_hot", "multi_hot", "count")
 _LOOKUP_MODES = (*_MODES, "tf_idf")
 
 
-def encode(owner: str, numbers: Array, depth: int, mode: str, dtype: Any = "float32") -> Array:
+def encode(owner: str, numbers: Array, depth: int, mode: str, dtype: Any = "float32", weights: Any = None) -> Array:
     """Integers in [0, depth) as they are, or as vectors of length `depth`; negative ones stand for nothing.
 
     "one_hot": (..., depth), a last axis of size 1 gives way; "multi_hot" and "count": the last axis is one sample.
@@ -34,7 +34,8 @@ def encode(owner: str, numbers: Array, depth: int, mode: str, dtype: Any = "floa
         if numbers.ndim > 1 and numbers.shape[-1] == 1:
             numbers = numbers[..., 0]
         return (numbers[..., None] == np.arange(depth)).astype(dtype)
-    counts = (numbers[..., None] == np.arange(depth)).sum(-2)
+    found = numbers[..., None] == np.arange(depth)
+    counts = (found if weights is None else found * np.asarray(weights)[..., None]).sum(-2)
     return (counts if mode == "count" else counts > 0).astype(dtype)
 
 
@@ -279,12 +280,17 @@ class CategoryEncoding(Configurable):
         self.num_tokens = num_tokens
         self.output_mode = _check_mode("CategoryEncoding", output_mode, _MODES[1:])
 
-    def __call__(self, data: Any) -> Array:
-        """float32 (..., num_tokens)."""
+    def __call__(self, data: Any, count_weights: Any = None) -> Array:
+        """float32 (..., num_tokens).
+
+        count_weights: with "count", what each integer counts for, of the data's shape; 1 by default.
+        """
         numbers = np.asarray(data)
+        if count_weights is not None and self.output_mode != "count":
+            raise ValueError(f"CategoryEncoding: count_weights need output_mode='count', not {self.output_mode!r}")
         if numbers.size and numbers.min() < 0:
             raise ValueError(f"CategoryEncoding: integers must not be negative, received {numbers.min()}")
-        return encode("CategoryEncoding", numbers, self.num_tokens, self.output_mode)
+        return encode("CategoryEncoding", numbers, self.num_tokens, self.output_mode, weights=count_weights)
 
 
 class Discretization(Configurable):

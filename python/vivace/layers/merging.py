@@ -14,13 +14,22 @@ from .base import Layer
 from .geometry import copied
 
 
-class _Merge(Layer):
-    """Takes a list of at least two inputs. Their shapes broadcast: axes of size 1 stretch, and an input of lower rank
-    gets axes of size 1 behind its batch axis. Output: the broadcast shape. A step counts if it does in any input;
-    if an input has no mask, neither has the output.
-    """
+class _Joining(Layer):
+    """A layer over a list of inputs, which may hold a single one."""
 
     several_inputs = True
+
+    def call_inputs(self, x: Any, *more: Any) -> Any:
+        inputs = super().call_inputs(x, *more)
+        single = isinstance(x, (list, tuple)) and len(x) == 1 and not isinstance(inputs, list)
+        return [inputs] if single else inputs
+
+
+class _Merge(_Joining):
+    """Takes a list of inputs, most often two or more. Their shapes broadcast: axes of size 1 stretch, and an input of
+    lower rank gets axes of size 1 behind its batch axis. Output: the broadcast shape. A step counts if it does in any
+    input; if an input has no mask, neither has the output.
+    """
 
     def compute_output_shape(self, input_shape: Any) -> BatchShape:
         shapes = _shapes(self, input_shape)
@@ -68,10 +77,8 @@ class _Merge(Layer):
 
 
 def _shapes(layer: Layer, input_shape: Any) -> list[BatchShape]:
-    if not isinstance(input_shape, list) or len(input_shape) < 2:
-        raise ValueError(
-            f"{layer.name} ({type(layer).__name__}) takes a list of at least two inputs, received shape {input_shape}"
-        )
+    if not isinstance(input_shape, list) or not input_shape:
+        raise ValueError(f"{layer.name} ({type(layer).__name__}) takes a list of inputs, received shape {input_shape}")
     return [tuple(shape) for shape in input_shape]
 
 
@@ -103,6 +110,16 @@ def either(masks: Any) -> Array | None:
     return total
 
 
+def _folded(ufunc: np.ufunc, x: list[Array], y: Array) -> None:
+    """y = x_1 op x_2 op ..."""
+    if len(x) == 1:
+        y[...] = x[0]
+        return
+    ufunc(x[0], x[1], out=y)
+    for other in x[2:]:
+        ufunc(y, other, out=y)
+
+
 def _summed_to(full: Array, shape: Shape, step: Step) -> Array:
     if full.shape == shape:
         return full
@@ -116,9 +133,7 @@ class Add(_Merge):
     bind = _Merge.bind
 
     def merge(self, x: list[Array], y: Array) -> None:
-        np.add(x[0], x[1], out=y)
-        for other in x[2:]:
-            y += other
+        _folded(np.add, x, y)
 
     def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
         out[...] = dy
@@ -176,9 +191,7 @@ class Multiply(_Merge):
         return gradients
 
     def merge(self, x: list[Array], y: Array) -> None:
-        np.multiply(x[0], x[1], out=y)
-        for other in x[2:]:
-            y *= other
+        _folded(np.multiply, x, y)
 
     def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
         out[...] = dy
@@ -193,9 +206,7 @@ class Average(_Merge):
     bind = _Merge.bind
 
     def merge(self, x: list[Array], y: Array) -> None:
-        np.add(x[0], x[1], out=y)
-        for other in x[2:]:
-            y += other
+        _folded(np.add, x, y)
         y *= 1 / len(x)
 
     def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
@@ -254,14 +265,12 @@ class Minimum(_Extremum):
     choose = staticmethod(np.minimum)
 
 
-class Concatenate(Layer):
-    """Joins at least two inputs, which have the same shape but for one axis, along that axis.
+class Concatenate(_Joining):
+    """Joins a list of inputs, which have the same shape but for one axis, along that axis.
 
     Args:
         axis: the last by default; not the batch.
     """
-
-    several_inputs = True
 
     def __init__(self, axis: int = -1, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -17,7 +17,19 @@ from .._core import native
 from .._typing import Array, BatchShape, Shape
 from ..step import Step
 from .base import Layer, check_rank, same_padding
-from .geometry import AXES, check_data_format, check_padding, first_shape, last_shape, sizes, to_first, to_last, two
+from .geometry import (
+    AXES,
+    check_data_format,
+    check_padding,
+    filled,
+    first_shape,
+    last_shape,
+    sizes,
+    to_first,
+    to_last,
+    two,
+    unknown_as,
+)
 
 
 class _Pooling(Layer):
@@ -104,13 +116,14 @@ class _WindowPooling(_Pooling):
         self._area = math.prod(self.pool_size[max(0, self.rank - 2) :])  # of a window in an image
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
-        batch, *axes, channels = self.check(input_shape)
-        shape: Shape = (1, *(size or 0 for size in axes), channels or 0)
+        known = self.check(input_shape)
+        shape = filled(known, self.pool_size)
         if self.rank == 3:
             slices = self.shape_for((shape[1], *shape[2:])).output
-            depth = self._across(shape, slices).output[1]
-            return first_shape(self.channels_first, (batch, depth, *slices[1:]))
-        return first_shape(self.channels_first, (batch, *self.shape_for(shape).output[3 - self.rank :]))
+            output: BatchShape = (known[0], self._across(shape, slices).output[1], *slices[1:])
+        else:
+            output = (known[0], *self.shape_for(shape).output[3 - self.rank :])
+        return first_shape(self.channels_first, (*unknown_as(known, output)[:-1], known[-1]))
 
     def shape_for(self, x_shape: Shape) -> native.Pool2DShape:
         """The geometry of images (or sequences, or a volume's slices) of this shape, channels last."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import activations, constraints, initializers, regularizers
+from .._config import take_former
 from .._core import native
 from .._typing import Array, BatchShape, Initializer, Shape
 from ..constraints import Constraint
@@ -49,6 +50,7 @@ class Recurrent(Layer):
     """
 
     several_inputs = True
+    former = ("input_dim", "implementation")
     cell: Any
     gates: int
     reset_after = True  # of a GRU
@@ -80,6 +82,7 @@ class Recurrent(Layer):
         zero_output_for_mask: bool = False,
         **kwargs: Any,
     ) -> None:
+        take_former(kwargs, "implementation", "leave it out, there is one for all")
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         for argument, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
             if not 0 <= rate < 1:

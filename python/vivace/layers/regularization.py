@@ -14,7 +14,7 @@ from ..differentiation import pullback
 from ..regularizers import L1L2
 from ..step import Step, Stream
 from .base import Layer, check_rank, unchanged
-from .core import masked_shape
+from .core import keep_mask, masked_shape
 from .geometry import AXES, check_data_format
 
 
@@ -22,7 +22,7 @@ class _SpatialDropout(Layer):
     """In training, sets whole channels of a sample to 0 with probability `rate` and divides the rest by 1 - rate.
 
     Args:
-        rate: in [0, 1).
+        rate: in [0, 1]; 1 leaves nothing.
         data_format: "channels_last" (None, the default) or "channels_first".
         seed: fixes the sequence of masks; by default the next seed of the global stream.
     """
@@ -39,7 +39,9 @@ class _SpatialDropout(Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(name=name, dtype=dtype, **kwargs)
-        self.rate = _rate(self.name, rate)
+        if not 0 <= rate <= 1:
+            raise ValueError(f"{self.name}: rate must lie in [0, 1], received {rate!r}")
+        self.rate = float(rate)
         self.data_format, self.channels_first = check_data_format(self.name, data_format)
         self.seed = seed
         self.stream = Stream(seed)
@@ -55,9 +57,7 @@ class _SpatialDropout(Layer):
             return x, None
         ones = (1,) * self.rank
         shape = (*x.shape[:2], *ones) if self.channels_first else (len(x), *ones, x.shape[-1])
-        keep = step.empty(shape, x.dtype)
-        keep.fill(1)
-        native.dropout(keep, self.rate, self.stream.seed, self.stream.next(), keep)
+        keep = keep_mask(shape, self.rate, self.stream, x.dtype, step)
         y = step.empty(x.shape, x.dtype)
         np.multiply(x, keep, out=y)
         return y, keep

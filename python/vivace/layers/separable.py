@@ -46,8 +46,7 @@ class _Depthwise(Windowed):
 
     def flops(self) -> int:
         assert self.input_shape is not None
-        sample = last_shape(self.channels_first, self.input_shape)[1:]
-        return self.shape_for((1, *(size or 0 for size in sample))).flops
+        return self.shape_for(self.sample(last_shape(self.channels_first, self.input_shape))).flops
 
     def depthwise(self, x: Array, kernel: Array, bias: Array | None, step: Step, activation: Any) -> Array:
         shape = self.shape_for(x.shape)
@@ -209,8 +208,7 @@ class _SeparableConv(_Depthwise):
 
     def flops(self) -> int:
         assert self.input_shape is not None
-        sample = last_shape(self.channels_first, self.input_shape)[1:]
-        _, p, q, o = self.shape_for((1, *(size or 0 for size in sample))).output
+        _, p, q, o = self.shape_for(self.sample(last_shape(self.channels_first, self.input_shape))).output
         return super().flops() + 2 * p * q * o * self.filters
 
     def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:

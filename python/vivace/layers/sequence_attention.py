@@ -96,10 +96,11 @@ class _SequenceAttention(AttentionLayer):
     def weigh(self, p: Array, v: Array, mask: Array | None, step: Step) -> tuple[Any, Any]:
         """The values weighted by the softmax of the scores p (batch, queries, steps), which it overwrites; and the
         weights, if they are asked for."""
-        if mask is not None:
-            p -= (1 - mask[:, None].astype(p.dtype)) * p.dtype.type(1e9)
+        blocked: Any = False if mask is None else mask[:, None] == 0
         if self.use_causal_mask:
-            p -= np.triu(np.full(p.shape[1:], 1e9, p.dtype), 1)
+            blocked = blocked | (np.tri(*p.shape[1:]) == 0)
+        if blocked is not False:
+            p -= blocked * p.dtype.type(1e9)  # once, so that a query that may attend to nothing attends to all alike
         native.softmax_forward(p, p)
         rate, number = self.rate(step)
         dropped = p

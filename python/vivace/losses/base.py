@@ -147,6 +147,8 @@ class Loss(Configurable):
 
 def _like(owner: str, weights: Array, losses: Array) -> Array:
     """Weights of samples, or of losses, broadcast to the losses' shape."""
+    if weights.ndim == 0:
+        return np.broadcast_to(weights, losses.shape)
     if losses.ndim == 0:  # one loss for the whole batch: every sample has a share in it
         return weights.mean()
     if weights.shape == (*losses.shape, 1):

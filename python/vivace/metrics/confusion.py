@@ -156,10 +156,10 @@ class _Best(Confusion):
     value: float
     rates: tuple[str, str]  # which to reach, which to report
 
-    def __init__(self, num_thresholds: int, class_id: int | None, name: str | None) -> None:
+    def __init__(self, num_thresholds: int, class_id: int | None, name: str | None, dtype: Any) -> None:
         if num_thresholds < 1:
             raise ValueError(f"{type(self).__name__}: num_thresholds must be positive, received {num_thresholds!r}")
-        super().__init__(_even(num_thresholds), class_id=class_id, name=name)
+        super().__init__(_even(num_thresholds), class_id=class_id, name=name, dtype=dtype)
         self.num_thresholds = num_thresholds
 
     @classmethod
@@ -190,7 +190,7 @@ class SensitivityAtSpecificity(_Best):
         dtype: Any = None,
     ) -> None:
         self.specificity = self.value = self.check("specificity", specificity)
-        super().__init__(num_thresholds, class_id, name)
+        super().__init__(num_thresholds, class_id, name, dtype)
 
 
 class SpecificityAtSensitivity(_Best):
@@ -207,7 +207,7 @@ class SpecificityAtSensitivity(_Best):
         dtype: Any = None,
     ) -> None:
         self.sensitivity = self.value = self.check("sensitivity", sensitivity)
-        super().__init__(num_thresholds, class_id, name)
+        super().__init__(num_thresholds, class_id, name, dtype)
 
 
 class PrecisionAtRecall(_Best):
@@ -224,7 +224,7 @@ class PrecisionAtRecall(_Best):
         dtype: Any = None,
     ) -> None:
         self.recall = self.value = self.check("recall", recall)
-        super().__init__(num_thresholds, class_id, name)
+        super().__init__(num_thresholds, class_id, name, dtype)
 
 
 class RecallAtPrecision(_Best):
@@ -241,7 +241,7 @@ class RecallAtPrecision(_Best):
         dtype: Any = None,
     ) -> None:
         self.precision = self.value = self.check("precision", precision)
-        super().__init__(num_thresholds, class_id, name)
+        super().__init__(num_thresholds, class_id, name, dtype)
 
 
 class AUC(Confusion):

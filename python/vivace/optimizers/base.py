@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._config import Configurable, plain
+from .._config import Configurable, plain, take_former
 from .._typing import Array
 from ..parameters import FlatParameters, Parameter
 from . import schedules
@@ -39,6 +39,7 @@ class Optimizer(Configurable):
     """
 
     family = "optimizers"
+    former = ("decay",)
 
     def __init__(
         self,
@@ -52,8 +53,12 @@ class Optimizer(Configurable):
         ema_overwrite_frequency: int | None = None,
         gradient_accumulation_steps: int | None = None,
         name: str | None = None,
+        **kwargs: Any,
     ) -> None:
         owner = type(self).__name__
+        take_former(kwargs, "decay", "it is ignored; a schedule as learning_rate does it")
+        if kwargs:
+            raise TypeError(f"{owner} got an unexpected argument {next(iter(kwargs))!r}")
         self.name = name or owner.lower()
         rate = schedules.get(learning_rate) if isinstance(learning_rate, Mapping) else learning_rate
         self._schedule: Callable[[int], float] | None = rate if callable(rate) else None
