@@ -65,11 +65,13 @@ void multiply_few_rows(const Operands<T>& op) {
         for (index k0 = 0; k0 < op.k; k0 += piece<T>) {
             const index k = std::min(piece<T>, op.k - k0);
             const T* source = op.b + (op.transpose_b ? first * op.ldb + k0 : k0 * op.ldb + first);
-            const bool in_place = !op.transpose_b && columns % lanes<T> == 0 && tiles <= 2;
+            // Whole registers of b are read where they are, and packed on the way if more than one other tile needs them.
+            const bool in_place = !op.transpose_b && columns % lanes<T> == 0;
             if (!in_place) pack_panel(source, op.ldb, op.transpose_b, k, columns, packed);
             Tile<T> tile = tile_for(op, k, 0);
             tile.b = in_place ? source : packed;
             tile.ldb = in_place ? op.ldb : panel_width<T>(columns);
+            tile.packed = in_place && tiles > 2 ? packed : nullptr;
             tile.columns = columns;
             tile.bias = op.bias && k0 == 0 ? op.bias + first : nullptr;
             tile.accumulate = op.accumulate || k0 > 0;
@@ -86,6 +88,10 @@ void multiply_few_rows(const Operands<T>& op) {
                     tile.c[r] = op.c + (rows.first + r) * op.ldc + first;
                 }
                 multiply_by_rows(tile);
+                if (!tile.packed) continue;
+                tile.b = packed;
+                tile.ldb = panel_width<T>(columns);
+                tile.packed = nullptr;
             }
         }
     });

@@ -61,12 +61,13 @@ VIVACE_INLINE void start_tile(const Tile<T>& tile, Accumulators<T, rows, vectors
     for_tile<rows, vectors>([&](int m, int v) { sum[m][v] = start[v]; });
 }
 
-template <class T, int rows, int vectors>
+template <class T, int rows, int vectors, bool packing>
 void by_rows(const Tile<T>& tile) {
     Accumulators<T, rows, vectors> sum;
     start_tile<T, rows, vectors>(tile, sum);
     const index ldb = tile.ldb, k = tile.k;
     const T* b = tile.b;
+    [[maybe_unused]] T* packed = tile.packed;
     for (index t = 0; t < tile.taps; ++t) {
         const T* a[rows];
 #pragma GCC unroll 16
@@ -75,6 +76,11 @@ void by_rows(const Tile<T>& tile) {
             vec<T> bv[vectors];
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; ++v) bv[v] = load(b + v * lanes<T>);
+            if constexpr (packing) {
+#pragma GCC unroll 4
+                for (int v = 0; v < vectors; ++v) store(packed + v * lanes<T>, bv[v]);
+                packed += vectors * lanes<T>;
+            }
 #pragma GCC unroll 16
             for (int m = 0; m < rows; ++m) {
                 const vec<T> am = broadcast(a[m][i]);
@@ -137,9 +143,9 @@ void in_batches(const Batch<T>& batch) {
 template <class Work>
 using Kernels = std::array<void (*)(const Work&), tile_rows>;
 
-template <class T, int vectors, int... rows>
+template <class T, int vectors, bool packing, int... rows>
 constexpr Kernels<Tile<T>> kernels_by_rows(std::integer_sequence<int, rows...>) {
-    return {{by_rows<T, rows + 1, vectors>...}};
+    return {{by_rows<T, rows + 1, vectors, packing>...}};
 }
 template <class T, int vectors, int... rows>
 constexpr Kernels<Tile<T>> kernels_by_columns(std::integer_sequence<int, rows...>) {
@@ -157,8 +163,13 @@ static_assert(tile_vectors == 2, "the tables below list one entry per panel widt
 
 template <class T>
 void multiply_by_rows(const Tile<T>& tile) {
-    static constexpr Kernels<Tile<T>> narrow = kernels_by_rows<T, 1>(Heights()), wide = kernels_by_rows<T, 2>(Heights());
-    (tile.columns > lanes<T> ? wide : narrow)[static_cast<std::size_t>(tile.rows - 1)](tile);
+    static constexpr Kernels<Tile<T>> narrow = kernels_by_rows<T, 1, false>(Heights()),
+                                      wide = kernels_by_rows<T, 2, false>(Heights()),
+                                      narrow_packing = kernels_by_rows<T, 1, true>(Heights()),
+                                      wide_packing = kernels_by_rows<T, 2, true>(Heights());
+    const Kernels<Tile<T>>& of_width =
+        tile.columns > lanes<T> ? (tile.packed ? wide_packing : wide) : (tile.packed ? narrow_packing : narrow);
+    of_width[static_cast<std::size_t>(tile.rows - 1)](tile);
 }
 
 template <class T>

@@ -38,6 +38,7 @@ struct Tile {
     const T* bias;           // `columns` values, or null
     bool accumulate;         // c += instead of c =
     bool relu;
+    T* packed;               // by rows: where the panel's rows are stored one after the other while they pass, or null
 };
 
 template <class T>
