@@ -359,7 +359,8 @@ void structured_weight_gradient(const Conv2DShape& s, const Pool2DShape& pool, c
                 for (index o = 0; o < mine.size(); ++o) bias[o] += row[o];
             }
             for_each_vector<T>(mine.size(), [&](index o, auto filters) {
-                list_winners<T>(all, size, s.o, filters, positions + out + o, g + o, group_size, places, entries + o * all, ends + o);
+                list_winners<T>(all, size, s.o, filters, positions + out + o, g + o, group_size, places, entries + o * all,
+                                ends + o);
             });
             const T* image = in.data + n * in.image_stride();
             blocks.for_each<T>([&](index row, index column, SumBlocks<T> kernel) {

@@ -125,7 +125,8 @@ struct KernelSet {
             const Kernels<T> kernels = of(i);
             const index j = task % panels;
             with_sizes(i, [&](auto rows, auto columns) {
-                kernels.template transform<rows.value, columns.value>(w, channels * filters, j, to + offset(i) + j * kernels.panel_size());
+                T* const panel = to + offset(i) + j * kernels.panel_size();
+                kernels.template transform<rows.value, columns.value>(w, channels * filters, j, panel);
             });
         });
     }
@@ -205,7 +206,8 @@ struct Multiplication {
     void run(Sink&& sink) const {
         const index kernel_bytes = kernel_set().size() * static_cast<index>(sizeof(T));
         index input_bytes = 0;
-        for (const Area& area : tiling.areas) input_bytes += area.elements() * area.count() * in.channels * static_cast<index>(sizeof(T));
+        for (const Area& area : tiling.areas)
+            input_bytes += area.elements() * area.count() * in.channels * static_cast<index>(sizeof(T));
         if (kernel_bytes > 1024 * 1024 && input_bytes <= 5 * 1024 * 1024)
             by_panels(sink);
         else
@@ -277,7 +279,8 @@ void Multiplication<T>::by_blocks(Sink& sink, bool own) const {
             for (index j = my_panels.first; j < my_panels.last; ++j) {
                 const T* panel = (form ? form + set.offset(i) : my_kernels) + j * kernels.panel_size();
                 if (!form && !my_done[j]) {
-                    kernels.template transform<rows.value, columns.value>(w, channels * filters, j, my_kernels + j * kernels.panel_size());
+                    T* const to = my_kernels + j * kernels.panel_size();
+                    kernels.template transform<rows.value, columns.value>(w, channels * filters, j, to);
                     my_done[j] = true;
                 }
                 const index width = kernels.panel_width(j);
@@ -305,7 +308,8 @@ void Multiplication<T>::by_panels(Sink& sink) const {
         if (count) inputs_size += tiling.areas[i].elements() * inputs[i].stride;
         products_size = std::max(products_size, tiling.areas[i].elements() * count * panel_columns<T>);
     }
-    const index kernels_size = Kernels<T>{set.of(0).elements, piece, filters}.panel_size(), per_thread = products_size + kernels_size;
+    const index kernels_size = Kernels<T>{set.of(0).elements, piece, filters}.panel_size();
+    const index per_thread = products_size + kernels_size;
     Scratch<T> all_inputs(inputs_size), scratch(threads * per_thread);
     T* next = all_inputs;
     for (int i = 0; i < 4; ++i) {
@@ -317,7 +321,9 @@ void Multiplication<T>::by_panels(Sink& sink) const {
         const int i = static_cast<int>(task / blocks);
         const Part mine(tiling.areas[i].count(), blocks, task % blocks);
         const Inputs<T> to{inputs[i].data + mine.first * channels, inputs[i].stride, channels};
-        with_sizes(i, [&](auto rows, auto columns) { to.template transform<rows.value, columns.value>(in, tiling.areas[i], mine); });
+        with_sizes(i, [&](auto rows, auto columns) {
+            to.template transform<rows.value, columns.value>(in, tiling.areas[i], mine);
+        });
     });
     parallel_for(4 * panels, cost(), threads, [&](index task, int thread) {
         const int i = static_cast<int>(task / panels);
@@ -332,9 +338,11 @@ void Multiplication<T>::by_panels(Sink& sink) const {
             for (index c = 0; c < channels; c += piece) {
                 const Kernels<T> kernels{whole.elements, std::min(piece, channels - c), filters};
                 const Kernels<T>& stored = form ? whole : kernels;
-                if (!form) kernels.template transform<rows.value, columns.value>(w + c * filters, channels * filters, j, panel);
+                if (!form)
+                    kernels.template transform<rows.value, columns.value>(w + c * filters, channels * filters, j, panel);
                 const T* start = form ? form + set.offset(i) + j * whole.panel_size() + c * width : panel;
-                multiply_block<T>({inputs[i].data + c, inputs[i].stride, channels}, count, kernels, start, stored.element_stride(), out, c > 0);
+                const Inputs<T> from{inputs[i].data + c, inputs[i].stride, channels};
+                multiply_block(from, count, kernels, start, stored.element_stride(), out, c > 0);
             }
             sink(tiling.areas[i], rows, columns, Part(count, 1, 0), j * panel_columns<T>, whole.columns(j), out);
         });
@@ -345,24 +353,27 @@ void Multiplication<T>::by_panels(Sink& sink) const {
 template <class T>
 void convolve(const Padded<T>& in, const Tiling& tiling, index p, index q, index filters, const T* w, const T* form,
               const T* bias, bool relu, T* y) {
-    Multiplication<T>{in, tiling, filters, w, form}.run([&](const Area& area, auto rows, auto columns, const Part& tiles, index first, index width, const Products<T>& products) {
-                 for (index tile = tiles.first; tile < tiles.last; ++tile) {
-                     const index row = area.first_row(tile), column = area.first_column(tile);
-                     const index last_row = std::min<index>(rows.value, p - row), last_column = std::min<index>(columns.value, q - column);
-                     T* const out = y + ((area.image(tile) * p + row) * q + column) * filters + first;
-                     for_each_vector<T>(width, [&](index v, auto lanes_used) {
-                         vec<T> sums[rows.value][columns.value];
-                         transform_output<T, rows.value, columns.value>(
-                             products.data + (tile - tiles.first) * products.width + v, products.stride, sums);
-                         const vec<T> b = bias ? load_n(bias + first + v, lanes_used) : vec<T>{};
-                         for (index i = 0; i < last_row; ++i)
-                             for (index j = 0; j < last_column; ++j) {
-                                 const vec<T> sum = sums[i][j] + b;
-                                 store_n(out + (i * q + j) * filters + v, relu ? maximum(vec<T>{}, sum) : sum, lanes_used);
-                             }
-                     });
-                 }
-             });
+    const auto sink = [&](const Area& area, auto rows, auto columns, const Part& tiles, index first, index width,
+                          const Products<T>& products) {
+        for (index tile = tiles.first; tile < tiles.last; ++tile) {
+            const index row = area.first_row(tile), column = area.first_column(tile);
+            const index last_row = std::min<index>(rows.value, p - row);
+            const index last_column = std::min<index>(columns.value, q - column);
+            T* const out = y + ((area.image(tile) * p + row) * q + column) * filters + first;
+            for_each_vector<T>(width, [&](index v, auto lanes_used) {
+                vec<T> sums[rows.value][columns.value];
+                transform_output<T, rows.value, columns.value>(
+                    products.data + (tile - tiles.first) * products.width + v, products.stride, sums);
+                const vec<T> b = bias ? load_n(bias + first + v, lanes_used) : vec<T>{};
+                for (index i = 0; i < last_row; ++i)
+                    for (index j = 0; j < last_column; ++j) {
+                        const vec<T> sum = sums[i][j] + b;
+                        store_n(out + (i * q + j) * filters + v, relu ? maximum(vec<T>{}, sum) : sum, lanes_used);
+                    }
+            });
+        }
+    };
+    Multiplication<T>{in, tiling, filters, w, form}.run(sink);
 }
 
 // What a tiling computes beyond the outputs there are, which the input must have pixels for.
@@ -410,39 +421,42 @@ void conv2d_input_gradient(const Conv2DShape& s, const T* dy, const T* w, T* dx)
         for (index o = 0; o < s.o; ++o)
             for (index c = first; c < last; ++c) to[o * s.c + c] = from[c * s.o + o];
     });
-    convolve(in, tiles, s.h, s.w, s.c, mirrored.get(), static_cast<const T*>(nullptr), static_cast<const T*>(nullptr), false, dx);
+    convolve(in, tiles, s.h, s.w, s.c, mirrored.get(), static_cast<const T*>(nullptr),
+             static_cast<const T*>(nullptr), false, dx);
 }
 
 template <class T>
 void conv2d_pool_forward(const Conv2DShape& s, const Pool2DShape& pool, const T* x, const T* w, const T* form, const T* bias,
                          bool relu, T* y, std::uint8_t* positions) {
     const Tiling tiles = tiling(pool);
-    const Padded<T> in(x, s.n, s.h, s.w, s.c, s.pad_top, s.pad_bottom + std::max<index>(0, beyond(tiles.rows, s.p)), s.pad_left,
-                       s.pad_right + std::max<index>(0, beyond(tiles.columns, s.q)));
-    Multiplication<T>{in, tiles, s.o, w, form}.run([&](const Area& area, auto rows, auto columns, const Part& part, index first, index width, const Products<T>& products) {
-                 for (index tile = part.first; tile < part.last; ++tile) {
-                     const index row = area.first_row(tile) / 2, column = area.first_column(tile) / 2;
-                     const index last_row = std::min<index>(rows.value / 2, pool.p - row);
-                     const index last_column = std::min<index>(columns.value / 2, pool.q - column);
-                     const index corner = ((area.image(tile) * pool.p + row) * pool.q + column) * s.o + first;
-                     for_each_vector<T>(width, [&](index v, auto lanes_used) {
-                         vec<T> sums[rows.value][columns.value];
-                         transform_output<T, rows.value, columns.value>(
-                             products.data + (tile - part.first) * products.width + v, products.stride, sums);
-                         // The bias is the same for all four, and rounding keeps their order.
-                         const vec<T> b = bias ? load_n(bias + first + v, lanes_used) : vec<T>{};
-                         for (index i = 0; i < last_row; ++i)
-                             for (index j = 0; j < last_column; ++j) {
-                                 const Winner<T> winner = winner_of_four<T>(sums[2 * i][2 * j], sums[2 * i][2 * j + 1],
-                                                                            sums[2 * i + 1][2 * j], sums[2 * i + 1][2 * j + 1]);
-                                 const vec<T> best = winner.value + b;
-                                 const index out = corner + (i * pool.q + j) * s.o + v;
-                                 store_n(y + out, relu ? maximum(vec<T>{}, best) : best, lanes_used);
-                                 if (positions) store_positions<T>(positions + out, winner.position, lanes_used);
-                             }
-                     });
-                 }
-             });
+    const index below = std::max<index>(0, beyond(tiles.rows, s.p)), right = std::max<index>(0, beyond(tiles.columns, s.q));
+    const Padded<T> in(x, s.n, s.h, s.w, s.c, s.pad_top, s.pad_bottom + below, s.pad_left, s.pad_right + right);
+    const auto sink = [&](const Area& area, auto rows, auto columns, const Part& part, index first, index width,
+                          const Products<T>& products) {
+        for (index tile = part.first; tile < part.last; ++tile) {
+            const index row = area.first_row(tile) / 2, column = area.first_column(tile) / 2;
+            const index last_row = std::min<index>(rows.value / 2, pool.p - row);
+            const index last_column = std::min<index>(columns.value / 2, pool.q - column);
+            const index corner = ((area.image(tile) * pool.p + row) * pool.q + column) * s.o + first;
+            for_each_vector<T>(width, [&](index v, auto lanes_used) {
+                vec<T> sums[rows.value][columns.value];
+                transform_output<T, rows.value, columns.value>(
+                    products.data + (tile - part.first) * products.width + v, products.stride, sums);
+                // The bias is the same for all four, and rounding keeps their order.
+                const vec<T> b = bias ? load_n(bias + first + v, lanes_used) : vec<T>{};
+                for (index i = 0; i < last_row; ++i)
+                    for (index j = 0; j < last_column; ++j) {
+                        const Winner<T> winner = winner_of_four<T>(sums[2 * i][2 * j], sums[2 * i][2 * j + 1],
+                                                                   sums[2 * i + 1][2 * j], sums[2 * i + 1][2 * j + 1]);
+                        const vec<T> best = winner.value + b;
+                        const index out = corner + (i * pool.q + j) * s.o + v;
+                        store_n(y + out, relu ? maximum(vec<T>{}, best) : best, lanes_used);
+                        if (positions) store_positions<T>(positions + out, winner.position, lanes_used);
+                    }
+            });
+        }
+    };
+    Multiplication<T>{in, tiles, s.o, w, form}.run(sink);
 }
 
 #define INSTANTIATE(T)                                                                                           \

@@ -33,7 +33,9 @@ struct Chunk {
         for_each_vector<T>(channels, [&](index c, auto width) {
             T* to = inputs + t * input_row() + c;
             transform_input<T, 4, 4>([&](int i, int j) { return load_n(in + i * in_row + j * channels + c, width); },
-                                     [&](int i, int j, vec<T> d) { store_n(to + (i * size + j) * chunk * input_row(), d, width); });
+                                     [&](int i, int j, vec<T> d) {
+                                         store_n(to + (i * size + j) * chunk * input_row(), d, width);
+                                     });
         });
         for_each_vector<T>(filters, [&](index o, auto width) {
             vec<T> half[size][4];
@@ -82,7 +84,8 @@ struct Chunk {
     // dw (3, 3, channels, filters) += A' m A for some channels and a panel of filters, of the sums of the elements, which are
     // `next` apart.
     void add_kernel_gradient(const Part& mine, index panel, const T* sums, index next, T* dw) const {
-        for (index c = mine.first; c < mine.last; ++c, sums += panel_columns<T>) add_kernel_gradient(c, panel, sums, next, dw);
+        for (index c = mine.first; c < mine.last; ++c, sums += panel_columns<T>)
+            add_kernel_gradient(c, panel, sums, next, dw);
     }
     void add_kernel_gradient(index c, index panel, const T* m, index next, T* dw) const {
         const index first = panel * panel_columns<T>;
@@ -136,7 +139,8 @@ void conv2d_weight_gradient(const Conv2DShape& s, const T* x, const T* dy, T* dw
         parallel_for(blocks, static_cast<double>(4 * elements * part.size() * (s.c + s.o)), [&](index task, int) {
             const Part mine(part.size(), blocks, task);
             for (index t = mine.first; t < mine.last; ++t)
-                parts.transform(t, tiles.start(in, part.first + t), in.row_stride(), tiles.start(grad, part.first + t), grad.row_stride());
+                parts.transform(t, tiles.start(in, part.first + t), in.row_stride(), tiles.start(grad, part.first + t),
+                                grad.row_stride());
         });
     };
     const double flops = 2.0 * static_cast<double>(elements * s.c * s.o) * static_cast<double>(tiles.count());
@@ -150,7 +154,8 @@ void conv2d_weight_gradient(const Conv2DShape& s, const T* x, const T* dy, T* dw
         parallel_for(groups * panels, flops, threads, [&](index task, int thread) {
             const Part mine(s.c, groups, task % groups);
             T* const my_sums = sums + thread * elements * next;
-            for (index e = 0; e < elements; ++e) parts.multiply(e, mine, task / groups, tiles.count(), my_sums + e * next, false);
+            for (index e = 0; e < elements; ++e)
+                parts.multiply(e, mine, task / groups, tiles.count(), my_sums + e * next, false);
             parts.add_kernel_gradient(mine, task / groups, my_sums, next, dw);
         });
     } else {

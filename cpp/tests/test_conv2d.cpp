@@ -248,7 +248,8 @@ void test_conv2d() {
 
     const int threads = get_num_threads();
     for (const Conv2DShape& s : {make(32, 28, 28, 1, 3, 3, 32), make(16, 13, 13, 32, 3, 3, 64, 1, 1, 1, 0, 1, 0),
-                                 make(2, 56, 56, 64, 3, 3, 64, 1, 1, 1, 1, 1, 1), make(2, 14, 14, 160, 3, 3, 64), make(2, 12, 14, 160, 3, 3, 130), make(8, 28, 28, 64, 1, 1, 96),
+                                 make(2, 56, 56, 64, 3, 3, 64, 1, 1, 1, 1, 1, 1), make(2, 14, 14, 160, 3, 3, 64),
+                                 make(2, 12, 14, 160, 3, 3, 130), make(8, 28, 28, 64, 1, 1, 96),
                                  make(4, 57, 55, 19, 3, 3, 37, 2, 2, 1, 1, 1, 1),
                                  make(4, 40, 40, 12, 3, 3, 34, 1, 1, 2, 2, 2, 2, 2, 2, 2), make(4, 60, 60, 3, 5, 5, 8)}) {
         threads_agree<float>(s);
@@ -286,7 +287,8 @@ void fused_equals_separate(const Conv2DShape& s, index window_h, index window_w)
                 const std::size_t at = static_cast<std::size_t>(i);
                 const index o = i % s.o, column = i / s.o % pool.q, row = i / s.o / pool.q % pool.p, image = i / s.o / pool.q / pool.p;
                 const index down = positions[at] / window_w, across = positions[at] % window_w;
-                winners[at] = full[static_cast<std::size_t>(((image * s.p + row * window_h + down) * s.q + column * window_w + across) * s.o + o)];
+                const index pixel = (image * s.p + row * window_h + down) * s.q + column * window_w + across;
+                winners[at] = full[static_cast<std::size_t>(pixel * s.o + o)];
             }
             CHECK_CLOSE(winners, expected, 0, near_y, context);
             where = positions;
