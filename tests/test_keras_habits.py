@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vivace import layers as L
-from vivace import losses, optimizers
+from vivace import losses, metrics, optimizers, utils
 from vivace.models import Model, Sequential, clone_model
 
 IMAGES, SEQUENCES = (None, None, 3), (None, 3)
@@ -188,3 +188,12 @@ def test_weights_go_by_keras_names() -> None:
     np.testing.assert_array_equal(copy, [1.5, 2.5, 3.5])
     copy[0] = 7
     np.testing.assert_array_equal(layer.get_weights()[0], [1.5, 2.5, 3.5])
+
+
+def test_shapes_that_only_keras_could_have_thought_of() -> None:
+    accuracy = metrics.sparse_categorical_accuracy
+    for labels, scores, expected in (((5,), 3, (5,)), ((5, 1), 3, (5,)), ((5, 1, 1), 2, (5, 1))):
+        rows = labels[: max(1, len(labels) - 1)]
+        assert accuracy(np.zeros(labels), np.ones((*rows, scores))).shape == expected
+    np.testing.assert_allclose(utils.normalize([3.0, 4.0]), [[0.6, 0.8]])
+    np.testing.assert_allclose(utils.normalize([[3.0, 0.0], [4.0, 0.0]], axis=0), [[0.6, 0], [0.8, 0]])

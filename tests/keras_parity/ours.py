@@ -57,12 +57,14 @@ def called(layer: Layer, job: Job, xs: Any, states: Any, masks: Any, training: b
 
 
 def layer(job: Job, arrays: Arrays) -> Results:
+    if "p0" in arrays:
+        job = job | {"config": job["config"] | {"use_attention_mask": True}}
     layer = made_layer(job, job["dtype"])
     xs, states = numbered(arrays, "x"), numbered(arrays, "s")
     x: Any = [a.astype(layer.input_dtype) if layer.input_dtype else a for a in xs] + states
     masks: Any = [None if (m := arrays.get(f"m{k}")) is None else m.astype(np.uint8) for k in range(len(x))]
     if "p0" in arrays:
-        x, masks = [*x[:2], x[-1], arrays["p0"]], [*masks[:2], masks[2] if len(x) == 3 else None, None]
+        x, masks = [*x, arrays["p0"]], [*masks, None]
     several = len(x) > 1 or job.get("form") == "list"
     x, masks = (x, masks) if several else (x[0], masks[0])
     shapes: Any = [(None, *a.shape[1:]) for a in (x if several else [x])]
@@ -96,8 +98,7 @@ def layer(job: Job, arrays: Arrays) -> Results:
     if layer.input_dtype is None:
         gradients = dx if isinstance(dx, list) else [dx]
         if "p0" in arrays:
-            q, v, k, _ = gradients
-            gradients = [q, v + k] if len(xs) == 2 else [q, v, k]
+            gradients = gradients[:-1]  # without the mask's
         floats = [g for g, a in zip(gradients, xs, strict=False) if a.dtype.kind == "f"]
         out |= {f"dx{k}": g for k, g in enumerate(floats)}
         out |= {f"ds{k}": g for k, g in enumerate(gradients[len(xs) :])}

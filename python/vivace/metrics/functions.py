@@ -26,8 +26,10 @@ def categorical_accuracy(y_true: Any, y_pred: Any) -> Array:
 
 
 def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Array:
-    """See `SparseCategoricalAccuracy`. 0 or 1 for each row; without a last axis of 1."""
+    """See `SparseCategoricalAccuracy`. 0 or 1 for each label; without one last axis of 1."""
     values = _values(accuracy.SparseCategoricalAccuracy(), y_true, y_pred)
+    if np.ndim(y_true) == np.ndim(y_pred):
+        values = values.reshape(np.shape(y_true))
     return values[..., 0] if values.ndim > 1 and values.shape[-1] == 1 else values
 
 

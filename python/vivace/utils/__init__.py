@@ -61,10 +61,9 @@ def pad_sequences(
 
 
 def normalize(x: Any, axis: int = -1, order: int = 2) -> Array:
-    """x divided by its norm of that order along the axis; zeros stay zeros."""
-    x = np.atleast_1d(np.asarray(x))
-    norms = np.linalg.norm(x, order, axis, keepdims=True)
-    return x / np.where(norms == 0, 1, norms)
+    """x divided by its norm of that order along the axis; zeros stay zeros. A vector comes back as a row, as in Keras."""
+    norms = np.atleast_1d(np.linalg.norm(np.asarray(x), order, axis))
+    return np.asarray(np.asarray(x) / np.expand_dims(np.where(norms == 0, 1, norms), axis))
 
 
 def deserialize_keras_object(config: Any, custom_objects: dict[str, Any] | None = None) -> Any:
