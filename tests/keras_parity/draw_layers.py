@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from dice import Arrays, Case, Dice, Job
@@ -130,7 +131,8 @@ def draw_layer_norm(d: Dice, name: str, rank: int) -> Case:
     config: dict[str, Any] = d.some(axis=d.pick(-1, axes, [a - len(shape) for a in axes]))
     if name != "UnitNormalization":
         config |= d.some(epsilon=d.pick(1e-6, 1e-2))
-    if np.prod([shape[a] for a in np.atleast_1d(config.get("axis", -1))]) < 3:
+    chosen = config.get("axis", -1)
+    if math.prod(shape[a] for a in (chosen if isinstance(chosen, list) else [chosen])) < 3:
         d.dtype = "float64"  # of two numbers the difference decides, however small: in float32 its rounding does
     if name == "LayerNormalization":
         config |= d.some(center=d.chance(), scale=d.chance())

@@ -61,7 +61,7 @@ def pad_sequences(
 
 
 def normalize(x: Any, axis: int = -1, order: int = 2) -> Array:
-    """x divided by its norm of that order along the axis; zeros stay zeros. A vector comes back as a row, as in Keras."""
+    """x divided by its norm of that order along the axis; zeros stay zeros. Of a vector a row, as in Keras."""
     norms = np.atleast_1d(np.linalg.norm(np.asarray(x), order, axis))
     return np.asarray(np.asarray(x) / np.expand_dims(np.where(norms == 0, 1, norms), axis))
 
