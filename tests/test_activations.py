@@ -160,3 +160,20 @@ def test_names() -> None:
         activations.name_of("glue")
     with pytest.raises(ValueError, match="must have an even size"):
         activations.glu(np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "sparsemax"])
+def test_an_axis_that_is_not_there_is_refused(name: str) -> None:
+    for x, axis in ((np.ones(()), -1), (np.ones((2, 3)), 2), (np.ones((2, 3)), -3)):
+        with pytest.raises(ValueError, match=f"rank {x.ndim} has no axis {axis}"):
+            getattr(activations, name)(x, axis=axis)
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "sparsemax"])
+def test_the_input_stays_as_it_is_along_every_axis(name: str) -> None:
+    for shape in ((3, 1), (1, 3), (2, 3, 1)):
+        x = np.arange(math.prod(shape), dtype="float64").reshape(shape)
+        before = x.copy()
+        for axis in range(x.ndim):
+            getattr(activations, name)(x, axis=axis)
+            np.testing.assert_array_equal(x, before)

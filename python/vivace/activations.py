@@ -62,13 +62,17 @@ def _gradient(function: Any, x: Array, y: Array, dy: Array, out: Array | None, *
 
 def _over(axis: int, rows: Callable[..., None], out: Array | None, *arrays: Array) -> Array:
     """What rows(*arrays, result) makes of the last axes, along any axis."""
-    if axis % arrays[0].ndim == arrays[0].ndim - 1:
+    rank = arrays[0].ndim
+    if not -rank <= axis < rank:
+        raise ValueError(f"softmax and its like: an array of rank {rank} has no axis {axis}")
+    if axis % rank == rank - 1:
         result = np.empty_like(arrays[0]) if out is None else out
         rows(*arrays, result)
         return result
     moved = [np.ascontiguousarray(np.moveaxis(a, axis, -1)) for a in arrays]
-    rows(*moved, moved[-1])
-    result = np.ascontiguousarray(np.moveaxis(moved[-1], -1, axis))
+    along = np.empty_like(moved[-1])  # where an axis has size 1, what was moved is no copy but the caller's
+    rows(*moved, along)
+    result = np.ascontiguousarray(np.moveaxis(along, -1, axis))
     if out is None:
         return result
     np.copyto(out, result)
