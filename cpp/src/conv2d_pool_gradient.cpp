@@ -106,26 +106,30 @@ void alive_gradients(const T* dy, const T* y, bool relu, index size, T* g) {
 constexpr index max_group = 64;  // filters listed at a time: a bit each
 
 // For each pixel of some windows in turn, lists the filters whose winner it is; list i ends at ends[i]. There are
-// `filters` of them, of `all` in memory, with k weights each.
+// `filters` of them, of `all` in memory, with k weights each. Behind the last entry there must be room for a register's.
 template <class T>
 void list_filters(index windows, index size, index filters, index all, const T* dy, const T* y,
                   const std::uint8_t* positions, bool relu, index k, Entry<T>* entries, index* ends) {
-    T g[max_group];
-    index count = 0;
+    alignas(64) T g[max_group];
+    alignas(64) int_of<T> blocks[max_group];
+    for (index o = 0; o < filters; ++o) blocks[o] = static_cast<int_of<T>>(o * k);
+    Entry<T>* next = entries;
     for (index window = 0; window < windows; ++window, dy += all, y += all, positions += all) {
         alive_gradients(dy, y, relu, filters, g);
         for (index position = 0; position < size; ++position) {
-            std::uint64_t winners = 0;
             for_each_vector<T>(filters, [&](index o, auto width) {
                 const auto here = load_positions<T>(positions + o, width) == static_cast<int_of<T>>(position);
-                winners |= std::uint64_t{bits<T>(here & (load_n(g + o, width) != vec<T>{}))} << o;
+                const vec<T> gradients = load_n(g + o, width);
+                const std::uint32_t winners = bits<T>(here & (gradients != vec<T>{}));
+                const vec<int_of<T>> their_blocks = compress<int_of<T>>(load(blocks + o), winners);
+                vec<T> low, high;
+                interleave<T>(low, high, reinterpret_cast<vec<T>>(their_blocks), compress<T>(gradients, winners),
+                              std::make_index_sequence<lanes<T>>());
+                std::memcpy(next, &low, sizeof low);
+                std::memcpy(next + lanes<T> / 2, &high, sizeof high);
+                next += __builtin_popcount(winners);
             });
-            for (; winners; winners &= winners - 1) {
-                const int o = __builtin_ctzll(winners);
-                entries[count++] = {static_cast<int_of<T>>(o * k), g[o]};
-                keep_order();  // GCC would split the loop in two, one for each member
-            }
-            *ends++ = count;
+            *ends++ = next - entries;
         }
     }
 }
@@ -177,14 +181,15 @@ void conv2d_pool_input_gradient(const Conv2DShape& s, const Pool2DShape& pool, c
     Scratch<int_of<T>> places(windows.count() * size);
     list_places<T>(windows, places);
     const int threads = get_num_threads();
-    Scratch<Entry<T>> entries(threads * chunk * max_group);
+    const index most_entries = chunk * max_group + lanes<T>;
+    Scratch<Entry<T>> entries(threads * most_entries);
     Scratch<index> ends(threads * chunk * size);
     const index row_step = s.dilation_h * windows.row_stride;
     const double cost = 2.0 * static_cast<double>(pool.output_size() * k);
     parallel_for(s.n, cost, threads, [&](index n, int thread) {
         T* image = padded ? images + n * windows.image_stride : dx + n * s.h * s.w * s.c;
         std::fill_n(image, windows.image_stride, T{});
-        Entry<T>* const mine = entries + thread * chunk * max_group;
+        Entry<T>* const mine = entries + thread * most_entries;
         index* const my_ends = ends + thread * chunk * size;
         for (index first = 0; first < s.o; first += group)
             for (index window = 0; window < windows.count(); window += chunk) {

@@ -97,6 +97,49 @@ void multiply_few_rows(const Operands<T>& op) {
     });
 }
 
+// Few rows and a transposed b (a dense layer's input gradient): b's rows take the part of a's in the transposed product, which is
+// smaller than b, and is transposed in its stead.
+template <class T>
+void multiply_transposed(const Operands<T>& op) {
+    constexpr index block = 6 * lanes<T>;  // rows of b: whole tiles where these have 6 rows
+    Scratch<T> packed(packed_size<T>(op.k, op.m));
+    pack_panels(op.a, op.lda, true, index{0}, op.k, op.k, op.m, packed.get());
+    const Panels<T> panels = packed_panels(packed.get(), op.k, op.m);
+    parallel_for((op.n + block - 1) / block, op.flops(), [&](index task, int) {
+        alignas(64) T products[block * panel_columns<T>];
+        const index first = task * block, rows = std::min(block, op.n - first), tiles = (rows + tile_rows - 1) / tile_rows;
+        for (index j = 0; j < panels.count(); ++j) {
+            Tile<T> tile = tile_for(op, op.k, 0);
+            panels.select(j, tile);
+            for (index k0 = 0; k0 < op.k; k0 += piece<T>, tile.b += piece<T> * tile.ldb) {
+                tile.k = std::min(piece<T>, op.k - k0);
+                tile.accumulate = k0 > 0;
+                for (index i = 0; i < tiles; ++i) {
+                    const Part mine(rows, tiles, i);
+                    tile.rows = mine.size();
+                    for (index r = 0; r < tile.rows; ++r) {
+                        tile.a[r] = op.b + (first + mine.first + r) * op.ldb + k0;
+                        tile.c[r] = products + (mine.first + r) * panel_columns<T>;
+                    }
+                    multiply_by_rows(tile);
+                }
+            }
+            for_each_vector<T>(rows, [&](index r, auto n) {
+                for (index column = 0; column < tile.columns; column += lanes<T>) {
+                    vec<T> square[lanes<T>];
+#pragma GCC unroll 16
+                    for (index l = 0; l < lanes<T>; ++l) square[l] = load(products + (r + l) * panel_columns<T> + column);
+                    transpose<T>(square);
+                    T* c = op.c + (j * panel_columns<T> + column) * op.ldc + first + r;
+                    const index columns = std::min(lanes<T>, tile.columns - column);
+                    for (index l = 0; l < columns; ++l, c += op.ldc)
+                        store_n(c, op.accumulate ? load_n(c, n) + square[l] : square[l], n);
+                }
+            });
+        }
+    });
+}
+
 // Many rows: b is packed whole. A run of the inner dimension at a time, a task packs its own rows of a (if there are panels
 // enough to make up for it), which then stay in L2 while all panels pass. Longer runs would push them out, shorter ones
 // read and write c more often; and of large products b comes from memory for every task, so these are few.
@@ -334,6 +377,8 @@ void multiply(const Operands<T>& op) {
         for (index r = 0; r < op.m; ++r, row.c += op.ldc) multiply_single_row(row);
     } else if (op.transpose_a)
         multiply_a_by_columns(op);
+    else if (op.transpose_b && op.m > 4 && 4 * op.m <= op.n && op.m <= std::min(op.k, few_rows) && !op.bias)
+        multiply_transposed(op);
     else if (op.m <= few_rows)
         multiply_few_rows(op);
     else

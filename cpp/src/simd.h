@@ -132,6 +132,19 @@ VIVACE_INLINE void store_partial(T* p, vec<T> v, index n) {
 #endif
 }
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+struct SetBits {
+    std::uint8_t of[256][8] = {};
+    constexpr SetBits() {
+        for (int byte = 0; byte < 256; ++byte)
+            for (int bit = 0, count = 0; bit < 8; ++bit)
+                if (byte >> bit & 1) of[byte][count++] = static_cast<std::uint8_t>(bit);
+    }
+    constexpr const std::uint8_t* operator[](std::uint32_t byte) const { return of[byte]; }
+};
+inline constexpr SetBits set_bits;  // the numbers of a byte's ones
+#endif
+
 // The larger; b where either is NaN. GCC makes two instructions of the expression.
 template <class V>
 VIVACE_INLINE V maximum(V a, V b) {
@@ -195,6 +208,25 @@ VIVACE_INLINE std::uint32_t bits(vec<int_of<T>> comparison) {
     for (index i = 0; i < lanes<T>; ++i) result |= static_cast<std::uint32_t>(comparison[i] != 0) << i;
     return result;
 #endif
+}
+
+// The lanes of v whose bit is set, in their order, in front; what stands behind them is of no use.
+template <class T>
+VIVACE_INLINE vec<T> compress(vec<T> v, std::uint32_t bits) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4)
+        return reinterpret_cast<vec<T>>(_mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), reinterpret_cast<__m512i>(v)));
+    else
+        return reinterpret_cast<vec<T>>(_mm512_maskz_compress_epi64(static_cast<__mmask8>(bits), reinterpret_cast<__m512i>(v)));
+#elif defined(__AVX2__)
+    if constexpr (sizeof(T) == 4) {
+        const __m256i from = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(set_bits[bits])));
+        return reinterpret_cast<vec<T>>(_mm256_permutevar8x32_epi32(reinterpret_cast<__m256i>(v), from));
+    }
+#endif
+    vec<T> chosen{};
+    for (index i = 0; bits; bits &= bits - 1) chosen[i++] = v[__builtin_ctz(bits)];
+    return chosen;
 }
 
 // Each lane's choice among the four values of its own group of four lanes: out[i] = table[i - i % 4 + choice[i]], choice in

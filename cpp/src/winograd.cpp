@@ -39,12 +39,18 @@ struct Tiling {
                 {4, 2, 0, 4 * across.fours, n, down.fours, across.twos},
                 {2, 4, 4 * down.fours, 0, n, down.twos, across.fours},
                 {2, 2, 4 * down.fours, 4 * across.fours, n, down.twos, across.twos}} {}
-    // Products for a channel and a filter, and what each element's kernel costs: to be made, and to come from memory.
+    // For a channel and a filter.
+    index products() const {
+        index sum = 0;
+        for (const Area& area : areas) sum += area.elements() * area.count();
+        return sum;
+    }
+    // These products, and what each element's kernel costs: to be made, and to come from memory.
     index cost() const {
         constexpr index kernel = 10;
-        index sum = 0;
+        index sum = products();
         for (const Area& area : areas)
-            if (area.count()) sum += area.elements() * (area.count() + kernel);
+            if (area.count()) sum += kernel * area.elements();
         return sum;
     }
     // A bit for each area that is not empty.
@@ -197,17 +203,11 @@ struct Multiplication {
 
     KernelSet<T> kernel_set() const { return {tiling.sizes(), in.channels, filters}; }
     // The transforms take up to half as long as the products.
-    double cost() const {
-        double products = 0;
-        for (const Area& area : tiling.areas) products += static_cast<double>(area.elements() * area.count());
-        return 3 * products * static_cast<double>(in.channels * filters);
-    }
+    double cost() const { return 3 * static_cast<double>(tiling.products()) * static_cast<double>(in.channels * filters); }
     template <class Sink>
     void run(Sink&& sink) const {
         const index kernel_bytes = kernel_set().size() * static_cast<index>(sizeof(T));
-        index input_bytes = 0;
-        for (const Area& area : tiling.areas)
-            input_bytes += area.elements() * area.count() * in.channels * static_cast<index>(sizeof(T));
+        const index input_bytes = tiling.products() * in.channels * static_cast<index>(sizeof(T));
         if (kernel_bytes > 1024 * 1024 && input_bytes <= 5 * 1024 * 1024)
             by_panels(sink);
         else
@@ -233,15 +233,19 @@ struct Tasks {
     index end() const { return first + count(); }
 };
 
+// `products`: of all areas, for a channel and a filter.
 template <class T>
-Tasks tasks_of(const Area& area, const Kernels<T>& kernels, int threads, index first) {
+Tasks tasks_of(const Area& area, const Kernels<T>& kernels, index products, int threads, index first) {
     if (area.count() == 0) return {first, 0, 0, 0};
     // A few heights of the microkernel use an element's kernels while these are in L1, as many as leave a block's inputs in L2.
     const index height_bytes = kernels.elements * tile_rows * kernels.channels * static_cast<index>(sizeof(T));
     const index most = std::clamp<index>(128 * 1024 / height_bytes, 1, 4);
-    const index block = std::clamp<index>(area.count() / (8 * tile_rows), 1, most) * tile_rows;
-    const index blocks = (area.count() + block - 1) / block, wanted = 4 * threads;
-    return {first, block, blocks, std::min(kernels.panel_count(), (wanted + blocks - 1) / blocks)};
+    // Blocks of all areas cost alike: a thread's share is then one area or few, and it transforms the kernels of these alone.
+    constexpr index blocks_of_all = 16;
+    const index heights = std::clamp<index>(products / (blocks_of_all * tile_rows * kernels.elements), 1, most);
+    const index block = heights * tile_rows, blocks = (area.count() + block - 1) / block;
+    const index alike = 1 + products / (block * kernels.elements), wanted = 4 * threads;
+    return {first, block, blocks, std::min(kernels.panel_count(), (wanted + alike - 1) / alike)};
 }
 
 template <class T>
@@ -254,7 +258,7 @@ void Multiplication<T>::by_blocks(Sink& sink, bool own) const {
     index count = 0, inputs_size = 0, products_size = 0;
     for (int i = 0; i < 4; ++i) {
         const Kernels<T> kernels = set.of(i);
-        tasks[i] = tasks_of(tiling.areas[i], kernels, threads, count);
+        tasks[i] = tasks_of(tiling.areas[i], kernels, tiling.products(), threads, count);
         count = tasks[i].end();
         inputs_size = std::max(inputs_size, kernels.elements * Inputs<T>::stride_for(tasks[i].block, channels));
         products_size = std::max(products_size, kernels.elements * tasks[i].block * panel_columns<T>);
