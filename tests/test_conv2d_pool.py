@@ -17,6 +17,7 @@ CASES = [
     ((2, 23, 22, 33), (3, 3, 33, 47), (1, 1), (1, 1, 1, 0), (1, 1), (2, 2)),  # Winograd, ragged
     ((2, 9, 9, 1), (3, 3, 1, 16), (1, 1), (1, 1, 1, 1), (1, 1), (2, 2)),
     ((1, 9, 8, 1), (3, 3, 1, 17), (1, 1), (1, 1, 1, 1), (1, 1), (2, 2)),
+    ((1, 5, 151, 1), (3, 3, 1, 41), (1, 1), (1, 0, 1, 1), (1, 1), (2, 2)),  # several runs of windows in a row
     ((2, 12, 10, 16), (3, 3, 16, 20), (1, 1), (1, 1, 1, 1), (1, 1), (2, 2)),
     ((2, 12, 12, 16), (5, 5, 16, 33), (1, 1), (2, 2, 2, 2), (1, 1), (3, 3)),
     ((1, 14, 13, 48), (1, 3, 48, 5), (1, 1), (0, 0, 0, 1), (1, 1), (2, 3)),
@@ -78,6 +79,22 @@ def test_equals_the_separate_ops(
     core.conv2d_forward(s, x, kernel, None, full, activation)
     core.max_pool2d_forward(pool, full, expected, None)
     np.testing.assert_allclose(y, expected, rtol=0, atol=near)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 16])
+def test_nan_comes_through(core: ModuleType, channels: int, rng: np.random.Generator) -> None:
+    s = core.Conv2DShape((2, 14, 79, channels), (3, 3, channels, 21))
+    pool = core.Pool2DShape(s.output, (2, 2), (2, 2))
+    x, kernel = integers(rng, s.input, "float32"), integers(rng, s.kernel, "float32")
+    x[1, 5, 70, -1] = np.nan
+    y, positions = np.empty(pool.output, "float32"), np.full(pool.output, 77, np.uint8)
+    core.conv2d_pool_forward(s, pool, x, kernel, None, "linear", y, positions)
+    touched = np.zeros(pool.output, bool)
+    touched[1, 1:3, 34:36] = True
+    assert np.isnan(y)[touched].all()
+    if channels < 16:  # a Winograd tile of four reaches further
+        np.testing.assert_array_equal(np.isnan(y), touched)
+    assert positions.max() < 4
 
 
 @pytest.mark.parametrize("case", CASES[:2], ids=str)

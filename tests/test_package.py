@@ -186,7 +186,7 @@ def test_explain_kernels_names_the_way_of_each_layer() -> None:
     text: list[str] = []
     vivace.explain_kernels(reference_cnn(), print_fn=text.append)
     first, second, *dense = text[0].splitlines()[1:5]
-    assert "one_channel (conv2d_pool.cpp)" in first
+    assert "one_channel (one_channel.cpp)" in first
     assert "winograd (winograd.cpp)" in second
     assert second.count("structured (conv2d_pool.cpp)") == 2
     assert all(line.count("product (gemm.cpp)") == 3 for line in dense)

@@ -3,6 +3,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "one_channel.h"
 #include "padded.h"
 #include "positions.h"
 #include "tile.h"
@@ -20,69 +21,6 @@ void pool_rows(const T* tile, index size, index columns, bool relu, T* y, std::u
         for (index i = 1; i < size; ++i) winner.meet(load(tile + i * panel_columns<T> + c), i);
         store_n(y + c, relu ? maximum(vec<T>{}, winner.value) : winner.value, width);
         if (positions) store_positions<T>(positions + c, winner.position, width);
-    });
-}
-
-// `count` neighbouring windows of one input channel and a register of filters, whose 9 weights stay in registers: each pixel
-// meets all of the windows' sums that it is part of, so that there are enough of them to hide an FMA's latency.
-template <int count, class T, class N>
-VIVACE_INLINE void one_channel_windows(const T* field, index row, const vec<T> (&weights)[9], vec<T> bias, bool relu,
-                                       index filters, T* y, std::uint8_t* positions, N width) {
-    vec<T> sum[count][4];
-#pragma GCC unroll 2
-    for (int w = 0; w < count; ++w)
-#pragma GCC unroll 4
-        for (int at = 0; at < 4; ++at) sum[w][at] = bias;
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i)
-#pragma GCC unroll 6
-        for (int j = 0; j < 2 * count + 2; ++j) {
-            const vec<T> pixel = broadcast(field[i * row + j]);
-#pragma GCC unroll 2
-            for (int w = 0; w < count; ++w)
-#pragma GCC unroll 4
-                for (int at = 0; at < 4; ++at) {
-                    const int ki = i - at / 2, kj = j - 2 * w - at % 2;
-                    if (ki >= 0 && ki < 3 && kj >= 0 && kj < 3) sum[w][at] += pixel * weights[ki * 3 + kj];
-                }
-        }
-#pragma GCC unroll 2
-    for (int w = 0; w < count; ++w) {
-        const Winner<T> winner = winner_of_four<T>(sum[w][0], sum[w][1], sum[w][2], sum[w][3]);
-        store_n(y + w * filters, relu ? maximum(vec<T>{}, winner.value) : winner.value, width);
-        if (positions) store_positions<T>(positions + w * filters, winner.position, width);
-    }
-}
-
-// A row of windows for each register of filters at a time.
-template <class T>
-void one_channel_forward(const Windows& windows, const T* x, const T* w, const T* bias, bool relu, T* y,
-                         std::uint8_t* positions) {
-    const index filters = windows.s.o, row = windows.row_stride, columns = windows.pool.q;
-    const index rows = windows.s.n * windows.pool.p, tasks = std::min<index>(rows, 64);
-    // A single image of 28x28 takes 6.2 microseconds on one thread, 4.3 on two: it is worth it earlier than FLOPs tell.
-    const double cost = 6 * static_cast<double>(windows.s.flops());
-    const index image_rows = windows.pool.p, image_stride = windows.image_stride;
-    // By value: what is stored could change anything that the loop reads through a reference, for all the compiler knows.
-    parallel_for(tasks, cost, [=](index task, int) {
-        const Part mine(rows, tasks, task);
-        for_each_vector<T>(filters, [=](index o, auto width) {
-            vec<T> weights[9];
-#pragma GCC unroll 9
-            for (int i = 0; i < 9; ++i) weights[i] = load_n(w + i * filters + o, width);
-            const vec<T> b = bias ? load_n(bias + o, width) : vec<T>{};
-            for (index r = mine.first; r < mine.last; ++r) {
-                const T* field = x + r / image_rows * image_stride + r % image_rows * 2 * row;
-                T* to = y + r * columns * filters + o;
-                std::uint8_t* where = positions ? positions + r * columns * filters + o : nullptr;
-                index q = 0;
-                for (; q + 2 <= columns; q += 2, field += 4, to += 2 * filters) {
-                    one_channel_windows<2>(field, row, weights, b, relu, filters, to, where, width);
-                    if (where) where += 2 * filters;
-                }
-                if (q < columns) one_channel_windows<1>(field, row, weights, b, relu, filters, to, where, width);
-            }
-        });
     });
 }
 
@@ -150,7 +88,7 @@ void conv2d_pool_forward_prepared(const Conv2DShape& s, const Pool2DShape& pool,
     const Padded<T> in = padded_input(s, x);
     const Windows windows{s, pool, in.row_stride(), in.image_stride()};
     if (method == Conv2DPoolMethod::one_channel)
-        return one_channel_forward(windows, in.data, w, bias, relu, y, positions);
+        return one_channel::conv2d_pool_forward(windows, in.data, w, bias, relu, y, positions);
     const Runs runs(s);
     const index k = s.kh * s.kw * s.c;
     Scratch<index> offsets(runs.count());

@@ -1,4 +1,5 @@
 // The gradients of a convolution behind which pixels won their pooling windows: sums of blocks (see docs/decisions/0005).
+#include "one_channel.h"
 #include "padded.h"
 #include "positions.h"
 #include "tile.h"
@@ -214,63 +215,6 @@ void conv2d_pool_input_gradient(const Conv2DShape& s, const Pool2DShape& pool, c
 
 namespace {
 
-// With one channel a kernel element meets one of 2x2 neighbouring pixels, by the window's winner. For a register of filters
-// at a time, a permutation by the winners' positions fetches each filter's own.
-
-// Sums one row of windows onto dw (9, filters) and db (filters).
-void one_channel_sums(const Windows& windows, const float* field, const float* dy, const float* y,
-                      const std::uint8_t* positions, bool relu, float* dw, float* db, float* patches) {
-    const index filters = windows.s.o, columns = windows.pool.q, row = windows.row_stride;
-    for (index q = 0; q < columns; ++q)
-        for (index tap = 0; tap < 9; ++tap) {
-            const float* pixel = field + 2 * q + tap / 3 * row + tap % 3;
-            float* patch = patches + (q * 9 + tap) * 4;
-            std::memcpy(patch, pixel, 2 * sizeof(float));
-            std::memcpy(patch + 2, pixel + row, 2 * sizeof(float));
-        }
-    for_each_vector<float>(filters, [&](index o, auto width) {
-        vec<float> sum[9], bias = load_n(db + o, width);
-#pragma GCC unroll 9
-        for (int tap = 0; tap < 9; ++tap) sum[tap] = load_n(dw + tap * filters + o, width);
-        for (index q = 0; q < columns; ++q) {
-            const index i = q * filters + o;
-            vec<float> g = load_n(dy + i, width);
-            if (relu) g = load_n(y + i, width) > vec<float>{} ? g : vec<float>{};
-            const vec<std::int32_t> winners = load_positions<float>(positions + i, width);
-            bias += g;
-#pragma GCC unroll 9
-            for (int tap = 0; tap < 9; ++tap)
-                sum[tap] += g * choose_of_four(broadcast_four(patches + (q * 9 + tap) * 4), winners);
-        }
-        store_n(db + o, bias, width);
-#pragma GCC unroll 9
-        for (int tap = 0; tap < 9; ++tap) store_n(dw + tap * filters + o, sum[tap], width);
-    });
-}
-
-void one_channel_weight_gradient(const Conv2DShape& s, const Pool2DShape& pool, const float* x, const float* dy,
-                                 const float* y, const std::uint8_t* positions, bool relu, float* dw, float* db) {
-    const Padded<float> in = padded_input(s, x);
-    const Windows windows{s, pool, in.row_stride(), in.image_stride()};
-    // The sum over rows of windows is cut into parts that depend on the shape alone: the same bits for every thread count.
-    const index rows = s.n * pool.p, parts = std::min<index>(rows, 16), part_size = 10 * s.o + 36 * pool.q;
-    Scratch<float> sums(parts * part_size);
-    parallel_for(parts, 40.0 * static_cast<double>(pool.output_size()), [&](index part, int) {
-        float *const mine = sums + part * part_size, *const patches = mine + 10 * s.o;
-        std::fill_n(mine, 10 * s.o, 0.0f);
-        const Part my_rows(rows, parts, part);
-        for (index row = my_rows.first; row < my_rows.last; ++row) {
-            const float* field = in.data + row / pool.p * windows.image_stride + row % pool.p * 2 * windows.row_stride;
-            const index i = row * pool.q * s.o;
-            one_channel_sums(windows, field, dy + i, y + i, positions + i, relu, mine, mine + 9 * s.o, patches);
-        }
-    });
-    for (index part = 0; part < parts; ++part) {
-        for (index i = 0; i < 9 * s.o; ++i) dw[i] += sums[part * part_size + i];
-        for (index o = 0; db && o < s.o; ++o) db[o] += sums[part * part_size + 9 * s.o + o];
-    }
-}
-
 // Lists the winners of one image that have a gradient g, for `filters` side by side, a register at most, of `all` in memory:
 // their receptive fields. The list of filter j begins at entries + j * windows; ends[j] is where it ends.
 template <class T, class N>
@@ -387,7 +331,7 @@ void conv2d_pool_weight_gradient(const Conv2DShape& s, const Pool2DShape& pool, 
     const bool relu = activation == Activation::relu;
     if constexpr (std::is_same_v<T, float>)
         if (method == Conv2DPoolMethod::one_channel)
-            return one_channel_weight_gradient(s, pool, x, dy, y, positions, relu, dw, db);
+            return one_channel::conv2d_pool_weight_gradient(s, pool, x, dy, y, positions, relu, dw, db);
     if (method == Conv2DPoolMethod::structured)
         return structured_weight_gradient(s, pool, x, dy, y, positions, relu, dw, db);
     Scratch<T> full(s.output_size());

@@ -30,6 +30,22 @@ VIVACE_INLINE void store_positions(Position* p, vec<int_of<T>> positions, N n) {
     std::memcpy(p, &narrow, static_cast<std::size_t>(n) * sizeof(Position));
 }
 
+// Of several registers, side by side; the last has n.
+template <class T, int vectors, class Position, class N>
+VIVACE_INLINE void store_positions(Position* p, const vec<int_of<T>> (&positions)[vectors], N n) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4 && sizeof(Position) == 1 && vectors == 2 && std::is_same_v<N, std::integral_constant<index, lanes<T>>>) {
+        const __m256i halves = _mm256_packs_epi32(reinterpret_cast<__m256i>(positions[0]), reinterpret_cast<__m256i>(positions[1]));
+        const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_shuffle_epi32(bytes, 0xd8));
+        return;
+    }
+#endif
+    for (int v = 0; v < vectors - 1; ++v)
+        store_positions<T>(p + v * lanes<T>, positions[v], std::integral_constant<index, lanes<T>>());
+    store_positions<T>(p + (vectors - 1) * lanes<T>, positions[vectors - 1], n);
+}
+
 template <class T, class Position, class N>
 VIVACE_INLINE vec<int_of<T>> load_positions(const Position* p, N n) {
     PositionVector<T, Position> narrow{};
@@ -64,6 +80,16 @@ struct Winner {
         position = stays ? position : later.position;
     }
 };
+
+// Of the four pixels of a 2x2 window, none of them NaN. The largest first, then its position by equality: comparisons and
+// choices compete with products for a core's units.
+template <class T>
+VIVACE_INLINE Winner<T> winner_of_four_numbers(vec<T> a, vec<T> b, vec<T> c, vec<T> d) {
+    Winner<T> winner(maximum(maximum(a, b), maximum(c, d)));
+    const vec<T>& best = winner.value;
+    winner.position = ~(a == best) & (1 + (~(b == best) & (2 + (c == best))));  // a comparison that holds is -1
+    return winner;
+}
 
 // Of the four pixels of a 2x2 window.
 template <class T>

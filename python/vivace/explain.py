@@ -17,7 +17,7 @@ _FILES = {
     "depthwise": "depthwise2d.cpp",
     "winograd": "winograd.cpp",
     "direct": "conv2d.cpp",
-    "one_channel": "conv2d_pool.cpp",
+    "one_channel": "one_channel.cpp",
     "separate": "conv2d.cpp, pool2d.cpp",
     "structured": "conv2d_pool.cpp",
     "dense": "conv2d.cpp",

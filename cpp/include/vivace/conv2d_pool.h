@@ -21,7 +21,7 @@ void check_conv2d_pool(const Conv2DShape& s, const Pool2DShape& pool);
 
 // How one direction is computed.
 enum class Conv2DPoolMethod {
-    one_channel,  // one input channel, 3x3 kernel, 2x2 windows: a window's 4x4 pixels in registers
+    one_channel,  // one input channel, 3x3 kernel, 2x2 windows (src/one_channel.cpp)
     winograd,     // forward: 3x3 with 2x2 windows, with fewer products (src/winograd.h)
     direct,       // forward: implicit GEMM, pooled tile by tile
     separate,     // forward: windows too large for a tile, the two ops one after the other
