@@ -39,8 +39,8 @@ struct Inputs {
     }
 };
 
-// A window and `vectors` registers of filters with their transformed kernels, the last register of which has `width`. What is
-// stored is right unless `sum`, to which everything is added, becomes NaN; it is right in any case if `careful`.
+// A window and `vectors` registers of filters with their transformed kernels, the last register of which has `width`. See
+// pool_with_care().
 template <bool careful, int vectors, class T, class N>
 VIVACE_INLINE void pool_window(const T* inputs, const T* kernels, const vec<T> (&bias)[vectors], bool relu, T* y,
                                std::uint8_t* positions, N width, vec<T>& sum) {
@@ -71,9 +71,7 @@ VIVACE_INLINE void pool_window(const T* inputs, const T* kernels, const vec<T> (
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; ++v) {
         const vec<T>(&of)[4] = outputs[v];
-        sum += (of[0] + of[1]) + (of[2] + of[3]);
-        const Winner<T> winner = careful ? winner_of_four<T>(of[0], of[1], of[2], of[3])
-                                         : winner_of_four_numbers<T>(of[0], of[1], of[2], of[3]);
+        const Winner<T> winner = winner_of_four<careful, T>(of[0], of[1], of[2], of[3], sum);
         where[v] = winner.position;
         const vec<T> best = winner.value + bias[v];  // the same for all four, and rounding keeps their order
         const vec<T> result = relu ? maximum(vec<T>{}, best) : best;
@@ -89,10 +87,10 @@ VIVACE_INLINE void pool_window(const T* inputs, const T* kernels, const vec<T> (
 template <int vectors, class T, class N>
 VIVACE_INLINE void pool_row(index windows, const Inputs<T>& inputs, const T* kernels, const T* bias, bool relu, index filters,
                             T* y, std::uint8_t* positions, N width) {
-    vec<T> b[vectors] = {}, sum{};
+    vec<T> b[vectors] = {};
     for (int v = 0; bias && v < vectors; ++v)
         b[v] = v == vectors - 1 ? load_n(bias + v * lanes<T>, width) : load(bias + v * lanes<T>);
-    const auto run = [&](auto careful) {
+    pool_with_care<T>([&](auto careful, vec<T>& sum) {
         T* to = y;
         std::uint8_t* where = positions;
         for (index q = 0; q < windows; ++q, to += filters) {
@@ -100,9 +98,7 @@ VIVACE_INLINE void pool_row(index windows, const Inputs<T>& inputs, const T* ker
             pool_window<careful.value, vectors>(inputs.data[0] + 2 * q, kernels, b, relu, to, where, width, sum);
             if (where) where += filters;
         }
-    };
-    run(std::false_type());
-    if (__builtin_expect(bits<T>(sum != sum) != 0, 0)) run(std::true_type());
+    });
 }
 
 // Sums one row of windows onto dw (9, filters) and db (filters).

@@ -101,4 +101,20 @@ VIVACE_INLINE Winner<T> winner_of_four(vec<T> a, vec<T> b, vec<T> c, vec<T> d) {
     return top;
 }
 
+// Runs f(careful, sum), which pools windows and adds all that stands in them to `sum`: without care for NaN, and again with
+// care if the sum says that there was one (or infinities of both signs).
+template <class T, class F>
+VIVACE_INLINE void pool_with_care(F&& f) {
+    vec<T> sum{};
+    f(std::false_type(), sum);
+    if (__builtin_expect(bits<T>(sum != sum) != 0, 0)) f(std::true_type(), sum);
+}
+
+// Of the four pixels of a 2x2 window, which are added to `sum`.
+template <bool careful, class T>
+VIVACE_INLINE Winner<T> winner_of_four(vec<T> a, vec<T> b, vec<T> c, vec<T> d, vec<T>& sum) {
+    sum += (a + b) + (c + d);
+    return careful ? winner_of_four<T>(a, b, c, d) : winner_of_four_numbers<T>(a, b, c, d);
+}
+
 }  // namespace vivace

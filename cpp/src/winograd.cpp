@@ -437,28 +437,31 @@ void conv2d_pool_forward(const Conv2DShape& s, const Pool2DShape& pool, const T*
     const Padded<T> in(x, s.n, s.h, s.w, s.c, s.pad_top, s.pad_bottom + below, s.pad_left, s.pad_right + right);
     const auto sink = [&](const Area& area, auto rows, auto columns, const Part& part, index first, index width,
                           const Products<T>& products) {
-        for (index tile = part.first; tile < part.last; ++tile) {
-            const index row = area.first_row(tile) / 2, column = area.first_column(tile) / 2;
-            const index last_row = std::min<index>(rows.value / 2, pool.p - row);
-            const index last_column = std::min<index>(columns.value / 2, pool.q - column);
-            const index corner = ((area.image(tile) * pool.p + row) * pool.q + column) * s.o + first;
-            for_each_vector<T>(width, [&](index v, auto lanes_used) {
-                vec<T> sums[rows.value][columns.value];
-                transform_output<T, rows.value, columns.value>(
-                    products.data + (tile - part.first) * products.width + v, products.stride, sums);
-                // The bias is the same for all four, and rounding keeps their order.
-                const vec<T> b = bias ? load_n(bias + first + v, lanes_used) : vec<T>{};
-                for (index i = 0; i < last_row; ++i)
-                    for (index j = 0; j < last_column; ++j) {
-                        const Winner<T> winner = winner_of_four<T>(sums[2 * i][2 * j], sums[2 * i][2 * j + 1],
-                                                                   sums[2 * i + 1][2 * j], sums[2 * i + 1][2 * j + 1]);
-                        const vec<T> best = winner.value + b;
-                        const index out = corner + (i * pool.q + j) * s.o + v;
-                        store_n(y + out, relu ? maximum(vec<T>{}, best) : best, lanes_used);
-                        if (positions) store_positions<T>(positions + out, winner.position, lanes_used);
-                    }
-            });
-        }
+        pool_with_care<T>([&](auto careful, vec<T>& sum) {
+            for (index tile = part.first; tile < part.last; ++tile) {
+                const index row = area.first_row(tile) / 2, column = area.first_column(tile) / 2;
+                const index last_row = std::min<index>(rows.value / 2, pool.p - row);
+                const index last_column = std::min<index>(columns.value / 2, pool.q - column);
+                const index corner = ((area.image(tile) * pool.p + row) * pool.q + column) * s.o + first;
+                for_each_vector<T>(width, [&](index v, auto lanes_used) {
+                    vec<T> sums[rows.value][columns.value];
+                    transform_output<T, rows.value, columns.value>(
+                        products.data + (tile - part.first) * products.width + v, products.stride, sums);
+                    // The bias is the same for all four, and rounding keeps their order.
+                    const vec<T> b = bias ? load_n(bias + first + v, lanes_used) : vec<T>{};
+                    for (index i = 0; i < last_row; ++i)
+                        for (index j = 0; j < last_column; ++j) {
+                            const vec<T>*const top = sums[2 * i] + 2 * j, *const bottom = sums[2 * i + 1] + 2 * j;
+                            const Winner<T> winner =
+                                winner_of_four<careful.value, T>(top[0], top[1], bottom[0], bottom[1], sum);
+                            const vec<T> best = winner.value + b;
+                            const index out = corner + (i * pool.q + j) * s.o + v;
+                            store_n(y + out, relu ? maximum(vec<T>{}, best) : best, lanes_used);
+                            if (positions) store_positions<T>(positions + out, winner.position, lanes_used);
+                        }
+                });
+            }
+        });
     };
     Multiplication<T>{in, tiles, s.o, w, form}.run(sink);
 }
