@@ -68,16 +68,20 @@ void* aligned(std::size_t bytes) {
 }
 
 // When another process keeps a core busy, the thread on it is away for whole time slices of milliseconds, and a region of
-// microseconds waits for it. Then the kernels do without other threads for a while, and try again.
+// microseconds waits for it. Then the kernels do without other threads for a while, and try again: for a millisecond, since a
+// thread may be late once for no reason that lasts, and twice as long each time that it is late soon after.
 using Clock = std::chrono::steady_clock;
 constexpr auto long_wait = std::chrono::microseconds(300);
-constexpr auto time_alone = std::chrono::milliseconds(60);
-std::atomic<Clock::rep> alone_until{0};  // of the clock; 0: not alone
+constexpr Clock::duration soon = std::chrono::milliseconds(30), shortest_alone = std::chrono::milliseconds(1),
+                          longest_alone = std::chrono::milliseconds(64);
+std::atomic<Clock::rep> alone_until{0};           // of the clock; 0: not alone
+std::atomic<Clock::rep> last_return{0}, time_alone{0};  // when it was over last; how long it was
 
 bool alone() {
     const Clock::rep until = alone_until.load(std::memory_order_relaxed);
     if (until == 0) return false;
     if (Clock::now().time_since_epoch().count() < until) return true;
+    last_return.store(until, std::memory_order_relaxed);
     alone_until.store(0, std::memory_order_relaxed);
     return false;
 }
@@ -90,8 +94,12 @@ void note_wait(Clock::time_point start, Clock::time_point own_end, Clock::time_p
     const Clock::time_point before(Clock::duration(last_end.exchange(end.time_since_epoch().count(), std::memory_order_relaxed)));
     if (start - before > still_awake) return;
     // Shares of unequal size make a thread wait too, but not for much longer than it worked.
-    if (end - own_end > long_wait && end - own_end > 2 * (own_end - start))
-        alone_until.store((end + time_alone).time_since_epoch().count(), std::memory_order_relaxed);
+    if (end - own_end <= long_wait || end - own_end <= 2 * (own_end - start)) return;
+    const Clock::time_point returned(Clock::duration(last_return.load(std::memory_order_relaxed)));
+    const Clock::duration before_that(time_alone.load(std::memory_order_relaxed));
+    const Clock::duration alone = end - returned < soon ? std::min(2 * before_that, longest_alone) : shortest_alone;
+    time_alone.store(alone.count(), std::memory_order_relaxed);
+    alone_until.store((end + alone).time_since_epoch().count(), std::memory_order_relaxed);
 }
 
 }  // namespace
