@@ -138,10 +138,30 @@ void list_filters(index windows, index size, index filters, index all, const T* 
 // Where the receptive fields of one image's windows start, pixel by pixel.
 template <class T>
 void list_places(const Windows& windows, int_of<T>* places) {
-    const index size = windows.pool.kh * windows.pool.kw;
-    for (index window = 0; window < windows.count(); ++window)
-        for (index position = 0; position < size; ++position)
-            *places++ = static_cast<int_of<T>>(windows.start(window) + windows.pixel(position));
+    const Pool2DShape& pool = windows.pool;
+    const index down = windows.s.stride_h * windows.row_stride, across = windows.s.stride_w * windows.s.c;
+    for (index p = 0; p < pool.p; ++p)
+        for (index q = 0; q < pool.q; ++q)
+            for (index i = 0; i < pool.kh; ++i)
+                for (index j = 0; j < pool.kw; ++j)
+                    *places++ = static_cast<int_of<T>>((p * pool.kh + i) * down + (q * pool.kw + j) * across);
+}
+
+// to (columns, rows) = x (rows, columns) transposed; the rows fill whole registers.
+template <class T>
+void transpose_matrix(index rows, index columns, const T* x, T* to) {
+    parallel_for((columns + 15) / 16, static_cast<double>(2 * rows * columns), [&](index task, int) {
+        const index last = std::min(columns, task * 16 + 16);
+        for (index column = task * 16; column < last; column += lanes<T>) {
+            const index here = std::min(lanes<T>, last - column);
+            for (index row = 0; row < rows; row += lanes<T>) {
+                vec<T> square[lanes<T>];
+                for (index i = 0; i < lanes<T>; ++i) square[i] = here == lanes<T> ? load(x + (row + i) * columns + column) : load_partial(x + (row + i) * columns + column, here);
+                transpose<T>(square);
+                for (index i = 0; i < here; ++i) store(to + (column + i) * rows + row, square[i]);
+            }
+        }
+    });
 }
 
 // The winners' gradients where they stand in the convolution's output, for the dense path.
@@ -171,11 +191,7 @@ void conv2d_pool_input_gradient(const Conv2DShape& s, const Pool2DShape& pool, c
     const Windows windows{s, pool, width * s.c, height * width * s.c};
     // Each filter's weights in one run, and as many filters at a time as leave room in L1 for the image's rows.
     Scratch<T> filters(s.o * k), images(padded ? s.n * windows.image_stride : 0);
-    parallel_for((s.o + 15) / 16, static_cast<double>(4 * s.o * k), [&](index group, int) {
-        const index last = std::min(s.o, group * 16 + 16);
-        for (index i = 0; i < k; ++i)
-            for (index o = group * 16; o < last; ++o) filters[o * k + i] = w[i * s.o + o];
-    });
+    transpose_matrix(k, s.o, w, filters.get());
     const bool relu = activation == Activation::relu;
     // As many filters at a time as leave their blocks room in L1; as many windows as make that worth it.
     const index group = std::clamp<index>(l1_bytes / (blocks.bytes<T>()), 4, max_group), chunk = std::min<index>(windows.count(), 64);
