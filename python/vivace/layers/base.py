@@ -93,6 +93,7 @@ class Layer(Configurable):
         self.declared_input_shape = None if shape is None else tuple(shape)
         self.parameters: list[Parameter] = []
         self._nodes: list[Node] = []  # its calls on symbolic tensors
+        self._ways: dict[Any, Any] = {}
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -118,6 +119,23 @@ class Layer(Configurable):
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         raise TypeError(f"{type(self).__name__} must define backward(dy, saved, step, input_gradient)")
+
+    def make_way(self, shape: Any) -> Any:
+        """What `forward` and `backward` must know of inputs of one shape (of several inputs a tuple of shapes), the
+        batch included. Raises ValueError if the layer cannot take them.
+        """
+        raise TypeError(f"{type(self).__name__} must define make_way(shape)")
+
+    def new_way(self, shape: Any) -> Any:
+        """Make a way and keep it: `self._ways.get(shape) or self.new_way(shape)` works everything out only once."""
+        try:
+            way = self.make_way(shape)
+        except ValueError as error:
+            raise ValueError(f"{self.name} ({type(self).__name__}): {error}") from None
+        if len(self._ways) >= 16:  # as many batch sizes as are ever in use together
+            self._ways.clear()
+        self._ways[shape] = way
+        return way
 
     def flops(self) -> int:
         """Multiplications and additions of one forward pass over one sample (matrix products and convolutions)."""
@@ -177,7 +195,7 @@ class Layer(Configurable):
             x = np.ascontiguousarray(x)
         y: Any = self.forward(x, step)[0]
         # What the step has made is nobody else's; anything else may be the input.
-        if y is step.last:
+        if y is step.last or step.made(y):
             return y
         return y.copy() if type(y) is not list else [one.copy() for one in y]
 
@@ -358,7 +376,7 @@ class Layer(Configurable):
     def __getstate__(self) -> dict[str, Any]:
         # Geometry is derived, and of native types that cannot be copied or pickled: it is made again when needed.
         # The graphs that a layer stands in are not its own.
-        derived: dict[str, Any] = {"_shapes": {}, "_ways": {}, "_nodes": []}
+        derived: dict[str, Any] = {"_ways": {}, "_nodes": []}
         return {name: derived.get(name, value) for name, value in self.__dict__.items()}
 
     def __repr__(self) -> str:
@@ -369,7 +387,7 @@ def _alike(arrays: list[Any], shapes: Any, dtype: Any) -> bool:
     """Whether they are dense arrays of these shapes, if it is a list, and of this dtype."""
     if type(shapes) is not list or len(arrays) != len(shapes):
         return False
-    for x, shape in zip(arrays, shapes, strict=True):
+    for x, shape in zip(arrays, shapes):  # noqa: B905 (strict takes its time)
         if type(x) is not np.ndarray or x.shape != shape or x.dtype is not dtype or not x.flags.c_contiguous:
             return False
     return True

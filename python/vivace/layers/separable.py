@@ -12,7 +12,7 @@ from ..constraints import Constraint
 from ..regularizers import L1L2
 from ..step import Step
 from .base import positive
-from .conv import Windowed
+from .conv import Way, Windowed
 from .geometry import last_shape
 
 _SHARED = """
@@ -34,11 +34,13 @@ class _Depthwise(Windowed):
     def depthwise_kernel_shape(self, input_shape: BatchShape) -> Shape:
         return (*self.kernel_size, self.channels(input_shape), self.depth_multiplier)
 
-    def shape_for(self, x_shape: Shape) -> native.Conv2DShape:
-        """The geometry of the depthwise convolution of an input of this shape, channels last."""
+    def geometry(self, x_shape: Shape) -> native.Conv2DShape:
         channels = x_shape[-1]
-        kernel = (*self.kernel_size, 1, channels * self.depth_multiplier)
-        return self.kept_shape(x_shape, lambda: self.image_shape(x_shape, kernel, channels))
+        return self.image_shape(x_shape, (*self.kernel_size, 1, channels * self.depth_multiplier), channels)
+
+    def make_way(self, shape: Shape) -> Way:
+        way = super().make_way(shape)
+        return way._replace(kernel=(*way.kernel[:2], shape[-1], self.depth_multiplier))
 
     def depthwise_shape_of(self, shape: BatchShape) -> BatchShape:
         output = self.shape_for((1, *(size or 0 for size in shape[1:]))).output
@@ -49,23 +51,23 @@ class _Depthwise(Windowed):
         return self.shape_for(self.sample(last_shape(self.channels_first, self.input_shape))).flops
 
     def depthwise(self, x: Array, kernel: Array, bias: Array | None, step: Step, activation: Any) -> Array:
-        shape = self.shape_for(x.shape)
-        y = step.empty((len(x), *shape.output[3 - self.rank :]), x.dtype)
-        image, kernel = x.reshape(shape.input), kernel.reshape(*shape.kernel[:2], x.shape[-1], -1)
-        native.depthwise2d_forward(shape, image, kernel, bias, y.reshape(shape.output), activation)
+        shape, output, in_shape, kernel_shape, out_shape, _ = self._ways.get(x.shape) or self.new_way(x.shape)
+        y = out = step.empty(output, x.dtype)
+        if self.rank == 1:
+            x, kernel, out = x.reshape(in_shape), kernel.reshape(kernel_shape), y.reshape(out_shape)
+        native.depthwise2d_forward(shape, x, kernel, bias, out, activation)
         return y
 
     def depthwise_backward(
         self, x: Array, kernel: Array, dz: Array, dkernel: Array, dbias: Array | None, step: Step, input_gradient: bool
     ) -> Array | None:
-        shape = self.shape_for(x.shape)
-        image, dz = x.reshape(shape.input), dz.reshape(shape.output)
-        kernel_shape = (*shape.kernel[:2], x.shape[-1], self.depth_multiplier)
-        native.depthwise2d_weight_gradient(shape, image, dz, dkernel.reshape(kernel_shape), dbias)
+        way: Way = self._ways.get(x.shape) or self.new_way(x.shape)
+        image, dz = x.reshape(way.image), dz.reshape(way.out)
+        native.depthwise2d_weight_gradient(way.shape, image, dz, dkernel.reshape(way.kernel), dbias)
         if not input_gradient:
             return None
         dx = step.empty(x.shape, x.dtype)
-        native.depthwise2d_input_gradient(shape, dz, kernel.reshape(kernel_shape), dx.reshape(shape.input))
+        native.depthwise2d_input_gradient(way.shape, dz, kernel.reshape(way.kernel), dx.reshape(way.image))
         return dx
 
 
@@ -109,12 +111,12 @@ class _DepthwiseConv(_Depthwise):
         return self.depthwise_shape_of(shape)
 
     def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
-        bias = self.bias.value if self.bias else None
-        return self.depthwise(x, self.kernel.value, bias, step, activation), x
+        bias = self.bias.array if self.bias else None
+        return self.depthwise(x, self.kernel.array, bias, step, activation), x
 
     def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
         dbias = self.bias.gradient if self.bias else None
-        return self.depthwise_backward(saved, self.kernel.value, dz, self.kernel.gradient, dbias, step, input_gradient)
+        return self.depthwise_backward(saved, self.kernel.array, dz, self.kernel.gradient, dbias, step, input_gradient)
 
 
 class DepthwiseConv1D(_DepthwiseConv):
@@ -212,10 +214,10 @@ class _SeparableConv(_Depthwise):
         return super().flops() + 2 * p * q * o * self.filters
 
     def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
-        between = self.depthwise(x, self.depthwise_kernel.value, None, step, "linear")
+        between = self.depthwise(x, self.depthwise_kernel.array, None, step, "linear")
         y = step.empty((*between.shape[:-1], self.filters), x.dtype)
-        rows, kernel = between.reshape(-1, between.shape[-1]), self.pointwise_kernel.value.reshape(-1, self.filters)
-        bias = self.bias.value if self.bias else None
+        rows, kernel = between.reshape(-1, between.shape[-1]), self.pointwise_kernel.array.reshape(-1, self.filters)
+        bias = self.bias.array if self.bias else None
         native.dense_forward(rows, kernel, bias, y.reshape(-1, self.filters), activation)
         return y, (x, between)
 
@@ -225,9 +227,9 @@ class _SeparableConv(_Depthwise):
         dkernel = self.pointwise_kernel.gradient.reshape(-1, self.filters)
         native.dense_weight_gradient(rows, dz, dkernel, self.bias.gradient if self.bias else None)
         dbetween = step.empty(rows.shape, x.dtype)
-        native.dense_input_gradient(dz, self.pointwise_kernel.value.reshape(-1, self.filters), dbetween)
+        native.dense_input_gradient(dz, self.pointwise_kernel.array.reshape(-1, self.filters), dbetween)
         return self.depthwise_backward(
-            x, self.depthwise_kernel.value, dbetween, self.depthwise_kernel.gradient, None, step, input_gradient
+            x, self.depthwise_kernel.array, dbetween, self.depthwise_kernel.gradient, None, step, input_gradient
         )
 
 

@@ -175,7 +175,7 @@ class Attention(_SequenceAttention):
         scaled = q
         if self.scale:
             scaled = step.empty(q.shape, q.dtype)
-            np.multiply(q, self.scale.value, out=scaled)
+            np.multiply(q, self.scale.array, out=scaled)
         if self.return_attention_scores:
             scores = np.matmul(scaled, k.transpose(0, 2, 1), out=step.empty((*q.shape[:2], k.shape[1]), q.dtype))
             y, weighed = self.weigh(scores, v, mask, step)
@@ -195,10 +195,10 @@ class Attention(_SequenceAttention):
         assert self.concat_score_weight is not None
         t = step.empty((*q.shape[:2], *k.shape[1:]), q.dtype)
         pairs = np.add(q[:, :, None], k[:, None], out=step.empty(t.shape, t.dtype))
-        np.multiply(pairs, 1 if self.scale is None else self.scale.value, out=t)
+        np.multiply(pairs, 1 if self.scale is None else self.scale.array, out=t)
         native.activation_forward("tanh", t, t)
         sums = np.sum(t, -1, out=step.empty(t.shape[:3], t.dtype))
-        p = np.multiply(sums, self.concat_score_weight.value, out=step.empty(sums.shape, t.dtype))
+        p = np.multiply(sums, self.concat_score_weight.array, out=step.empty(sums.shape, t.dtype))
         y, saved = self.weigh(p, v, mask, step)
         return y, (pairs, t, sums, saved)
 
@@ -209,10 +209,10 @@ class Attention(_SequenceAttention):
         self.concat_score_weight.gradient += (ds * sums).sum()
         dt = np.multiply(t, t, out=step.empty(t.shape, t.dtype))
         np.subtract(1, dt, out=dt)
-        dt *= (ds * self.concat_score_weight.value)[..., None]
+        dt *= (ds * self.concat_score_weight.array)[..., None]
         if self.scale is not None:
             self.scale.gradient += (dt * pairs).sum()
-            dt *= self.scale.value
+            dt *= self.scale.array
         return dt.sum(2), dt.sum(1), dv
 
     def attend_backward(self, dy: Any, saved: Any, step: Step) -> tuple[Array, Array, Array]:
@@ -232,7 +232,7 @@ class Attention(_SequenceAttention):
             dq, dk, dv = dq[:, :, 0], dk[:, :, 0], dv[:, :, 0]
         if self.scale:
             self.scale.gradient += (dq * q).sum()
-            dq *= self.scale.value
+            dq *= self.scale.array
         return dq, dk, dv
 
 
@@ -273,7 +273,7 @@ class AdditiveAttention(_SequenceAttention):
         np.add(q[:, :, None], k[:, None], out=t)
         native.activation_forward("tanh", t, t)
         p = step.empty(t.shape[:3], q.dtype)
-        np.sum(t, -1, out=p) if self.scale is None else np.matmul(t, self.scale.value, out=p)
+        np.sum(t, -1, out=p) if self.scale is None else np.matmul(t, self.scale.array, out=p)
         y, saved = self.weigh(p, v, mask, step)
         return y, (t, saved)
 
@@ -287,7 +287,7 @@ class AdditiveAttention(_SequenceAttention):
         np.subtract(1, dt, out=dt)
         dt *= ds[..., None]
         if self.scale is not None:
-            dt *= self.scale.value
+            dt *= self.scale.array
         dq, dk = step.empty((*t.shape[:2], t.shape[3]), t.dtype), step.empty((len(t), *t.shape[2:]), t.dtype)
         return np.sum(dt, 2, out=dq), np.sum(dt, 1, out=dk), dv
 
