@@ -13,13 +13,10 @@ from ._typing import Array, Shape
 from .regularizers import L1L2
 
 
-LINE = 64  # elements: an array as small as that need not start on a cache line
-
-
 def aligned_empty(shape: Shape, dtype: Any) -> Array:
     """Uninitialised memory that starts on a cache line (64 bytes), unless it is too small for that to matter."""
     size = prod(shape)
-    if size <= LINE:  # the line's start costs ten times what the memory does
+    if size <= 64:  # the line's start costs ten times what the memory does
         return np.empty(shape, dtype)
     raw = np.empty(size * np.dtype(dtype).itemsize + 64, np.uint8)
     start = -raw.__array_interface__["data"][0] % 64  # half the time that raw.ctypes.data takes

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from . import random
 from ._typing import Array, Shape
-from .parameters import LINE, aligned_empty
+from .parameters import aligned_empty
 
+_empty = np.empty
 _NONE: tuple[Any, Any, Any] = None, None, None
 
 
@@ -62,6 +62,12 @@ class Step:
         self._in_use.add(id(buffer))
         return buffer
 
+    def copy(self, x: Array) -> Array:
+        """The elements of a view, say, as a dense array of the step's."""
+        y = self.empty(x.shape, x.dtype)
+        y[...] = x
+        return y
+
     def give_up(self, array: Array, result: Any = None) -> None:
         """Nobody reads the array any more: later calls of `empty` may have its memory.
 
@@ -95,9 +101,17 @@ class OneCall(Step):
     __init__ = object.__init__  # nothing to set: that takes a third of the time
 
     def empty(self, shape: Shape, dtype: Any) -> Array:
-        # Small ones, which need not be aligned, without another call: half the time.
-        self.last = array = np.empty(shape, dtype) if prod(shape) <= LINE else aligned_empty(shape, dtype)
+        array = _empty(shape, dtype)
+        if array.nbytes > 256:  # for a small one, the line's start costs more than what it saves
+            array = aligned_empty(shape, dtype)
+        self.last = array
         return array
+
+    def copy(self, x: Array) -> Array:
+        if x.nbytes > 256:
+            return super().copy(x)
+        self.last = y = x.copy()
+        return y
 
     def made(self, y: Any) -> bool:
         """Whether y is the memory that `empty` has made last, or a dense view of it."""

@@ -18,6 +18,8 @@ from ..regularizers import L1L2
 from ..step import OneCall, Step
 from .symbolic import Node, SymbolicTensor, as_inputs, is_symbolic, told, way_to
 
+_ndarray = np.ndarray
+
 
 class _Unset:
     """Stands in a class for what `__init__` sets, and tells whoever asks for it before."""
@@ -183,7 +185,7 @@ class Layer(Configurable):
             step.training = True
         x: Any = args[0] if len(args) == 1 else None
         shape, kind = self._accepted
-        if type(x) is not np.ndarray or x.shape != shape or x.dtype is not kind or mask is not None or kwargs:
+        if type(x) is not _ndarray or x.shape != shape or x.dtype is not kind or mask is not None or kwargs:
             if type(x) is not list or mask is not None or kwargs or not _alike(x, shape, kind):
                 inputs = self.call_inputs(*args, **kwargs)
                 if is_symbolic(inputs):
@@ -388,7 +390,7 @@ def _alike(arrays: list[Any], shapes: Any, dtype: Any) -> bool:
     if type(shapes) is not list or len(arrays) != len(shapes):
         return False
     for x, shape in zip(arrays, shapes):  # noqa: B905 (strict takes its time)
-        if type(x) is not np.ndarray or x.shape != shape or x.dtype is not dtype or not x.flags.c_contiguous:
+        if type(x) is not _ndarray or x.shape != shape or x.dtype is not dtype or not x.flags.c_contiguous:
             return False
     return True
 

@@ -43,13 +43,10 @@ _SHARED = """
 
 
 class Way(NamedTuple):
-    """How inputs of one shape are convolved: as images, in which sequences have height 1."""
+    """How inputs of one shape are convolved: as images, of height 1 if they are sequences."""
 
     shape: native.Conv2DShape
     output: Shape  # of the layer
-    image: Shape
-    kernel: Shape
-    out: Shape  # the images that come out
     form: str  # of the kernel that inference reads
 
 
@@ -89,13 +86,12 @@ class Windowed(Activated):
         self.bias: Parameter | None = None
 
     def geometry(self, x_shape: Shape) -> native.Conv2DShape:
-        """The convolution of images that the layer is for an input of this shape. Raises ValueError if there is none."""
+        """The layer as a convolution of images, for an input of this shape. Raises ValueError if it is none."""
         raise TypeError(f"{type(self).__name__} must define geometry")
 
     def make_way(self, shape: Shape) -> Way:
         geometry = self.geometry(shape)
-        image, kernel, out = geometry.input, geometry.kernel, geometry.output
-        return Way(geometry, (shape[0], *out[3 - self.rank :]), image, kernel, out, native.kernel_form(geometry))
+        return Way(geometry, (shape[0], *geometry.output[3 - self.rank :]), native.kernel_form(geometry))
 
     def shape_for(self, x_shape: Shape) -> native.Conv2DShape:
         """`geometry`, worked out once."""
@@ -191,7 +187,7 @@ class KernelForms:
         made, now = self._made.get(name), Changes.count
         if made is not None and made[0] == now:
             return made[1]
-        kernel = parameter.array.reshape(shape.kernel)
+        kernel = parameter.array
         form = aligned_empty((native.kernel_form_size(shape, pool, kernel),), kernel.dtype)
         native.prepare_kernel(shape, pool, kernel, form)
         self._made[name] = now, form
@@ -257,41 +253,31 @@ class _Convolution(Windowed):
         return self.shape_for(self.sample(last_shape(self.channels_first, self.input_shape))).flops
 
     def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
-        way: Way = self._ways.get(x.shape) or self.new_way(x.shape)
-        shape, output, in_shape, kernel_shape, out_shape, form_name = way
-        y = out = step.empty(output, x.dtype)
-        image, kernel, bias, form = x, self.kernel.array, self.bias.array if self.bias else None, None
+        shape, output, form_name = self._ways.get(x.shape) or self.new_way(x.shape)
+        y = step.empty(output, x.dtype)
+        bias, form = self.bias.array if self.bias else None, None
         if not step.training and form_name != "original":
             form = self.forms.get(self.kernel, shape, None, form_name)
-        if self.rank == 1:
-            image, kernel, out = x.reshape(in_shape), kernel.reshape(kernel_shape), y.reshape(out_shape)
-        native.conv2d_forward(shape, image, kernel, bias, out, activation, form)
-        return y, (x, way)
-
-    def _as_images(self, way: Way, x: Array, kernel: Array, y: Array) -> tuple[Array, Array, Array]:
-        """Input, kernel and output (or their gradients) as a convolution of images has them."""
-        return x.reshape(way.image), kernel.reshape(way.kernel), y.reshape(way.out)
+        native.conv2d_forward(shape, x, self.kernel.array, bias, y, activation, form)
+        return y, (x, shape)
 
     def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
         """See `vivace.plan`."""
         if self.channels_first:
             return None
-        way: Way = self._ways.get(x.shape) or self.new_way(x.shape)
-        y, form = step.empty(way.output, x.dtype), self.forms.get(self.kernel, way.shape, None, way.form)
-        image, kernel, out = self._as_images(way, x, self.kernel.array, y)
+        shape, output, form_name = self._ways.get(x.shape) or self.new_way(x.shape)
+        y, form = step.empty(output, x.dtype), self.forms.get(self.kernel, shape, None, form_name)
         bias, fused = self.bias.array if self.bias else None, self.fused_activation
-        call = partial(native.conv2d_forward, way.shape, image, kernel, bias, out, fused, form)
+        call = partial(native.conv2d_forward, shape, x, self.kernel.array, bias, y, fused, form)
         return y, [call, *self.bound_activation(y)]
 
     def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
-        x, way = saved
-        image, dkernel, dz = self._as_images(way, x, self.kernel.gradient, dz)
-        native.conv2d_weight_gradient(way.shape, image, dz, dkernel, self.bias.gradient if self.bias else None)
+        x, shape = saved
+        native.conv2d_weight_gradient(shape, x, dz, self.kernel.gradient, self.bias.gradient if self.bias else None)
         if not input_gradient:
             return None
         dx = step.empty(x.shape, x.dtype)
-        image, kernel, dz = self._as_images(way, dx, self.kernel.array, dz)
-        native.conv2d_input_gradient(way.shape, dz, kernel, image)
+        native.conv2d_input_gradient(shape, dz, self.kernel.array, dx)
         return dx
 
 

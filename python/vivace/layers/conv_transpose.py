@@ -107,7 +107,7 @@ class _ConvTranspose(Windowed):
 
     def make_way(self, shape: Shape) -> Way:
         way = super().make_way(shape)
-        return way._replace(output=(shape[0], *way.image[3 - self.rank :]))
+        return way._replace(output=(shape[0], *way.shape.input[3 - self.rank :]))
 
     def output_shape_of(self, shape: BatchShape) -> BatchShape:
         return (shape[0], *self.shape_for((1, *(size or 0 for size in shape[1:]))).input[3 - self.rank :])
@@ -117,29 +117,24 @@ class _ConvTranspose(Windowed):
         return self.shape_for(self.sample(last_shape(self.channels_first, self.input_shape))).flops
 
     def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
-        way: Way = self._ways.get(x.shape) or self.new_way(x.shape)
-        y = image = step.empty(way.output, x.dtype)
-        kernel, out = self.kernel.array, x
-        if self.rank == 1:
-            image, kernel, out = y.reshape(way.image), kernel.reshape(way.kernel), x.reshape(way.out)
-        native.conv2d_input_gradient(way.shape, out, kernel, image)
+        shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
+        y = step.empty(output, x.dtype)
+        native.conv2d_input_gradient(shape, x, self.kernel.array, y)
         if self.bias:
             np.add(y, self.bias.array, y)
         if activation != "linear":
             native.activation_forward(activation, y, y)
-        return y, (x, way)
+        return y, (x, shape)
 
     def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
-        x, way = saved
-        gradient, image = dz.reshape(way.image), x.reshape(way.out)
+        x, shape = saved
         if self.bias:
-            self.bias.gradient += gradient.reshape(-1, self.filters).sum(0)
-        native.conv2d_weight_gradient(way.shape, gradient, image, self.kernel.gradient.reshape(way.kernel), None)
+            self.bias.gradient += dz.reshape(-1, self.filters).sum(0)
+        native.conv2d_weight_gradient(shape, dz, x, self.kernel.gradient, None)
         if not input_gradient:
             return None
         dx = step.empty(x.shape, x.dtype)
-        kernel = self.kernel.array.reshape(way.kernel)
-        native.conv2d_forward(way.shape, gradient, kernel, None, dx.reshape(way.out))
+        native.conv2d_forward(shape, dz, self.kernel.array, None, dx)
         return dx
 
 

@@ -12,7 +12,6 @@ import numpy as np
 from .._typing import Array, BatchShape, Shape
 from ..step import Step
 from .base import Layer
-from .geometry import copied
 
 
 class _Joining(Layer):
@@ -142,7 +141,7 @@ class Add(_Merge):
         _, x, y = saved
         if not input_gradient or any(array.shape != y.shape for array in x):
             return super().backward(dy, saved, step, input_gradient)
-        return [dy, *(copied(dy, step) for _ in x[1:])]
+        return [dy, *(step.copy(dy) for _ in x[1:])]
 
 
 class Subtract(_Merge):
@@ -204,7 +203,7 @@ class Average(_Merge):
 
     def merge(self, x: list[Array], y: Array) -> None:
         super().merge(x, y)
-        y *= 1 / len(x)
+        y *= np.asarray(1 / len(x), y.dtype)  # NumPy takes longer over a number
 
     def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
         np.multiply(dy, 1 / len(x), out=out)
@@ -249,7 +248,6 @@ class _Extremum(_Merge):
             _summed_to(part, wide.shape, step).reshape(array.shape)
             for part, wide, array in zip(reversed(parts), stretched, x, strict=True)
         ]
-
 
     def _shares(self, x: list[Array]) -> list[Array]:
         """Of each input but the first, against all before it."""
@@ -407,12 +405,13 @@ class Dot(Layer):
 
     def make_way(self, shape: tuple[Shape, Shape]) -> tuple[list[Shape], list[Shape], list[Shape], Shape]:
         """Of both inputs the order of their axes, their shape in that order and as matrices; the output's shape."""
-        orders, moved = [], []
+        orders: list[Shape] = []
+        moved: list[Shape] = []
         for one, axis in zip(shape, self._axes, strict=True):
             axis %= len(one)
             orders.append((*range(axis), *range(axis + 1, len(one)), axis))
             moved.append(tuple(one[i] for i in orders[-1]))
-        flat = [(one[0], math.prod(one[1:-1]), one[-1]) for one in moved]
+        flat: list[Shape] = [(one[0], math.prod(one[1:-1]), one[-1]) for one in moved]
         return orders, moved, flat, (shape[0][0], *(moved[0][1:-1] + moved[1][1:-1] or (1,)))
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:

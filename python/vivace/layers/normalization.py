@@ -94,21 +94,15 @@ class _Normalization(Layer):
     def moved(self, x: Array, step: Step) -> Array:
         """x with the axes of gamma and beta behind all others; a copy unless they are there already."""
         order = self._order(x.ndim)
-        return x if order == sorted(order) else _copy(x.transpose(order), step)
+        return x if order == sorted(order) else step.copy(x.transpose(order))
 
     def moved_back(self, y: Array, step: Step) -> Array:
         order = self._order(y.ndim)
-        return y if order == sorted(order) else _copy(y.transpose(np.argsort(order)), step)
+        return y if order == sorted(order) else step.copy(y.transpose(np.argsort(order)))
 
     def _order(self, rank: int) -> list[int]:
         last = sorted(axis % rank for axis in self._axes)
         return [axis for axis in range(rank) if axis not in last] + last
-
-
-def _copy(x: Array, step: Step) -> Array:
-    y = step.empty(x.shape, x.dtype)
-    y[...] = x
-    return y
 
 
 def _value(parameter: Parameter | None) -> Array | None:
@@ -198,7 +192,8 @@ class BatchNormalization(_Normalization):
         if learns:
             mask = None if step.mask is None else self._mask(x, step.mask)
             moving_mean, moving_variance = mean, variance
-            mean, variance = step.empty((2, shape[2]), x.dtype)
+            statistics = step.empty((2, shape[2]), x.dtype)
+            mean, variance = statistics[0], statistics[1]
             native.group_norm_moments(shape, x, mask, mean, variance)
             native.moving_average_update(moving_mean, mean, self.momentum)
             native.moving_average_update(moving_variance, variance, self.momentum)
@@ -301,7 +296,8 @@ class GroupNormalization(_Normalization):
         if not self._last:
             x = self.moved(x, step)
         shape = self._ways.get(x.shape) or self.new_way(x.shape)
-        mean, variance = step.empty((2, shape[0], shape[3]), x.dtype)
+        statistics = step.empty((2, shape[0], shape[3]), x.dtype)
+        mean, variance = statistics[0], statistics[1]
         native.group_norm_moments(shape, x, None, mean, variance)
         y = step.empty(x.shape, x.dtype)
         gamma, beta = self.gamma.array if self.gamma else None, self.beta.array if self.beta else None
@@ -317,9 +313,6 @@ class GroupNormalization(_Normalization):
             _gradient(self.gamma), _gradient(self.beta),
         )  # fmt: skip
         return dx if dx is None or self._last else self.moved_back(dx, step)
-
-
-_NONE: Any = None, None
 
 
 class _RowNormalization(_Normalization):
@@ -339,8 +332,11 @@ class _RowNormalization(_Normalization):
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         if not self._last:
             x = self.moved(x, step)
-        shape, statistics = self._ways.get(x.shape) or self.new_way(x.shape)
-        mean, scale = step.empty(statistics, x.dtype) if step.training else _NONE
+        shape, statistics_shape = self._ways.get(x.shape) or self.new_way(x.shape)
+        mean = scale = None
+        if step.training:
+            statistics = step.empty(statistics_shape, x.dtype)
+            mean, scale = statistics[0], statistics[1]
         y = out = step.empty(x.shape, x.dtype)
         rows = x
         if x.shape != shape:

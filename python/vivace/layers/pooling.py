@@ -265,7 +265,9 @@ class _GlobalPooling(_Pooling):
 
     def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
         """See `vivace.plan`."""
-        return None if self.channels_first else self.bound_pool(self._ways.get(x.shape) or self.new_way(x.shape), x, step)
+        if self.channels_first:
+            return None
+        return self.bound_pool(self._ways.get(x.shape) or self.new_way(x.shape), x, step)
 
     def _masked_mean(self, x: Array, mask: Array, step: Step) -> tuple[Array, Array]:
         """The mean of the steps that count (0 / 0 of none, as in Keras), and each step's share in it."""

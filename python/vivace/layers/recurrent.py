@@ -17,10 +17,8 @@ from ..step import Step, Stream
 from . import recurrent_steps
 from .base import Layer, positive
 from .core import keep_mask
-from .geometry import copied
 from .recurrent_steps import Kind, Weights
 from .symbolic import as_inputs
-
 
 _NO_STATE = None, None
 
@@ -177,8 +175,10 @@ class Recurrent(Layer):
         steps = sequence(self.input_shape or (None, 1))[1] or 1
         return 2 * steps * (self.kernel.size + self.recurrent_kernel.size)
 
-    def make_way(self, shape: Shape) -> tuple[native.RnnShape, Shape, Shape]:
-        """The native shape, and those of the workspace and of the states."""
+    def make_way(self, shape: Shape) -> tuple[native.RnnShape | None, Shape, Shape]:
+        """The native shape, and those of the workspace and of the states; None where Python goes step by step."""
+        if not self.fused:
+            return None, (), ()
         batch, steps, features = shape
         kind = (self.cell, self.go_backwards, self.activation, self.recurrent_activation)
         geometry = native.RnnShape(batch, steps, features, self.units, *kind)
@@ -214,7 +214,8 @@ class Recurrent(Layer):
         if step.training and self.recurrent_dropout:
             kept_state = keep_mask((len(x), self.units), self.recurrent_dropout, self.stream, x.dtype, step)
         initial = self._initial_state(len(x), given) if given or self.stateful else _NO_STATE
-        run = self._run_fused if self.fused else self._run_steps
+        way = self._ways.get(x.shape) or self.new_way(x.shape)
+        run = self._run_steps if way[0] is None else self._run_fused
         y, h, c, tape = run(x, mask, initial, kept_state, step)
         final = []
         if self.return_state or self.stateful:
@@ -229,7 +230,7 @@ class Recurrent(Layer):
                 keep = (step.mask != 0)[..., None]
                 y = np.multiply(y, keep, out=step.empty(y.shape, y.dtype))
         if not y.flags.c_contiguous:
-            y = copied(y, step)
+            y = step.copy(y)
         return [y, *final] if self.return_state else y, (x, mask, initial, kept, kept_state, tape, bool(given), keep)
 
     def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
@@ -257,7 +258,7 @@ class Recurrent(Layer):
 
     def _run_fused(self, x: Array, mask: Any, initial: Any, kept: Any, step: Step) -> tuple[Array, Array, Any, Any]:
         """(outputs, states, memories, tape); outputs and states (batch, steps, units), in the order computed."""
-        shape, workspace_shape, states = self._ways.get(x.shape) or self.new_way(x.shape)
+        shape, workspace_shape, states = self._ways[x.shape]
         workspace = step.empty(workspace_shape, x.dtype)
         c = step.empty(states, x.dtype) if self.cell == "lstm" else None
         h = step.empty(states, x.dtype)
@@ -316,7 +317,7 @@ def sequence(input_shape: Any) -> BatchShape:
 
 
 def _contiguous(x: Array, step: Step) -> Array:
-    return x if x.flags.c_contiguous else copied(x, step)
+    return x if x.flags.c_contiguous else step.copy(x)
 
 
 def _copy_or_zeros(x: Array | None, shape: Shape, step: Step, dtype: Any) -> Array:

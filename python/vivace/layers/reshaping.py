@@ -13,7 +13,7 @@ from .._core import native
 from .._typing import Array, BatchShape, Shape
 from ..step import Step
 from .base import Layer, check_rank
-from .geometry import AXES, check_data_format, copied, first_shape, last_shape, sizes, to_first, to_last
+from .geometry import AXES, check_data_format, first_shape, last_shape, sizes, to_first, to_last
 
 
 class Reshape(Layer):
@@ -98,7 +98,7 @@ class GetItem(Layer):
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         if step.mask is not None:
             step.mask = self._mask(step.mask, x.ndim)
-        return copied(x[self.slices], step), x.shape
+        return step.copy(x[self.slices]), x.shape
 
     def _mask(self, mask: Array, rank: int) -> Array | None:
         """Of (batch, steps): None where one step is taken."""
@@ -138,10 +138,10 @@ class Permute(Layer):
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         self.drop_mask(step)
-        return copied(x.transpose(0, *self.dims), step), None
+        return step.copy(x.transpose(0, *self.dims)), None
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        return copied(dy.transpose(np.argsort((0, *self.dims))), step) if input_gradient else None
+        return step.copy(dy.transpose(np.argsort((0, *self.dims)))) if input_gradient else None
 
 
 Pairs = tuple[tuple[int, int], ...]
@@ -221,7 +221,7 @@ class _ZeroPadding(_Spatial):
         return y, inside
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        return copied(dy[saved], step) if input_gradient else None
+        return step.copy(dy[saved]) if input_gradient else None
 
 
 class ZeroPadding1D(_ZeroPadding):
@@ -266,7 +266,7 @@ class _Cropping(_Spatial):
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         if step.mask is not None:
             self.drop_mask(step)
-        return copied(x[self._ways.get(x.shape) or self.new_way(x.shape)], step), x.shape
+        return step.copy(x[self._ways.get(x.shape) or self.new_way(x.shape)]), x.shape
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if not input_gradient:

@@ -12,7 +12,7 @@ from ..constraints import Constraint
 from ..regularizers import L1L2
 from ..step import Step
 from .base import positive
-from .conv import Way, Windowed
+from .conv import Windowed
 from .geometry import last_shape
 
 _SHARED = """
@@ -38,10 +38,6 @@ class _Depthwise(Windowed):
         channels = x_shape[-1]
         return self.image_shape(x_shape, (*self.kernel_size, 1, channels * self.depth_multiplier), channels)
 
-    def make_way(self, shape: Shape) -> Way:
-        way = super().make_way(shape)
-        return way._replace(kernel=(*way.kernel[:2], shape[-1], self.depth_multiplier))
-
     def depthwise_shape_of(self, shape: BatchShape) -> BatchShape:
         output = self.shape_for((1, *(size or 0 for size in shape[1:]))).output
         return (shape[0], *output[3 - self.rank :])
@@ -51,23 +47,20 @@ class _Depthwise(Windowed):
         return self.shape_for(self.sample(last_shape(self.channels_first, self.input_shape))).flops
 
     def depthwise(self, x: Array, kernel: Array, bias: Array | None, step: Step, activation: Any) -> Array:
-        shape, output, in_shape, kernel_shape, out_shape, _ = self._ways.get(x.shape) or self.new_way(x.shape)
-        y = out = step.empty(output, x.dtype)
-        if self.rank == 1:
-            x, kernel, out = x.reshape(in_shape), kernel.reshape(kernel_shape), y.reshape(out_shape)
-        native.depthwise2d_forward(shape, x, kernel, bias, out, activation)
+        shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
+        y = step.empty(output, x.dtype)
+        native.depthwise2d_forward(shape, x, kernel, bias, y, activation)
         return y
 
     def depthwise_backward(
         self, x: Array, kernel: Array, dz: Array, dkernel: Array, dbias: Array | None, step: Step, input_gradient: bool
     ) -> Array | None:
-        way: Way = self._ways.get(x.shape) or self.new_way(x.shape)
-        image, dz = x.reshape(way.image), dz.reshape(way.out)
-        native.depthwise2d_weight_gradient(way.shape, image, dz, dkernel.reshape(way.kernel), dbias)
+        shape = self.shape_for(x.shape)
+        native.depthwise2d_weight_gradient(shape, x, dz, dkernel, dbias)
         if not input_gradient:
             return None
         dx = step.empty(x.shape, x.dtype)
-        native.depthwise2d_input_gradient(way.shape, dz, kernel.reshape(way.kernel), dx.reshape(way.image))
+        native.depthwise2d_input_gradient(shape, dz, kernel, dx)
         return dx
 
 
@@ -226,8 +219,9 @@ class _SeparableConv(_Depthwise):
         rows, dz = between.reshape(-1, between.shape[-1]), dz.reshape(-1, self.filters)
         dkernel = self.pointwise_kernel.gradient.reshape(-1, self.filters)
         native.dense_weight_gradient(rows, dz, dkernel, self.bias.gradient if self.bias else None)
-        dbetween = step.empty(rows.shape, x.dtype)
-        native.dense_input_gradient(dz, self.pointwise_kernel.array.reshape(-1, self.filters), dbetween)
+        dbetween = step.empty(between.shape, x.dtype)
+        kernel = self.pointwise_kernel.array.reshape(-1, self.filters)
+        native.dense_input_gradient(dz, kernel, dbetween.reshape(rows.shape))
         return self.depthwise_backward(
             x, self.depthwise_kernel.array, dbetween, self.depthwise_kernel.gradient, None, step, input_gradient
         )

@@ -9,7 +9,7 @@ import numpy as np
 from .._core import native
 from .._typing import Array, BatchShape
 from ..step import Step, Stream
-from .attention import AttentionLayer
+from .attention import AttentionLayer, Options
 from .symbolic import as_inputs
 
 
@@ -71,12 +71,14 @@ class _SequenceAttention(AttentionLayer):
         raise TypeError(f"{type(self).__name__} must define attend_backward")
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
-        masks = list(step.mask) if isinstance(step.mask, (list, tuple)) else [step.mask]
-        query_mask, value_mask = (*masks, None)[:2]
-        value_mask = None if value_mask is None else np.ascontiguousarray(value_mask != 0, np.uint8)
+        query_mask = value_mask = keep = None
+        if step.mask is not None:
+            masks = list(step.mask) if isinstance(step.mask, (list, tuple)) else [step.mask]
+            query_mask, value_mask = (*masks, None)[:2]
+            value_mask = None if value_mask is None else np.ascontiguousarray(value_mask != 0, np.uint8)
         y, saved = self.attend(x[0], x[-1], x[1], value_mask, step)
-        keep = None if query_mask is None else (query_mask != 0)[..., None]
-        if keep is not None:
+        if query_mask is not None:
+            keep = (query_mask != 0)[..., None]
             out = y[0] if self.return_attention_scores else y
             out *= keep
         step.mask = query_mask
@@ -181,14 +183,12 @@ class Attention(_SequenceAttention):
             y, weighed = self.weigh(scores, v, mask, step)
             return y, (q, (scaled, k, v), weighed)
         rate, number = self.rate(step)
-        options: dict[str, Any] = {
-            "scale": 1.0, "causal": self.use_causal_mask, "query_mask": None, "key_mask": mask, "attention_mask": None,
-            "rate": rate, "seed": self.stream.seed, "stream": number,
-        }  # fmt: skip
+        options = Options(1.0, self.use_causal_mask, None, mask, None, rate, self.stream.seed, number)
         scaled4, k4, v4 = scaled[:, :, None], k[:, :, None], v[:, :, None]  # one head
+        statistics = step.empty((2, len(q), 1, q.shape[1]), q.dtype)
+        maximum, share = statistics[0], statistics[1]
         y = step.empty((*q.shape[:2], 1, v.shape[2]), q.dtype)
-        maximum, share = (step.empty((len(q), 1, q.shape[1]), q.dtype) for _ in range(2))
-        native.attention_forward(scaled4, k4, v4, **options, y=y, maximum=maximum, share=share)
+        native.attention_forward(scaled4, k4, v4, *options, y, maximum, share)
         return y[:, :, 0], (q, (scaled4, k4, v4), options, y, maximum, share)
 
     def _attend_by_sums(self, q: Array, k: Array, v: Array, mask: Array | None, step: Step) -> tuple[Any, Any]:
@@ -225,10 +225,9 @@ class Attention(_SequenceAttention):
             np.matmul(ds, k, out=dq)
             np.matmul(ds.transpose(0, 2, 1), scaled, out=dk)
         else:
+            options: Options
             options, y, maximum, share = rest
-            native.attention_backward(
-                scaled, k, v, **options, y=y, maximum=maximum, share=share, dy=dy[:, :, None], dq=dq, dk=dk, dv=dv
-            )
+            native.attention_backward(scaled, k, v, *options, y, maximum, share, dy[:, :, None], dq, dk, dv)
             dq, dk, dv = dq[:, :, 0], dk[:, :, 0], dv[:, :, 0]
         if self.scale:
             self.scale.gradient += (dq * q).sum()
