@@ -46,7 +46,8 @@ class Recurrent(Layer):
             with shuffle=False and batches of one size.
         return_state: return the final states too.
         dropout: in training, this fraction of the inputs is dropped, the same ones at every step of a sequence.
-        recurrent_dropout: the same for the state, where it meets the recurrent weights.
+        recurrent_dropout: the same for the state, where it meets the recurrent weights. Every gate of an LSTM or a GRU
+            then has masks of its own, of its inputs too; training runs step by step in Python, many times slower.
         seed: of the dropout; by default the next seed of the global stream.
         zero_output_for_mask: with return_sequences, a masked step's output is 0; otherwise that of the step before.
         unroll, use_cudnn: accepted for Keras's sake; a native call has no loop to unroll.
@@ -208,14 +209,19 @@ class Recurrent(Layer):
             x, *given = x
         mask = step.mask[0] if isinstance(step.mask, list) else step.mask
         kept = kept_state = keep = None
-        if step.training and self.dropout:
-            kept = keep_mask((len(x), 1, x.shape[2]), self.dropout, self.stream, x.dtype, step)
-            x = np.multiply(x, kept, out=step.empty(x.shape, x.dtype))
-        if step.training and self.recurrent_dropout:
-            kept_state = keep_mask((len(x), self.units), self.recurrent_dropout, self.stream, x.dtype, step)
         initial = self._initial_state(len(x), given) if given or self.stateful else _NO_STATE
         way = self._ways.get(x.shape) or self.new_way(x.shape)
         run = self._run_steps if way[0] is None else self._run_fused
+        if step.training and (self.dropout or self.recurrent_dropout):
+            gates: Shape = ()  # a first axis of the masks
+            if self.recurrent_dropout and self.cell in ("lstm", "gru"):
+                gates, run = (self.gates,), self._run_steps
+            batch, _, features = x.shape
+            if self.dropout:
+                kept = keep_mask((*gates, batch, 1, features), self.dropout, self.stream, x.dtype, step)
+                x = np.multiply(x, kept, out=step.empty((*gates, *x.shape), x.dtype))
+            if self.recurrent_dropout:
+                kept_state = keep_mask((*gates, batch, self.units), self.recurrent_dropout, self.stream, x.dtype, step)
         y, h, c, tape = run(x, mask, initial, kept_state, step)
         final = []
         if self.return_state or self.stateful:
@@ -239,19 +245,20 @@ class Recurrent(Layer):
         if keep is not None:
             dy *= keep
         d_final = d_final or [None] * self.states_count()
-        dh = _copy_or_zeros(d_final[0], (len(x), self.units), step, x.dtype)
+        dh = _copy_or_zeros(d_final[0], (x.shape[-3], self.units), step, x.dtype)
         dc = _copy_or_zeros(d_final[1], dh.shape, step, x.dtype) if self.cell == "lstm" else None
         if not self.return_sequences:  # of all outputs only the last counts
             if self.cell == "output_gated":
-                last, dy = dy, _copy_or_zeros(None, (*x.shape[:2], self.units), step, x.dtype)
+                last, dy = dy, _copy_or_zeros(None, (*x.shape[-3:-1], self.units), step, x.dtype)
                 dy[:, -1] = last
             else:
                 dh += dy
                 dy = None
-        run_back = self._run_fused_back if self.fused else self._run_steps_back
+        run_back = self._run_steps_back if isinstance(tape[0], Weights) else self._run_fused_back
         dx, dh, dc = run_back(x, mask, initial, kept_state, tape, dy, dh, dc, step, input_gradient)
         if dx is not None and kept is not None:
             dx *= kept
+            dx = dx.sum(0) if dx.ndim == 4 else dx
         if not states_given:
             return dx
         return [dx, dh] if dc is None else [dx, dh, dc]
