@@ -47,7 +47,8 @@ class Recurrent(Layer):
         return_state: return the final states too.
         dropout: in training, this fraction of the inputs is dropped, the same ones at every step of a sequence.
         recurrent_dropout: the same for the state, where it meets the recurrent weights. Every gate of an LSTM or a GRU
-            then has masks of its own, of its inputs too; training runs step by step in Python, two or three times slower.
+            then has masks of its own, of its inputs too, and training runs step by step in Python, two or three times
+            slower.
         seed: of the dropout; by default the next seed of the global stream.
         zero_output_for_mask: with return_sequences, a masked step's output is 0; otherwise that of the step before.
         unroll, use_cudnn: accepted for Keras's sake; a native call has no loop to unroll.
