@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,13 +29,15 @@ class _Projection:
 
     def forward(self, x: Array, shape: Shape, step: Step) -> Array:
         """(..., *inputs) -> (..., *outputs), which is `shape`."""
-        y = step.empty(shape, x.dtype)
-        inputs, outputs = self.matrix
-        bias = self.bias.array.reshape(outputs) if self.bias else None
-        native.dense_forward(
-            x.reshape(-1, inputs), self.kernel.array.reshape(inputs, outputs), bias, y.reshape(-1, outputs)
-        )
+        y, product = self.bind(x, shape, step)
+        product()
         return y
+
+    def bind(self, x: Array, shape: Shape, step: Step) -> tuple[Array, Any]:
+        """The output, and what computes it."""
+        y, (inputs, outputs) = step.empty(shape, x.dtype), self.matrix
+        kernel, bias = self.kernel.array.reshape(self.matrix), self.bias.array.reshape(-1) if self.bias else None
+        return y, partial(native.dense_forward, x.reshape(-1, inputs), kernel, bias, y.reshape(-1, outputs))
 
     def backward(self, x: Array, dy: Array, step: Step) -> Array:
         self.weight_gradient(x, dy)
@@ -266,15 +269,10 @@ class _Attention(AttentionLayer):
         self.out = self._projection("attention_output", (self.heads, self.value_dim), self.sample_shape or (query,))
 
     def _projection(self, name: str, inputs: Shape, outputs: Shape) -> _Projection:
+        shape, bias = (*inputs, *outputs), None
         kernel = self.add_weight(
-            f"{name}_kernel",
-            (*inputs, *outputs),
-            self.kernel_initializer,
-            True,
-            self.kernel_regularizer,
-            self.kernel_constraint,
+            f"{name}_kernel", shape, self.kernel_initializer, True, self.kernel_regularizer, self.kernel_constraint
         )
-        bias = None
         if self.use_bias:
             bias = self.add_weight(
                 f"{name}_bias", outputs, self.bias_initializer, True, self.bias_regularizer, self.bias_constraint
@@ -325,6 +323,21 @@ class _Attention(AttentionLayer):
             scores *= ~blind.transpose(0, 2, 1)[..., None]
         saved = (x, q, k, v, options, attended, maximum, share, gate, gated, scores)
         return y if scores is None else [y, scores], saved
+
+    def bind(self, x: Any, step: Step) -> tuple[Array, list[Any]] | None:
+        """See `vivace.plan`."""
+        if self.use_attention_mask or self.return_attention_scores or self.use_gate or self.sliding_window is not None:
+            return None
+        query, value, key = self._inputs(x, "bind")
+        way: _Way = self._ways.get((query.shape, key.shape)) or self.new_way((query.shape, key.shape))
+        q, first = self.query.bind(query, way.query, step)
+        k, second = self.key.bind(key, way.key, step)
+        v, third = self.value.bind(value, way.value, step)
+        attended, statistics = step.empty(way.attended, q.dtype), step.empty(way.statistics, q.dtype)
+        options = Options(self.key_dim**-0.5, self.use_causal_mask, None, None, None, 0.0, 0, 0)
+        attend = partial(native.attention_forward, q, k, v, *options, attended, statistics[0], statistics[1])
+        y, last = self.out.bind(attended, way.output, step)
+        return y, [first, second, third, attend, last]
 
     def make_way(self, shape: tuple[Shape, Shape]) -> _Way:
         query, key = shape
@@ -412,8 +425,7 @@ class _Attention(AttentionLayer):
 def _probabilities(q: Array, k: Array, options: Options, step: Step) -> Array:
     """What the kernel does not store: (batch, heads, queries, keys)."""
     keys = k.repeat(q.shape[2] // k.shape[2], 2).transpose(0, 2, 3, 1)
-    p = np.matmul(q.transpose(0, 2, 1, 3), keys)
-    p *= options.scale
+    p = options.scale * np.matmul(q.transpose(0, 2, 1, 3), keys)
     masks = (options.query_mask, (1, 3)), (options.key_mask, (1, 2)), (options.attention_mask, 1)
     for mask, axes in masks:
         if mask is not None:
@@ -466,6 +478,8 @@ class MultiHeadAttention(_Attention):
             them when the layer is called).
         use_attention_mask: the last of the inputs is an attention mask (False; calls with one set it).
     """
+
+    bind = _Attention.bind
 
     def __init__(
         self,
@@ -541,6 +555,8 @@ class GroupQueryAttention(_Attention):
         seed: of the dropout; by default the next seed of the global stream.
         use_causal_mask, return_attention_scores, use_attention_mask: as of `MultiHeadAttention`.
     """
+
+    bind = _Attention.bind
 
     def __init__(
         self,

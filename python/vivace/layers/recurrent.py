@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -280,6 +281,24 @@ class Recurrent(Layer):
             y = workspace[:, :: -1 if self.go_backwards else 1, self.units :]
         return y, h, c, (shape, workspace, h, c)
 
+    def bind(self, x: Any, step: Step) -> tuple[Array, list[Any]] | None:
+        """See `vivace.plan`."""
+        if isinstance(x, list) or self.stateful or self.return_state or self.cell == "output_gated":
+            return None
+        shape, workspace, states = self._ways.get(x.shape) or self.new_way(x.shape)
+        if shape is None:
+            return None
+        c = step.empty(states, x.dtype) if self.cell == "lstm" else None
+        bias, h = self.bias.array if self.bias else None, step.empty(states, x.dtype)
+        weights = self.kernel.array, self.recurrent_kernel.array, bias
+        call = partial(
+            native.rnn_forward, shape, x, *weights, None, None, None, None, step.empty(workspace, x.dtype), h, c
+        )
+        if self.return_sequences:
+            return h, [call]
+        y = step.empty((len(x), self.units), x.dtype)
+        return y, [call, partial(np.copyto, y, h[:, -1])]
+
     def _run_fused_back(
         self, x: Array, mask: Any, initial: Any, kept: Any, tape: Any, dy: Array | None, dh: Array, dc: Any,
         step: Step, input_gradient: bool,
@@ -338,6 +357,7 @@ class SimpleRNN(Recurrent):
     __doc__ = f"h_t = tanh(x_t W + h_(t-1) U + b).\n\n    {Recurrent.__doc__}"
     cell = "simple"
     gates = 1
+    bind = Recurrent.bind
 
     def __init__(
         self,
@@ -382,6 +402,7 @@ class LSTM(Recurrent):
     {Recurrent.__doc__}"""
     cell = "lstm"
     gates = 4
+    bind = Recurrent.bind
 
     def __init__(
         self,
@@ -437,6 +458,7 @@ class GRU(Recurrent):
     {Recurrent.__doc__}"""
     cell = "gru"
     gates = 3
+    bind = Recurrent.bind
 
     def __init__(
         self,

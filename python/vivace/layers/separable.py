@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from .. import constraints, initializers, regularizers
@@ -51,6 +52,13 @@ class _Depthwise(Windowed):
         y = step.empty(output, x.dtype)
         native.depthwise2d_forward(shape, x, kernel, bias, y, activation)
         return y
+
+    def bind_depthwise(
+        self, x: Array, kernel: Array, bias: Array | None, activation: Any, step: Step
+    ) -> tuple[Array, Any]:
+        shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
+        y = step.empty(output, x.dtype)
+        return y, partial(native.depthwise2d_forward, shape, x, kernel, bias, y, activation)
 
     def depthwise_backward(
         self, x: Array, kernel: Array, dz: Array, dkernel: Array, dbias: Array | None, step: Step, input_gradient: bool
@@ -107,6 +115,15 @@ class _DepthwiseConv(_Depthwise):
         bias = self.bias.array if self.bias else None
         return self.depthwise(x, self.kernel.array, bias, step, activation), x
 
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
+        """See `vivace.plan`."""
+        if self.channels_first:
+            return None
+        y, call = self.bind_depthwise(
+            x, self.kernel.array, self.bias.array if self.bias else None, self.fused_activation, step
+        )
+        return y, [call, *self.bound_activation(y)]
+
     def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
         dbias = self.bias.gradient if self.bias else None
         return self.depthwise_backward(saved, self.kernel.array, dz, self.kernel.gradient, dbias, step, input_gradient)
@@ -126,6 +143,7 @@ class DepthwiseConv1D(_DepthwiseConv):
     """
 
     rank = 1
+    bind = _DepthwiseConv.bind
 
 
 class DepthwiseConv2D(_DepthwiseConv):
@@ -140,6 +158,8 @@ class DepthwiseConv2D(_DepthwiseConv):
             and on the output, none by default.
         depthwise_constraint, bias_constraint: of `vivace.constraints`, none by default.
     """
+
+    bind = _DepthwiseConv.bind
 
 
 class _SeparableConv(_Depthwise):
@@ -214,6 +234,17 @@ class _SeparableConv(_Depthwise):
         native.dense_forward(rows, kernel, bias, y.reshape(-1, self.filters), activation)
         return y, (x, between)
 
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
+        """See `vivace.plan`."""
+        if self.channels_first:
+            return None
+        between, first = self.bind_depthwise(x, self.depthwise_kernel.array, None, "linear", step)
+        y = step.empty((*between.shape[:-1], self.filters), x.dtype)
+        rows, kernel = between.reshape(-1, between.shape[-1]), self.pointwise_kernel.array.reshape(-1, self.filters)
+        bias, out = self.bias.array if self.bias else None, y.reshape(-1, self.filters)
+        second = partial(native.dense_forward, rows, kernel, bias, out, self.fused_activation)
+        return y, [first, second, *self.bound_activation(y)]
+
     def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
         x, between = saved
         rows, dz = between.reshape(-1, between.shape[-1]), dz.reshape(-1, self.filters)
@@ -243,6 +274,7 @@ class SeparableConv1D(_SeparableConv):
     """
 
     rank = 1
+    bind = _SeparableConv.bind
 
 
 class SeparableConv2D(_SeparableConv):
@@ -259,6 +291,8 @@ class SeparableConv2D(_SeparableConv):
             `vivace.regularizers` on the weights and on the output, none by default.
         depthwise_constraint, pointwise_constraint, bias_constraint: of `vivace.constraints`, none by default.
     """
+
+    bind = _SeparableConv.bind
 
 
 SeparableConvolution1D, SeparableConvolution2D = SeparableConv1D, SeparableConv2D
