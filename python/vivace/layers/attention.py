@@ -29,15 +29,18 @@ class _Projection:
 
     def forward(self, x: Array, shape: Shape, step: Step) -> Array:
         """(..., *inputs) -> (..., *outputs), which is `shape`."""
-        y, product = self.bind(x, shape, step)
-        product()
+        y = step.empty(shape, x.dtype)
+        native.dense_forward(*self._matrices(x, y))
         return y
 
     def bind(self, x: Array, shape: Shape, step: Step) -> tuple[Array, Any]:
         """The output, and what computes it."""
-        y, (inputs, outputs) = step.empty(shape, x.dtype), self.matrix
-        kernel, bias = self.kernel.array.reshape(self.matrix), self.bias.array.reshape(-1) if self.bias else None
-        return y, partial(native.dense_forward, x.reshape(-1, inputs), kernel, bias, y.reshape(-1, outputs))
+        y = step.empty(shape, x.dtype)
+        return y, partial(native.dense_forward, *self._matrices(x, y))
+
+    def _matrices(self, x: Array, y: Array) -> tuple[Array, Array, Array | None, Array]:
+        (inputs, outputs), bias = self.matrix, self.bias.array.reshape(-1) if self.bias else None
+        return x.reshape(-1, inputs), self.kernel.array.reshape(inputs, outputs), bias, y.reshape(-1, outputs)
 
     def backward(self, x: Array, dy: Array, step: Step) -> Array:
         self.weight_gradient(x, dy)
@@ -284,8 +287,7 @@ class _Attention(AttentionLayer):
         steps, others = (math.prod(size or 1 for size in shape[1:-1]) for shape in (query, value))
         kernels = [p.kernel.size for p in (self.query, self.out, self.key, self.value)]
         products = 2 * (steps * sum(kernels[:2]) + others * sum(kernels[2:]))
-        first = self.attended_axes(len(query))
-        batches = math.prod(size or 1 for size in query[1:first])
+        batches = math.prod(size or 1 for size in query[1 : self.attended_axes(len(query))])
         return products + 2 * self.heads * steps * (others // batches) * (self.key_dim + self.value_dim)
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
@@ -401,11 +403,7 @@ class _Attention(AttentionLayer):
             _probabilities_backward(scores, dscores, q, k, options.scale, dq, dk)
         query, value, key = self._inputs(x, "backward")
         parts, _ = self._parts(x)
-        ways: list[tuple[_Projection, Array, Any, int]] = [
-            (self.query, query, dq, 0),
-            (self.value, value, dv, 1),
-            (self.key, key, dk, len(parts) - 1),
-        ]
+        ways: list[Any] = [(self.query, query, dq, 0), (self.value, value, dv, 1), (self.key, key, dk, len(parts) - 1)]
         if self.gate is not None:
             ways.append((self.gate, query, dgate, 0))
         gradients: list[Array | None] = [None] * len(parts)
