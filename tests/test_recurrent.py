@@ -409,6 +409,17 @@ def test_recurrent_dropout_has_masks_for_every_gate(cell: Any) -> None:
             np.testing.assert_allclose(np.corrcoef(kept_state[..., 0]), np.eye(layer.gates), atol=0.07)
 
 
+def test_masks_of_states_alone_are_no_mask(rng: np.random.Generator) -> None:
+    for backwards in (False, True):
+        layer = GRU(3, return_sequences=True, go_backwards=backwards)
+        inputs = [rng.standard_normal((2, 4, 5)).astype("f4"), np.zeros((2, 3), "f4")]
+        layer.build_once([a.shape for a in inputs])
+        step = Step(training=False)
+        step.mask = [None, np.ones((2, 3), np.uint8)]
+        layer.forward(inputs, step)
+        assert step.mask is None
+
+
 def test_recurrent_dropout_is_for_training_only(rng: np.random.Generator) -> None:
     layer, x = GRU(16, recurrent_dropout=0.5, seed=1), rng.standard_normal((4, 6, 3)).astype("float32")
     layer.build_once((None, 6, 3))

@@ -232,9 +232,9 @@ class Recurrent(Layer):
             self._state = (final[0].copy(), final[1].copy() if c is not None else None)
         if not self.return_sequences:
             y, step.mask = y[:, -1], None
-        elif mask is not None:
-            step.mask = np.ascontiguousarray(mask[:, ::-1]) if self.go_backwards else mask
-            if self.zero_output_for_mask:
+        else:
+            step.mask = np.ascontiguousarray(mask[:, ::-1]) if mask is not None and self.go_backwards else mask
+            if self.zero_output_for_mask and mask is not None:
                 keep = (step.mask != 0)[..., None]
                 y = np.multiply(y, keep, out=step.empty(y.shape, y.dtype))
         if not y.flags.c_contiguous:
@@ -267,7 +267,7 @@ class Recurrent(Layer):
 
     def _run_fused(self, x: Array, mask: Any, initial: Any, kept: Any, step: Step) -> tuple[Array, Array, Any, Any]:
         """(outputs, states, memories, tape); outputs and states (batch, steps, units), in the order computed."""
-        shape, workspace_shape, states = self._ways[x.shape]
+        shape, workspace_shape, states = self._ways.get(x.shape) or self.new_way(x.shape)
         workspace = step.empty(workspace_shape, x.dtype)
         c = step.empty(states, x.dtype) if self.cell == "lstm" else None
         h = step.empty(states, x.dtype)
