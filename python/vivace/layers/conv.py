@@ -413,15 +413,20 @@ class Conv3D(Volumes, _Convolution):
     def geometry(self, x_shape: Shape) -> native.Conv2DShape:
         return self.volume_shape(x_shape, self.filters, self.groups)
 
+    def make_way(self, shape: Shape) -> Way:
+        way = super().make_way(shape)
+        images, *rest = way.shape.output
+        return way._replace(output=(shape[0], images // shape[0], *rest))
+
     def output_shape_of(self, shape: BatchShape) -> BatchShape:
         super().output_shape_of(shape)
         sample = (1, *(size or 0 for size in shape[1:]))
         return (shape[0], self.slices(sample), *self.shape_for(sample).output[1:])
 
     def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
-        shape = self.shape_for(x.shape)
+        shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
         images, kernel = self.gather(x, shape, self.groups, step), self.image_kernel(self.kernel.array, shape, step)
-        y = step.empty((len(x), shape.output[0] // len(x), *shape.output[1:]), x.dtype)
+        y = step.empty(output, x.dtype)
         bias = self.bias.array if self.bias else None
         native.conv2d_forward(shape, images, kernel, bias, y.reshape(shape.output), activation)
         return y, (x.shape, images, kernel, shape)
