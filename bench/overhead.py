@@ -1,8 +1,9 @@
 """What surrounds the kernels: Python's share of a training step, allocations, overhead of calls, a neighbour, start-up.
 
-    python bench/overhead.py
+    python bench/overhead.py            everything
+    python bench/overhead.py layers     only the calls of single layers
 
-vivace must be installed for the running Python. One table; every figure is a median.
+vivace must be installed for the running Python. Every figure is a median.
 """
 
 from __future__ import annotations
@@ -14,30 +15,20 @@ import subprocess
 import sys
 import tempfile
 import time
+import timeit
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import vivace
+import vivace.layers as L
 from vivace.__main__ import reference_cnn
 from vivace._core import native
-from vivace.layers import (
-    Activation,
-    Add,
-    BatchNormalization,
-    Conv2D,
-    Dense,
-    Dropout,
-    Flatten,
-    GlobalAveragePooling2D,
-    LayerNormalization,
-    MaxPooling2D,
-    Reshape,
-    Softmax,
-)
+from vivace.layers import Dense
 from vivace.models import Sequential
 
 FIRST_STEP = """
@@ -84,13 +75,10 @@ def allocations() -> str:
     return f"{float(calls):.0f}, of {float(size):.0f} bytes together"
 
 
-def microseconds(f: Callable[[], Any], calls: int = 1000) -> float:
-    times = []
-    for _ in range(calls):
-        start = time.perf_counter()
-        f()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times) * 1e6
+def microseconds(statement: Callable[[], Any] | str, calls: int = 1000, **names: Any) -> float:
+    """What one of so many runs in loops of a hundred takes."""
+    times = timeit.repeat(statement, number=100, repeat=calls // 100, globals=names)
+    return statistics.median(times) / 100 * 1e6
 
 
 def without_kernels(f: Callable[[], float]) -> float:
@@ -106,6 +94,85 @@ def without_kernels(f: Callable[[], float]) -> float:
     finally:
         for name, function in kept.items():
             setattr(native, name, function)
+
+
+def kernels_of(f: Callable[[], Any]) -> float:
+    """What the native calls of f take by themselves, with their arguments checked and the GIL released."""
+    calls: list[Callable[[], Any]] = []
+    kept = {name: getattr(native, name) for name in dir(native) if name.islower() and callable(getattr(native, name))}
+
+    def recorded(function: Any) -> Any:
+        def call(*args: Any) -> Any:
+            calls.append(partial(function, *args))
+            return function(*args)
+
+        return call
+
+    for name, function in kept.items():
+        setattr(native, name, recorded(function))
+    try:
+        f()
+    finally:
+        for name, function in kept.items():
+            setattr(native, name, function)
+    return sum(microseconds(call, 2000) for call in calls)
+
+
+def layers_table() -> list[tuple[Any, ...]]:
+    """Layers with inputs so small that kernels take next to nothing; and what those compute with NumPy that have no
+    native kernel for it, into memory that is there already.
+    """
+    x, sequence, image = (np.ones(shape, "f4") for shape in ((1, 4), (1, 4, 4), (1, 4, 4, 1)))
+    volume, words = np.ones((1, 4, 4, 4, 1), "f4"), np.ones((1, 4), "i8")
+    two, both, y, number, random = [x, x], [sequence, sequence], x.copy(), np.array(0.5, "f4"), np.random.default_rng()
+    row, column, wide, one = sequence[:, :1], sequence[:, :, :1], np.ones((1, 8), "f4"), np.ones((1, 1, 1), "f4")
+    return [
+        (L.Dense(1), x), (L.Dense(2, "softmax"), x), (L.Dense(2, "gelu"), x), (L.Activation("relu"), x),
+        (L.Activation("gelu"), x), (L.Softmax(), x), (L.PReLU(), x), (L.Flatten(), image), (L.Reshape((2, 2)), x),
+        (L.Permute((2, 1)), sequence), (L.RepeatVector(2), x), (L.Dropout(0.5), x),
+        (L.SpatialDropout1D(0.5), sequence, lambda: np.multiply(x, x, y)),
+        (L.GaussianNoise(0.1), x,
+         lambda: (random.standard_normal(out=y, dtype="f4"), np.multiply(y, number, y), np.add(x, y, y))),
+        (L.BatchNormalization(), x), (L.BatchNormalization(), image), (L.LayerNormalization(), x),
+        (L.LayerNormalization(), sequence), (L.GroupNormalization(1), image), (L.RMSNormalization(), x),
+        (L.Add(), two, lambda: np.add(x, x, y)), (L.Subtract(), two, lambda: np.subtract(x, x, y)),
+        (L.Multiply(), two, lambda: np.multiply(x, x, y)),
+        (L.Average(), two, lambda: (np.add(x, x, y), np.multiply(y, number, y))),
+        (L.Maximum(), two, lambda: np.maximum(x, x, out=y)),
+        (L.Concatenate(), two, lambda: np.concatenate([x, x], 1, wide)),
+        (L.Dot(1), two, lambda: np.matmul(row, column, one)),
+        (L.Conv1D(1, 3), sequence), (L.Conv2D(1, 3), image), (L.DepthwiseConv1D(3), sequence),
+        (L.DepthwiseConv2D(3), image), (L.SeparableConv2D(1, 3), image),
+        (L.Conv2DTranspose(1, 3), image, lambda: np.add(x, number, y)),
+        (L.MaxPooling1D(), sequence), (L.MaxPooling2D(), image), (L.MaxPooling3D(), volume),
+        (L.AveragePooling2D(), image), (L.GlobalAveragePooling1D(), sequence), (L.GlobalMaxPooling2D(), image),
+        (L.ZeroPadding1D(), sequence), (L.ZeroPadding2D(), image), (L.Cropping1D(), sequence),
+        (L.Cropping2D(1), image), (L.UpSampling1D(), sequence), (L.UpSampling2D(), image), (L.Embedding(4, 4), words),
+        (L.Embedding(4, 4, mask_zero=True), words, lambda: np.not_equal(words, words)),
+        (L.Masking(), sequence, lambda: np.logical_or.reduce(np.not_equal(sequence, number), -1)),
+        (L.SimpleRNN(2), sequence), (L.GRU(2), sequence), (L.LSTM(2), sequence),
+        (L.LSTM(2, return_sequences=True), sequence), (L.Bidirectional(L.GRU(2)), sequence),
+        (L.TimeDistributed(L.Dense(2)), sequence), (L.Attention(), both), (L.MultiHeadAttention(1, 4), both),
+        (L.Rescaling(2.0), x, lambda: (np.multiply(x, number, y), np.add(y, number, y))),
+        (L.Normalization(mean=0.0, variance=1.0), x, lambda: (np.subtract(x, number, y), np.divide(y, number, y))),
+    ]  # fmt: skip
+
+
+def print_layers() -> None:
+    print(f"{'a layer called on a few numbers':30}inference, training;   without its kernels")
+    for layer, inputs, *by_numpy in layers_table():
+        arithmetic, figures = sum(microseconds(kernel, 2000) for kernel in by_numpy), []
+        for training in (False, True):
+            statement = "layer(inputs, training=True)" if training else "layer(inputs)"
+            layer(inputs, training=training)
+            layer(inputs, training=training)
+            whole = microseconds(statement, 10000, layer=layer, inputs=inputs)
+            kernels = kernels_of(lambda layer=layer, inputs=inputs, on=training: layer(inputs, training=on))
+            if training or type(layer) not in (L.SpatialDropout1D, L.GaussianNoise):  # they pass x on otherwise
+                kernels += arithmetic
+            figures.append((whole, whole - kernels))
+        (infers, left), (trains, left_too) = figures
+        print(f"  {type(layer).__name__:28}{infers:5.1f} us,{trains:5.1f} us;      {left:5.1f} us,{left_too:5.1f} us")
 
 
 def main() -> None:
@@ -156,23 +223,14 @@ def main() -> None:
         neighbour.wait()
     print(f"  beside one busy process                  {busy:.0f} us, {busy / alone:.1f} x the {alone:.0f} us alone")
 
-    x, image = np.ones((1, 4), "f4"), np.ones((1, 4, 4, 1), "f4")
+    x = np.ones((1, 4), "f4")
     tiny = Sequential([Dense(1, input_shape=(4,))])
     tiny(x)
     y = np.empty_like(x)
     floor = microseconds(lambda: native.activation_forward("relu", x, y), 20000)
     print(f"{'floor: a native call':43}{floor:.1f} us")
     print(f"{'floor: np.empty':43}{microseconds(lambda: np.empty((1, 4), y.dtype), 20000):.1f} us")
-    print(f"{'a layer called on 4 or 16 numbers':43}inference, training=True")
-    for layer, inputs in (
-        (Activation("relu"), x), (Dense(1), x), (Flatten(), x), (Dropout(0.5), x), (Reshape((2, 2)), x),
-        (BatchNormalization(), x), (LayerNormalization(), x), (Softmax(), x), (Add(), [x, x]), (Conv2D(1, 3), image),
-        (MaxPooling2D(), image), (GlobalAveragePooling2D(), image),
-    ):  # fmt: skip
-        layer(inputs)
-        infers = microseconds(lambda layer=layer, inputs=inputs: layer(inputs), 20000)
-        trains = microseconds(lambda layer=layer, inputs=inputs: layer(inputs, training=True), 20000)
-        print(f"  {type(layer).__name__:41}{infers:.1f} us, {trains:.1f} us")
+    print_layers()
     deep = Sequential([Dense(4, input_shape=(4,)) for _ in range(50)])
     deep(x)
     each = (microseconds(lambda: deep(x), 5000) - microseconds(lambda: tiny(x), 5000)) / 49
@@ -189,4 +247,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    print_layers() if sys.argv[1:] == ["layers"] else main()

@@ -11,7 +11,7 @@ import pytest
 import vivace
 from vivace import callbacks, initializers, layers, losses, optimizers
 from vivace.layers import Conv2D, Dense, Dropout, Flatten, Input, MaxPooling2D
-from vivace.models import Sequential
+from vivace.models import Sequential, clone_model
 
 X = np.zeros((6, 8, 8, 1), "float32")
 Y = np.array([0, 1, 2, 0, 1, 2])
@@ -85,6 +85,9 @@ TABLE: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: Dense(1, "rellu"), ValueError, "unknown activation 'rellu'; did you mean 'relu'"),
     (lambda: initializers.get("glorot"), ValueError, "unknown initializer 'glorot'"),
     (lambda: model().get_layer("second"), ValueError, "no layer 'second'; there are"),
+    (lambda: model().get_layer(index=99), ValueError, "get_layer: index must be less than 4, received 99"),
+    (lambda: clone_model(3), ValueError, "model must be a Sequential or another Model, received 3"),
+    (lambda: clone_model(model(), clone_function=3), TypeError, "clone_function must be a function, received 3"),
     (lambda: vivace.layer, AttributeError, "has no attribute 'layer'"),
     # layers
     (lambda: Dense(0), ValueError, "units must be an integer >= 1, received 0"),
@@ -94,6 +97,10 @@ TABLE: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: Conv2D(8, 3, groups=3), ValueError, r"groups must divide filters \(8\), received 3"),
     (lambda: Dropout(1.5), ValueError, r"rate must lie in \[0, 1\], received 1.5"),
     (lambda: Dense(1, dtype="float16"), ValueError, "dtype must be float32 or float64, received float16"),
+    (lambda: Dense(1, dtype="bfloat16"), ValueError, "dtype must be float32 or float64, received 'bfloat16'"),
+    (lambda: Conv2D(2, 3)(np.full((1, 8, 8, 1), "a")), TypeError, "conv2d.*: expected numbers, received dtype <U1"),
+    (lambda: Dense(2)(np.ones((2, 3), complex)), TypeError, "dense.*: expected numbers, received dtype complex128"),
+    (lambda: layers.Add()([X, None]), TypeError, "add.*: expected numbers, received dtype object"),
     (lambda: Sequential([print]), TypeError, "expected a layer"),
     (lambda: Sequential([Dense(1, name="a"), Dense(1, name="a")]), ValueError, "a layer named 'a' already"),
     (lambda: Sequential([Dense(1), Dense(1, dtype="float64")]), ValueError, "give all one dtype"),

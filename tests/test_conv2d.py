@@ -167,6 +167,21 @@ def test_bad_shapes_are_refused(core: ModuleType, arguments: tuple, message: str
         core.Conv2DShape(*arguments)
 
 
+def test_axes_of_size_1_do_not_count(core: ModuleType, rng: np.random.Generator) -> None:
+    """A sequence is an image of height 1, and given as what it is."""
+    s = core.Conv2DShape((2, 1, 6, 3), (1, 3, 3, 4))
+    x, kernel = rng.standard_normal(s.input).astype("f4"), rng.standard_normal(s.kernel).astype("f4")
+    y, short = np.empty(s.output, "f4"), np.empty((2, 4, 4), "f4")
+    core.conv2d_forward(s, x, kernel, None, y)
+    core.conv2d_forward(s, x[:, 0], kernel[0], None, short)
+    np.testing.assert_array_equal(short, y[:, 0])
+    for shape in ((2, 3, 6), (2, 6), (6, 2, 3), (2, 6, 3, 2), (2, 2, 6, 3)):
+        with pytest.raises(ValueError, match=r"x must have shape \(2, 1, 6, 3\), received shape"):
+            core.conv2d_forward(s, np.zeros(shape, "f4"), kernel, None, y)
+    with pytest.raises(ValueError, match=r"kernel must have shape \(1, 3, 3, 4\), received shape"):
+        core.conv2d_forward(s, x, np.zeros((3, 3), "f4"), None, y)
+
+
 def test_bad_arrays_are_refused(core: ModuleType) -> None:
     s = core.Conv2DShape((1, 5, 5, 2), (3, 3, 2, 4))
     x, kernel, y = np.zeros(s.input, "f4"), np.zeros(s.kernel, "f4"), np.zeros(s.output, "f4")

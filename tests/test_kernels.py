@@ -289,3 +289,15 @@ def test_optimizers(core: ModuleType, size: int, nesterov: bool, rng: np.random.
     np.testing.assert_allclose(sgd, w, rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(adam, w2, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(plain, w3, rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [1, 15, 17, 40003])
+def test_moving_average(core: ModuleType, size: int, dtype: str, rng: np.random.Generator) -> None:
+    average, value = integers(rng, (size,), dtype), integers(rng, (size,), dtype)
+    for momentum in (0.75, 1.0, 0.0):
+        expected = momentum * average + (1 - momentum) * value
+        core.moving_average_update(average, value, momentum)
+        np.testing.assert_array_equal(average, expected)
+    with pytest.raises(ValueError, match=f"moving_average_update: value must have {size} elements"):
+        core.moving_average_update(average, np.zeros(size + 1, dtype), 0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,8 @@ def run_both_ways(layer: Any, x: Any, rng: np.random.Generator, mask: Any) -> li
 def test_fused_and_general_path_agree(cell: Any, go_backwards: bool, masked: bool, return_sequences: bool) -> None:
     rng = np.random.default_rng(0)
     kwargs = {"return_sequences": return_sequences, "return_state": True, "go_backwards": go_backwards, **F64}
-    fused = cell(4, recurrent_dropout=0.4, seed=3, bias_initializer="glorot_uniform", **kwargs)
+    dropout = {"dropout": 0.4} if cell in (LSTM, GRU) else {"recurrent_dropout": 0.4}
+    fused = cell(4, **dropout, seed=3, bias_initializer="glorot_uniform", **kwargs)
     inputs = [rng.standard_normal((3, 5, 2)), *(rng.standard_normal((3, 4)) for _ in range(fused.states_count()))]
     mask = (rng.random((3, 5)) > 0.4).astype(np.uint8) if masked else None
     if masked and isinstance(fused, OutputGatedRNN):
@@ -79,6 +81,7 @@ def test_fused_and_general_path_agree(cell: Any, go_backwards: bool, masked: boo
 
     general = fused
     general.__class__ = General
+    general._ways.clear()
     general.stream.position = 0
     got = run_both_ways(general, inputs, np.random.default_rng(1), mask)
     assert len(got) == len(expected)
@@ -362,6 +365,59 @@ def test_a_layer_by_itself_takes_and_returns_states(rng: np.random.Generator) ->
         half = np.ones((3, 8))
         half[:, 5:] = 0
         np.testing.assert_allclose(layer(x, mask=half)[0][:, -1], y[:, 4], atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", [SimpleRNN, LSTM, GRU, partial(GRU, reset_after=False)])
+@pytest.mark.parametrize("rates", [(0.5, 0.0), (0.0, 0.5), (0.4, 0.5)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_gradients_with_dropout(cell: Any, rates: tuple[float, float], masked: bool, rng: np.random.Generator) -> None:
+    layer = cell(3, dropout=rates[0], recurrent_dropout=rates[1], seed=2, return_sequences=True, **F64)
+    x = rng.standard_normal((2, 4, 5))
+    layer.build_once((None, 4, 5))
+    mask = np.array([[1, 1, 0, 1], [1, 0, 1, 1]], np.uint8) if masked else None
+
+    def run() -> tuple[Any, Any, Step]:
+        layer.stream.position, step = 0, Step(training=True)  # the same masks every time
+        step.mask = mask
+        return *layer.forward(x, step), step
+
+    y, saved, step = run()
+    direction = rng.standard_normal(y.shape)
+    dx = layer.backward(direction.copy(), saved, step)
+    for array, gradient in [(x, dx), *((p.array, p.gradient) for p in layer.weights)]:
+        expected = numeric_gradient(lambda: (run()[0] * direction).sum(), array)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("cell", [LSTM, GRU])
+def test_recurrent_dropout_has_masks_for_every_gate(cell: Any) -> None:
+    """One unit and one input: how often gates lose theirs together tells that each has a mask of its own."""
+    for recurrent, expected in ((0.0, 0.5), (0.5, 0.25)):
+        layer = cell(1, dropout=0.5, recurrent_dropout=recurrent, seed=1)
+        layer.build_once((None, 2, 1))
+        step = Step(training=True)
+        _, saved = layer.forward(np.ones((4000, 2, 1), "float32"), step)
+        kept, kept_state = saved[3], saved[4]
+        gates = kept.reshape(-1, 4000) if recurrent else np.repeat(kept.reshape(1, 4000), 2, 0)
+        both = ((gates[0] == 0) & (gates[1] == 0)).mean()
+        assert abs(both - expected) < 0.03
+        assert np.unique(kept).tolist() == [0, 2]
+        assert (kept_state is None) == (recurrent == 0)
+        if recurrent:
+            assert kept_state.shape == (layer.gates, 4000, 1)
+            np.testing.assert_allclose((kept_state == 0).mean((1, 2)), 0.5, atol=0.03)
+            np.testing.assert_allclose(np.corrcoef(kept_state[..., 0]), np.eye(layer.gates), atol=0.07)
+
+
+def test_masks_of_states_alone_are_no_mask(rng: np.random.Generator) -> None:
+    for backwards in (False, True):
+        layer = GRU(3, return_sequences=True, go_backwards=backwards)
+        inputs = [rng.standard_normal((2, 4, 5)).astype("f4"), np.zeros((2, 3), "f4")]
+        layer.build_once([a.shape for a in inputs])
+        step = Step(training=False)
+        step.mask = [None, np.ones((2, 3), np.uint8)]
+        layer.forward(inputs, step)
+        assert step.mask is None
 
 
 def test_recurrent_dropout_is_for_training_only(rng: np.random.Generator) -> None:

@@ -4,6 +4,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <initializer_list>
 #include <string>
 
@@ -122,7 +123,18 @@ private:
     }
     void check_shape(const py::array& a, const char* name, Shape shape) const {
         if (a.ndim() == static_cast<index>(shape.size()) && std::equal(shape.begin(), shape.end(), a.shape())) return;
+        if (same_but_for_ones(a, shape)) return;
         fail(name, "must have shape " + tuple_text(shape.begin(), shape.size()), shape_text(a));
+    }
+    // Axes of size 1 move no element: a sequence (n, w, c) may stand for the image (n, 1, w, c) that it is.
+    static bool same_but_for_ones(const py::array& a, Shape shape) {
+        const index *own = a.shape(), *end = own + a.ndim();
+        for (const index size : shape) {
+            if (size == 1) continue;
+            while (own != end && *own == 1) ++own;
+            if (own == end || *own++ != size) return false;
+        }
+        return std::all_of(own, end, [](index size) { return size == 1; });
     }
     void check_size(const py::array& a, const char* name, index size) const {
         if (a.size() != size) fail(name, "must have " + std::to_string(size) + " elements", shape_text(a));

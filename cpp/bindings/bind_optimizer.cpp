@@ -40,6 +40,18 @@ void bind_optimizer(py::module_& m) {
         },
         py::arg("weights"), py::arg("gradients"), py::arg("m"), py::arg("v"), py::arg("learning_rate"),
         py::arg("beta_1"), py::arg("beta_2"), py::arg("epsilon"), py::arg("step"));
+    m.def(
+        "moving_average_update",
+        [](const py::array& average, const py::array& value, double momentum) {
+            const Arguments arg("moving_average_update");
+            arg.for_dtype(average, "average", [&](auto zero) {
+                using T = decltype(zero);
+                T* a = arg.out_flat<T>(average, "average", average.size());
+                const T* v = arg.in_flat<T>(value, "value", average.size());
+                without_gil([&] { moving_average_update(average.size(), a, v, momentum); });
+            });
+        },
+        py::arg("average"), py::arg("value"), py::arg("momentum"));
 }
 
 }  // namespace vivace::bindings

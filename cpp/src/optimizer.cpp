@@ -45,9 +45,21 @@ void adam_update(index size, T* w, T* g, T* m, T* v, double learning_rate, doubl
     });
 }
 
+template <class T>
+void moving_average_update(index size, T* average, const T* value, double momentum) {
+    const T kept = static_cast<T>(momentum), taken = static_cast<T>(1 - momentum);
+    parallel_blocks(size, 8, [&](index first, index last) {
+        for_each_vector<T>(last - first, [&](index offset, auto n) {
+            const index i = first + offset;
+            store_n(average + i, load_n(average + i, n) * kept + load_n(value + i, n) * taken, n);
+        });
+    });
+}
+
 #define INSTANTIATE(T)                                                                    \
     template void sgd_update(index, T*, T*, T*, double, double, bool);                    \
-    template void adam_update(index, T*, T*, T*, T*, double, double, double, double, std::int64_t);
+    template void adam_update(index, T*, T*, T*, T*, double, double, double, double, std::int64_t); \
+    template void moving_average_update(index, T*, const T*, double);
 INSTANTIATE(float)
 INSTANTIATE(double)
 

@@ -81,12 +81,23 @@ void adam(index size, double epsilon) {
 }
 
 template <class T>
+void moving_average(index size) {
+    auto average = reals<T>(size);
+    const auto value = reals<T>(size);
+    auto expected = as_double(average);
+    for (std::size_t i = 0; i < value.size(); ++i) expected[i] = 0.9 * expected[i] + 0.1 * static_cast<double>(value[i]);
+    moving_average_update<T>(size, average.data(), value.data(), 0.9);
+    CHECK_CLOSE(average, expected, tolerance<T>, tolerance<T>, show(size, sizeof(T)));
+}
+
+template <class T>
 void all() {
     for (index size : {1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 35, 16384, 40001}) {
         sgd<T>(size, 0, false);
         sgd<T>(size, 0.9, false);
         sgd<T>(size, 0.9, true);
         adam<T>(size, 1e-7);
+        moving_average<T>(size);
         adam<T>(size, 0.1);  // large enough to see where it stands
     }
 }
@@ -101,7 +112,10 @@ void threads_agree() {
         std::vector<float> v2(w.size(), 1);
         sgd_update<float>(size, w1.data(), g1.data(), v1.data(), 0.1, 0.9, true);
         adam_update<float>(size, w2.data(), g2.data(), m2.data(), v2.data(), 0.1, 0.9, 0.999, 1e-7, 3);
+        auto average = w;
+        moving_average_update<float>(size, average.data(), g.data(), 0.9);
         w1.insert(w1.end(), w2.begin(), w2.end());
+        w1.insert(w1.end(), average.begin(), average.end());
         if (threads == 1) first = w1;
         CHECK_FOR(same_bits(w1, first) && all_zero(g1) && all_zero(g2), show(threads));
     }

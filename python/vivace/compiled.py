@@ -273,7 +273,7 @@ class Compiled(Layer):
     def _flat_parameters(self) -> FlatParameters:
         """The block the optimizer works on; rebuilt if a parameter has moved to another model's block since."""
         flat = self._flat
-        if flat is None or any(p.array is not v for p, v in zip(flat.parameters, self._views, strict=True)):
+        if flat is None or any([p.array is not v for p, v in zip(flat.parameters, self._views)]):  # noqa: B905 (half the time)
             trainable = self.trainable_weights
             pending = [p.gradient.copy() for p in trainable]
             flat = self._flat = FlatParameters(trainable)

@@ -27,7 +27,10 @@ def set_floatx(dtype: str) -> None:
 
 
 def check_dtype(owner: str, dtype: Any) -> str:
-    name = np.dtype(dtype).name
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:  # no type of NumPy's, "bfloat16" say
+        name = repr(dtype)
     if name not in ("float32", "float64"):
         raise ValueError(f"{owner}: dtype must be float32 or float64, received {name}")
     return name

@@ -116,10 +116,10 @@ class Normalized:
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
         if self.add is None:
-            return self.norm.normalize(x, step, relu=True)
+            return self.norm.forward(x, step, relu=True)
         masks, (x, residual) = step.mask, x
         step.mask = masks[0] if isinstance(masks, list) else None
-        y, saved = self.norm.normalize(x, step, residual, self.relu is not None)
+        y, saved = self.norm.forward(x, step, residual, self.relu is not None)
         step.mask = either(masks)
         return y, saved
 

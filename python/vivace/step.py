@@ -10,6 +10,7 @@ from . import random
 from ._typing import Array, Shape
 from .parameters import aligned_empty
 
+_empty = np.empty
 _NONE: tuple[Any, Any, Any] = None, None, None
 
 
@@ -33,13 +34,12 @@ class Step:
         self.penalty = 0.0
         self._buffers: list[tuple[Shape, Any, Array]] = []
         self._next = 0
-        self._in_use: set[int] = set()  # the buffers handed out, by identity
+        self._places: dict[int, int] = {}  # which buffer an array is, by identity
         self._free: dict[Shape, list[Array]] = {}  # those given up in this pass
 
     def start(self) -> Step:
         """Begin a new pass: all buffers are free again."""
         self._next = 0
-        self._in_use.clear()
         self._free.clear()
         self.mask = None
         self.penalty = 0.0
@@ -49,17 +49,23 @@ class Step:
         """An uninitialised, 64-byte aligned array."""
         free = self._free
         if free and (given_up := free.get(shape)) and given_up[-1].dtype == dtype:
-            buffer = given_up.pop()
-        else:
-            k = self._next
-            self._next = k + 1
-            known: Any
-            known, kind, buffer = self._buffers[k] if k < len(self._buffers) else _NONE
-            if known != shape or (kind is not dtype and kind != dtype):
-                buffer = aligned_empty(shape, dtype)
-                self._buffers[k : k + 1] = [(shape, dtype, buffer)]
-        self._in_use.add(id(buffer))
+            return given_up.pop()
+        k = self._next
+        self._next = k + 1
+        known: Any
+        known, kind, buffer = self._buffers[k] if k < len(self._buffers) else _NONE
+        if known != shape or (kind is not dtype and kind != dtype):
+            self._places.pop(id(buffer), None)
+            buffer = aligned_empty(shape, dtype)
+            self._buffers[k : k + 1] = [(shape, dtype, buffer)]
+            self._places[id(buffer)] = k
         return buffer
+
+    def copy(self, x: Array) -> Array:
+        """The elements of a view, say, as a dense array of the step's."""
+        y = self.empty(x.shape, x.dtype)
+        y[...] = x
+        return y
 
     def give_up(self, array: Array, result: Any = None) -> None:
         """Nobody reads the array any more: later calls of `empty` may have its memory.
@@ -67,20 +73,18 @@ class Step:
         Without effect unless it is a buffer of this pass, or if it shares memory with the result (an array or several)
         of what was the last to read it.
         """
-        if id(array) not in self._in_use:
+        if self._places.get(id(array), self._next) >= self._next:
             return
         for other in result if isinstance(result, (list, tuple)) else (result,):
             if other is not None and np.may_share_memory(array, other):
                 return
-        self._in_use.discard(id(array))
-        self._free.setdefault(array.shape, []).append(array)
+        free = self._free.setdefault(array.shape, [])
+        if not any(one is array for one in free):
+            free.append(array)
 
     def owns(self, array: Array) -> bool:
         """Whether the array is one of the step's buffers."""
-        for _, _, buffer in self._buffers:  # noqa: SIM110 (any() takes twice as long)
-            if buffer is array:
-                return True
-        return False
+        return id(array) in self._places
 
 
 class OneCall(Step):
@@ -94,8 +98,24 @@ class OneCall(Step):
     __init__ = object.__init__  # nothing to set: that takes a third of the time
 
     def empty(self, shape: Shape, dtype: Any) -> Array:
-        self.last = array = aligned_empty(shape, dtype)
+        array = _empty(shape, dtype)
+        if array.nbytes > 256:  # for a small one, the line's start costs more than what it saves
+            array = aligned_empty(shape, dtype)
+        self.last = array
         return array
+
+    def copy(self, x: Array) -> Array:
+        if x.nbytes > 256:
+            return super().copy(x)
+        self.last = y = x.copy()
+        return y
+
+    def made(self, y: Any) -> bool:
+        """Whether y is the memory that `empty` has made last, or a dense view of it."""
+        last = self.last
+        if last is None or type(y) is list:
+            return False
+        return y.base is (last if last.base is None else last.base) and y.flags.c_contiguous
 
     def give_up(self, array: Array, result: Any = None) -> None:
         """Without effect: the memory is not used again."""

@@ -66,8 +66,7 @@ def draw_dropping(d: Dice, name: str, rank: int) -> Case:
     config = {"units": d.integer(1, 3), **d.some(return_sequences=d.chance(), go_backwards=d.chance())}
     kind = d.pick("dropout", "recurrent_dropout", "both")
     config |= {"dropout": d.number(0.2, 0.7)} if kind != "recurrent_dropout" else {}
-    if kind != "dropout" and name == "SimpleRNN":  # elsewhere, Keras then has a mask for each gate; ours is for all
-        config |= {"recurrent_dropout": d.number(0.2, 0.7)}
+    config |= {"recurrent_dropout": d.number(0.2, 0.7)} if kind != "dropout" else {}
     return random_layer(d, name, config, sample)
 
 

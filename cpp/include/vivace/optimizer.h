@@ -19,4 +19,8 @@ template <class T>
 void adam_update(index size, T* w, T* g, T* m, T* v, double learning_rate, double beta_1, double beta_2, double epsilon,
                  std::int64_t step);
 
+// average = momentum average + (1 - momentum) value
+template <class T>
+void moving_average_update(index size, T* average, const T* value, double momentum);
+
 }  // namespace vivace

@@ -363,6 +363,9 @@ def adam_update(
     step: int,
 ) -> None: ...
 
+# average = momentum * average + (1 - momentum) * value, of any one shape.
+def moving_average_update(average: Array, value: Array, momentum: float) -> None: ...
+
 # The naive reference and the textbook im2col + GEMM method, for tests, teaching and comparison.
 class reference:
     @staticmethod

@@ -16,7 +16,6 @@ from ..constraints import Constraint
 from ..regularizers import L1L2
 from ..step import Step
 from .base import Layer
-from .geometry import copied
 
 
 class ReLU(Layer):
@@ -192,13 +191,13 @@ class Softmax(Layer):
     def _rows(self, x: Array, step: Step) -> Array:
         """x as rows to normalize; a copy unless the axes are the last ones."""
         order = self._order(x.ndim)
-        moved = x if order == sorted(order) else copied(x.transpose(order), step)
+        moved = x if order == sorted(order) else step.copy(x.transpose(order))
         return moved.reshape(*moved.shape[: x.ndim - len({axis % x.ndim for axis in self._axes})], -1)
 
     def _back(self, rows: Array, x: Array, step: Step) -> Array:
         order = self._order(x.ndim)
         moved = rows.reshape([x.shape[axis] for axis in order])
-        return moved if order == sorted(order) else copied(moved.transpose(np.argsort(order)), step)
+        return moved if order == sorted(order) else step.copy(moved.transpose(np.argsort(order)))
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         if self.axis == -1 and step.mask is None:

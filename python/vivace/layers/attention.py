@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,13 +27,20 @@ class _Projection:
         self.kernel, self.bias, self.outputs = kernel, bias, outputs
         self.matrix = math.prod(inputs), math.prod(outputs)
 
-    def forward(self, x: Array, lead: Shape, step: Step) -> Array:
-        """(..., *inputs) -> (*lead, *outputs)."""
-        rows = x.reshape(-1, self.matrix[0])
-        y = step.empty((len(rows), self.matrix[1]), x.dtype)
-        bias = self.bias.array.reshape(-1) if self.bias else None
-        native.dense_forward(rows, self.kernel.array.reshape(self.matrix), bias, y)
-        return y.reshape(*lead, *self.outputs)
+    def forward(self, x: Array, shape: Shape, step: Step) -> Array:
+        """(..., *inputs) -> (..., *outputs), which is `shape`."""
+        y = step.empty(shape, x.dtype)
+        native.dense_forward(*self._matrices(x, y))
+        return y
+
+    def bind(self, x: Array, shape: Shape, step: Step) -> tuple[Array, Any]:
+        """The output, and what computes it."""
+        y = step.empty(shape, x.dtype)
+        return y, partial(native.dense_forward, *self._matrices(x, y))
+
+    def _matrices(self, x: Array, y: Array) -> tuple[Array, Array, Array | None, Array]:
+        (inputs, outputs), bias = self.matrix, self.bias.array.reshape(-1) if self.bias else None
+        return x.reshape(-1, inputs), self.kernel.array.reshape(inputs, outputs), bias, y.reshape(-1, outputs)
 
     def backward(self, x: Array, dy: Array, step: Step) -> Array:
         self.weight_gradient(x, dy)
@@ -52,6 +60,31 @@ class _Projection:
         rows = dx.reshape(-1, self.matrix[0])
         native.gemm(dy.reshape(-1, self.matrix[1]), kernel, rows, transpose_b=True, accumulate=add_to is not None)
         return dx
+
+
+class Options(NamedTuple):
+    """What the native calls are told besides arrays; in this order, since names take three times as long."""
+
+    scale: float
+    causal: bool
+    query_mask: Array | None
+    key_mask: Array | None
+    attention_mask: Array | None
+    rate: float
+    seed: int
+    stream: int
+
+
+class _Way(NamedTuple):
+    """The shapes of what is computed from a query and a key of one shape each."""
+
+    query: Shape
+    key: Shape
+    value: Shape
+    attended: Shape
+    statistics: Shape
+    pairs: Shape
+    output: Shape
 
 
 class AttentionLayer(Layer):
@@ -84,11 +117,13 @@ class AttentionLayer(Layer):
             use_causal_mask: no query attends to later steps.
             kwargs: training and mask, as of every layer.
         """
-        masks = [query_mask, value_mask, key_mask]
-        if any(mask is not None for mask in masks):
-            kwargs["mask"] = masks
-        options = {"return_attention_scores": return_attention_scores, "use_causal_mask": use_causal_mask}
-        asked = {name: value for name, value in options.items() if value is not None}
+        if query_mask is not None or value_mask is not None or key_mask is not None:
+            kwargs["mask"] = [query_mask, value_mask, key_mask]
+        asked = {}
+        if return_attention_scores is not None:
+            asked["return_attention_scores"] = return_attention_scores
+        if use_causal_mask is not None:
+            asked["use_causal_mask"] = use_causal_mask
         if attention_mask is not None:
             if not isinstance(attention_mask, SymbolicTensor):
                 attention_mask = np.asarray(attention_mask)
@@ -237,15 +272,10 @@ class _Attention(AttentionLayer):
         self.out = self._projection("attention_output", (self.heads, self.value_dim), self.sample_shape or (query,))
 
     def _projection(self, name: str, inputs: Shape, outputs: Shape) -> _Projection:
+        shape, bias = (*inputs, *outputs), None
         kernel = self.add_weight(
-            f"{name}_kernel",
-            (*inputs, *outputs),
-            self.kernel_initializer,
-            True,
-            self.kernel_regularizer,
-            self.kernel_constraint,
+            f"{name}_kernel", shape, self.kernel_initializer, True, self.kernel_regularizer, self.kernel_constraint
         )
-        bias = None
         if self.use_bias:
             bias = self.add_weight(
                 f"{name}_bias", outputs, self.bias_initializer, True, self.bias_regularizer, self.bias_constraint
@@ -257,43 +287,38 @@ class _Attention(AttentionLayer):
         steps, others = (math.prod(size or 1 for size in shape[1:-1]) for shape in (query, value))
         kernels = [p.kernel.size for p in (self.query, self.out, self.key, self.value)]
         products = 2 * (steps * sum(kernels[:2]) + others * sum(kernels[2:]))
-        first = self.attended_axes(len(query))
-        batches = math.prod(size or 1 for size in query[1:first])
+        batches = math.prod(size or 1 for size in query[1 : self.attended_axes(len(query))])
         return products + 2 * self.heads * steps * (others // batches) * (self.key_dim + self.value_dim)
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
-        query, value, key = self._inputs(x, "forward")
-        parts, pairs = self._parts(x)
-        masks = self._masks(step.mask, len(parts))
-        first = self.attended_axes(query.ndim)
-        batch = math.prod(query.shape[:first])
-        q, k, v = (
-            projection.forward(array, (batch, -1), step)
-            for projection, array in ((self.query, query), (self.key, key), (self.value, value))
-        )
-        attended = step.empty((*q.shape[:3], self.value_dim), q.dtype)
-        maximum, share = (step.empty((batch, self.heads, q.shape[1]), q.dtype) for _ in range(2))
+        parts, pairs = x if isinstance(x, (list, tuple)) else [x], None
+        if self.use_attention_mask:
+            *parts, pairs = parts
+        query, value, key = parts[0], parts[len(parts) > 1], parts[-1]
+        masks = (None, None) if step.mask is None else self._masks(step.mask, len(parts))
+        shapes = query.shape, key.shape
+        way: _Way = self._ways.get(shapes) or self.new_way(shapes)
+        q = self.query.forward(query, way.query, step)
+        k = self.key.forward(key, way.key, step)
+        v = self.value.forward(value, way.value, step)
+        attended = step.empty(way.attended, q.dtype)
+        statistics = step.empty(way.statistics, q.dtype)
+        maximum, share = statistics[0], statistics[1]
         rate = self.dropout if step.training else 0.0
-        options: dict[str, Any] = {
-            "scale": self.key_dim**-0.5,
-            "causal": self.use_causal_mask,
-            "query_mask": masks[0],
-            "key_mask": masks[1],
-            "attention_mask": self._pairs(pairs, (batch, q.shape[1], k.shape[1])),
-            "rate": rate,
-            "seed": self.stream.seed,
-            "stream": self.stream.next() if rate else 0,
-        }
-        native.attention_forward(q, k, v, **options, y=attended, maximum=maximum, share=share)
+        options = Options(
+            self.key_dim**-0.5, self.use_causal_mask, masks[0], masks[1], self._pairs(pairs, way.pairs),
+            rate, self.stream.seed, self.stream.next() if rate else 0,
+        )  # fmt: skip
+        native.attention_forward(q, k, v, *options, attended, maximum, share)
         blind = self._blind(options, maximum)
         if blind is not None:
             attended *= ~blind[..., None]
         gate, gated = None, attended
         if self.gate is not None:
-            gate = self.gate.forward(query, (batch, -1), step)
+            gate = self.gate.forward(query, way.attended, step)
             native.activation_forward("sigmoid", gate, gate)
             gated = np.multiply(attended, gate, out=step.empty(gate.shape, gate.dtype))
-        y = self.out.forward(gated, query.shape[:-1], step)
+        y = self.out.forward(gated, way.output, step)
         step.mask = step.mask[0] if isinstance(step.mask, (list, tuple)) else step.mask
         scores = _probabilities(q, k, options, step) if self.return_attention_scores else None
         if scores is not None and blind is not None:
@@ -301,10 +326,40 @@ class _Attention(AttentionLayer):
         saved = (x, q, k, v, options, attended, maximum, share, gate, gated, scores)
         return y if scores is None else [y, scores], saved
 
-    def _blind(self, options: dict[str, Any], maximum: Array) -> Array | None:
+    def bind(self, x: Any, step: Step) -> tuple[Array, list[Any]] | None:
+        """See `vivace.plan`."""
+        if self.use_attention_mask or self.return_attention_scores or self.use_gate or self.sliding_window is not None:
+            return None
+        query, value, key = self._inputs(x, "bind")
+        way: _Way = self._ways.get((query.shape, key.shape)) or self.new_way((query.shape, key.shape))
+        q, first = self.query.bind(query, way.query, step)
+        k, second = self.key.bind(key, way.key, step)
+        v, third = self.value.bind(value, way.value, step)
+        attended, statistics = step.empty(way.attended, q.dtype), step.empty(way.statistics, q.dtype)
+        options = Options(self.key_dim**-0.5, self.use_causal_mask, None, None, None, 0.0, 0, 0)
+        attend = partial(native.attention_forward, q, k, v, *options, attended, statistics[0], statistics[1])
+        y, last = self.out.bind(attended, way.output, step)
+        return y, [first, second, third, attend, last]
+
+    def make_way(self, shape: tuple[Shape, Shape]) -> _Way:
+        query, key = shape
+        first = self.attended_axes(len(query))
+        batch, steps, others = (math.prod(sizes) for sizes in (query[:first], query[first:-1], key[first:-1]))
+        return _Way(
+            (batch, steps, self.heads, self.key_dim),
+            (batch, others, self.key_heads, self.key_dim),
+            (batch, others, self.key_heads, self.value_dim),
+            (batch, steps, self.heads, self.value_dim),
+            (2, batch, self.heads, steps),
+            (batch, steps, others),
+            (*query[:-1], *self.out.outputs),
+        )
+
+    def _blind(self, options: Options, maximum: Array) -> Array | None:
         """Which (batch, queries, heads) may attend to nothing, and shall get 0: their scores are all -1e9."""
-        masked = any(options[f"{name}_mask"] is not None for name in ("query", "key", "attention"))
-        if not masked or not (self.dropout or self.return_attention_scores):
+        if not (self.dropout or self.return_attention_scores):
+            return None
+        if options.query_mask is options.key_mask is options.attention_mask is None:
             return None
         blind = maximum.transpose(0, 2, 1) <= -1e9
         return blind if blind.any() else None
@@ -329,6 +384,7 @@ class _Attention(AttentionLayer):
         return query, value if key is None else key if value is None else value & key
 
     def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        options: Options
         x, q, k, v, options, attended, maximum, share, gate, gated, scores = saved
         dy, dscores = (dy, None) if scores is None else dy
         d = self.out.backward(gated, dy, step)
@@ -341,19 +397,13 @@ class _Attention(AttentionLayer):
         blind = self._blind(options, maximum)
         if blind is not None:
             d *= ~blind[..., None]
-        native.attention_backward(
-            q, k, v, **options, y=attended, maximum=maximum, share=share, dy=d, dq=dq, dk=dk, dv=dv
-        )
+        native.attention_backward(q, k, v, *options, attended, maximum, share, d, dq, dk, dv)
         step.give_up(d)
         if dscores is not None and dscores.any():
-            _probabilities_backward(scores, dscores, q, k, options["scale"], dq, dk)
+            _probabilities_backward(scores, dscores, q, k, options.scale, dq, dk)
         query, value, key = self._inputs(x, "backward")
         parts, _ = self._parts(x)
-        ways: list[tuple[_Projection, Array, Any, int]] = [
-            (self.query, query, dq, 0),
-            (self.value, value, dv, 1),
-            (self.key, key, dk, len(parts) - 1),
-        ]
+        ways: list[Any] = [(self.query, query, dq, 0), (self.value, value, dv, 1), (self.key, key, dk, len(parts) - 1)]
         if self.gate is not None:
             ways.append((self.gate, query, dgate, 0))
         gradients: list[Array | None] = [None] * len(parts)
@@ -370,16 +420,15 @@ class _Attention(AttentionLayer):
         return [*gradients, None] if self.use_attention_mask else gradients
 
 
-def _probabilities(q: Array, k: Array, options: dict[str, Any], step: Step) -> Array:
+def _probabilities(q: Array, k: Array, options: Options, step: Step) -> Array:
     """What the kernel does not store: (batch, heads, queries, keys)."""
     keys = k.repeat(q.shape[2] // k.shape[2], 2).transpose(0, 2, 3, 1)
-    p = np.matmul(q.transpose(0, 2, 1, 3), keys)
-    p *= options["scale"]
-    masks = (options["query_mask"], (1, 3)), (options["key_mask"], (1, 2)), (options["attention_mask"], 1)
+    p = options.scale * np.matmul(q.transpose(0, 2, 1, 3), keys)
+    masks = (options.query_mask, (1, 3)), (options.key_mask, (1, 2)), (options.attention_mask, 1)
     for mask, axes in masks:
         if mask is not None:
             p = np.where(np.expand_dims(mask, axes), p, p.dtype.type(-1e9))
-    if options["causal"]:
+    if options.causal:
         p = np.where(np.tri(*p.shape[2:]) > 0, p, p.dtype.type(-1e9))
     y = step.empty(p.shape, p.dtype)
     native.softmax_forward(np.ascontiguousarray(p), y)
@@ -427,6 +476,8 @@ class MultiHeadAttention(_Attention):
             them when the layer is called).
         use_attention_mask: the last of the inputs is an attention mask (False; calls with one set it).
     """
+
+    bind = _Attention.bind
 
     def __init__(
         self,
@@ -502,6 +553,8 @@ class GroupQueryAttention(_Attention):
         seed: of the dropout; by default the next seed of the global stream.
         use_causal_mask, return_attention_scores, use_attention_mask: as of `MultiHeadAttention`.
     """
+
+    bind = _Attention.bind
 
     def __init__(
         self,

@@ -18,6 +18,8 @@ from ..regularizers import L1L2
 from ..step import OneCall, Step
 from .symbolic import Node, SymbolicTensor, as_inputs, is_symbolic, told, way_to
 
+_ndarray = np.ndarray
+
 
 class _Unset:
     """Stands in a class for what `__init__` sets, and tells whoever asks for it before."""
@@ -93,6 +95,7 @@ class Layer(Configurable):
         self.declared_input_shape = None if shape is None else tuple(shape)
         self.parameters: list[Parameter] = []
         self._nodes: list[Node] = []  # its calls on symbolic tensors
+        self._ways: dict[Any, Any] = {}
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -118,6 +121,23 @@ class Layer(Configurable):
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         raise TypeError(f"{type(self).__name__} must define backward(dy, saved, step, input_gradient)")
+
+    def make_way(self, shape: Any) -> Any:
+        """What `forward` and `backward` must know of inputs of one shape (of several inputs a tuple of shapes), the
+        batch included. Raises ValueError if the layer cannot take them.
+        """
+        raise TypeError(f"{type(self).__name__} must define make_way(shape)")
+
+    def new_way(self, shape: Any) -> Any:
+        """Make a way and keep it: `self._ways.get(shape) or self.new_way(shape)` works everything out only once."""
+        try:
+            way = self.make_way(shape)
+        except ValueError as error:
+            raise ValueError(f"{self.name} ({type(self).__name__}): {error}") from None
+        if len(self._ways) >= 16:  # as many batch sizes as are ever in use together
+            self._ways.clear()
+        self._ways[shape] = way
+        return way
 
     def flops(self) -> int:
         """Multiplications and additions of one forward pass over one sample (matrix products and convolutions)."""
@@ -165,7 +185,7 @@ class Layer(Configurable):
             step.training = True
         x: Any = args[0] if len(args) == 1 else None
         shape, kind = self._accepted
-        if type(x) is not np.ndarray or x.shape != shape or x.dtype is not kind or mask is not None or kwargs:
+        if type(x) is not _ndarray or x.shape != shape or x.dtype is not kind or mask is not None or kwargs:
             if type(x) is not list or mask is not None or kwargs or not _alike(x, shape, kind):
                 inputs = self.call_inputs(*args, **kwargs)
                 if is_symbolic(inputs):
@@ -177,7 +197,7 @@ class Layer(Configurable):
             x = np.ascontiguousarray(x)
         y: Any = self.forward(x, step)[0]
         # What the step has made is nobody else's; anything else may be the input.
-        if y is step.last:
+        if y is step.last or step.made(y):
             return y
         return y.copy() if type(y) is not list else [one.copy() for one in y]
 
@@ -358,7 +378,7 @@ class Layer(Configurable):
     def __getstate__(self) -> dict[str, Any]:
         # Geometry is derived, and of native types that cannot be copied or pickled: it is made again when needed.
         # The graphs that a layer stands in are not its own.
-        derived: dict[str, Any] = {"_shapes": {}, "_ways": {}, "_nodes": []}
+        derived: dict[str, Any] = {"_ways": {}, "_nodes": []}
         return {name: derived.get(name, value) for name, value in self.__dict__.items()}
 
     def __repr__(self) -> str:
@@ -369,8 +389,8 @@ def _alike(arrays: list[Any], shapes: Any, dtype: Any) -> bool:
     """Whether they are dense arrays of these shapes, if it is a list, and of this dtype."""
     if type(shapes) is not list or len(arrays) != len(shapes):
         return False
-    for x, shape in zip(arrays, shapes, strict=True):
-        if type(x) is not np.ndarray or x.shape != shape or x.dtype is not dtype or not x.flags.c_contiguous:
+    for x, shape in zip(arrays, shapes):  # noqa: B905 (strict takes its time)
+        if type(x) is not _ndarray or x.shape != shape or x.dtype is not dtype or not x.flags.c_contiguous:
             return False
     return True
 

@@ -42,10 +42,18 @@ _SHARED = """
         kernel_constraint, bias_constraint: of `vivace.constraints`, none by default."""
 
 
+class Way(NamedTuple):
+    """How inputs of one shape are convolved: as images, of height 1 if they are sequences."""
+
+    shape: native.Conv2DShape
+    output: Shape  # of the layer
+    form: str  # of the kernel that inference reads
+
+
 class Windowed(Activated):
     """A layer that slides a window of weights over sequences (rank 1), images (2) or volumes (3).
 
-    A subclass implements `output_shape_of`, `convolve` and `convolve_backward` with the channels last.
+    A subclass implements `geometry`, `output_shape_of`, `convolve` and `convolve_backward` with the channels last.
     """
 
     rank = 2
@@ -76,7 +84,19 @@ class Windowed(Activated):
         self.bias_regularizer = regularizers.get(bias_regularizer)
         self.bias_constraint = constraints.get(bias_constraint)
         self.bias: Parameter | None = None
-        self._shapes: dict[Shape, native.Conv2DShape] = {}
+
+    def geometry(self, x_shape: Shape) -> native.Conv2DShape:
+        """The layer as a convolution of images, for an input of this shape. Raises ValueError if it is none."""
+        raise TypeError(f"{type(self).__name__} must define geometry")
+
+    def make_way(self, shape: Shape) -> Way:
+        geometry = self.geometry(shape)
+        return Way(geometry, (shape[0], *geometry.output[3 - self.rank :]), native.kernel_form(geometry))
+
+    def shape_for(self, x_shape: Shape) -> native.Conv2DShape:
+        """`geometry`, worked out once."""
+        way: Way = self._ways.get(x_shape) or self.new_way(x_shape)
+        return way.shape
 
     def output_shape_of(self, shape: BatchShape) -> BatchShape:
         raise TypeError(f"{type(self).__name__} must define output_shape_of")
@@ -120,19 +140,6 @@ class Windowed(Activated):
     def sample(self, shape: BatchShape) -> Shape:
         """One sample of this shape, channels last; where a size is unknown, it holds one window."""
         return filled(shape, [(k - 1) * d + 1 for k, d in zip(self.kernel_size, self.dilation_rate, strict=True)])
-
-    def kept_shape(self, key: Shape, make: Callable[[], native.Conv2DShape]) -> native.Conv2DShape:
-        """The geometry for inputs of the shape `key`; validated once for each."""
-        shape = self._shapes.get(key)
-        if shape is None:
-            try:
-                shape = make()
-            except ValueError as error:
-                raise ValueError(f"{self.name} ({type(self).__name__}): {error}") from None
-            if len(self._shapes) >= 16:  # as many batch sizes as are ever in use together
-                self._shapes.clear()
-            self._shapes[key] = shape
-        return shape
 
     def pads(self, input_sizes: Sequence[int]) -> list[tuple[int, int]]:
         """Zeros before and behind each axis."""
@@ -180,19 +187,11 @@ class KernelForms:
         made, now = self._made.get(name), Changes.count
         if made is not None and made[0] == now:
             return made[1]
-        kernel = parameter.array.reshape(shape.kernel)
+        kernel = parameter.array
         form = aligned_empty((native.kernel_form_size(shape, pool, kernel),), kernel.dtype)
         native.prepare_kernel(shape, pool, kernel, form)
         self._made[name] = now, form
         return form
-
-
-class _Way(NamedTuple):
-    """How inputs of one shape are convolved."""
-
-    shape: native.Conv2DShape
-    output: Shape
-    form: str  # of the kernel that inference reads
 
 
 class _Convolution(Windowed):
@@ -228,7 +227,6 @@ class _Convolution(Windowed):
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
         self.kernel_constraint = constraints.get(kernel_constraint)
         self.forms = KernelForms()
-        self._ways: dict[Shape, _Way] = {}
 
     def build(self, input_shape: BatchShape) -> None:
         kernel = (*self.kernel_size, self.channels(input_shape) // self.groups, self.filters)
@@ -246,64 +244,40 @@ class _Convolution(Windowed):
         output = self.shape_for((1, *(size or 0 for size in shape[1:]))).output
         return (shape[0], *output[3 - self.rank : -1], self.filters)
 
-    def shape_for(self, x_shape: Shape) -> native.Conv2DShape:
-        """The geometry for an input of this shape, channels last."""
-        shape = self._shapes.get(x_shape)
-        if shape is not None:
-            return shape
+    def geometry(self, x_shape: Shape) -> native.Conv2DShape:
         kernel = (*self.kernel_size, x_shape[-1] // self.groups, self.filters)
-        return self.kept_shape(x_shape, lambda: self.image_shape(x_shape, kernel, self.groups))
+        return self.image_shape(x_shape, kernel, self.groups)
 
     def flops(self) -> int:
         assert self.input_shape is not None
         return self.shape_for(self.sample(last_shape(self.channels_first, self.input_shape))).flops
 
-    def _way(self, x_shape: Shape) -> _Way:
-        shape = self.shape_for(x_shape)
-        if len(self._ways) >= 16:
-            self._ways.clear()
-        output = (x_shape[0], *shape.output[3 - self.rank :])
-        way = self._ways[x_shape] = _Way(shape, output, native.kernel_form(shape))
-        return way
-
     def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
-        shape, output, form_name = self._ways.get(x.shape) or self._way(x.shape)
+        shape, output, form_name = self._ways.get(x.shape) or self.new_way(x.shape)
         y = step.empty(output, x.dtype)
         bias, form = self.bias.array if self.bias else None, None
         if not step.training and form_name != "original":
             form = self.forms.get(self.kernel, shape, None, form_name)
-        image, kernel, out = x, self.kernel.array, y
-        if self.rank == 1:
-            image, kernel, out = self._as_images(shape, image, kernel, out)
-        native.conv2d_forward(shape, image, kernel, bias, out, activation, form)
+        native.conv2d_forward(shape, x, self.kernel.array, bias, y, activation, form)
         return y, (x, shape)
-
-    def _as_images(self, shape: native.Conv2DShape, x: Array, kernel: Array, y: Array) -> tuple[Array, Array, Array]:
-        """Input, kernel and output (or their gradients) as a convolution of images has them."""
-        if self.rank == 2:
-            return x, kernel, y
-        return x.reshape(shape.input), kernel.reshape(shape.kernel), y.reshape(shape.output)
 
     def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
         """See `vivace.plan`."""
         if self.channels_first:
             return None
-        shape, output, form_name = self._ways.get(x.shape) or self._way(x.shape)
+        shape, output, form_name = self._ways.get(x.shape) or self.new_way(x.shape)
         y, form = step.empty(output, x.dtype), self.forms.get(self.kernel, shape, None, form_name)
-        image, kernel, out = self._as_images(shape, x, self.kernel.array, y)
         bias, fused = self.bias.array if self.bias else None, self.fused_activation
-        call = partial(native.conv2d_forward, shape, image, kernel, bias, out, fused, form)
+        call = partial(native.conv2d_forward, shape, x, self.kernel.array, bias, y, fused, form)
         return y, [call, *self.bound_activation(y)]
 
     def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
         x, shape = saved
-        image, dkernel, dz = self._as_images(shape, x, self.kernel.gradient, dz)
-        native.conv2d_weight_gradient(shape, image, dz, dkernel, self.bias.gradient if self.bias else None)
+        native.conv2d_weight_gradient(shape, x, dz, self.kernel.gradient, self.bias.gradient if self.bias else None)
         if not input_gradient:
             return None
         dx = step.empty(x.shape, x.dtype)
-        image, kernel, dz = self._as_images(shape, dx, self.kernel.array, dz)
-        native.conv2d_input_gradient(shape, dz, kernel, image)
+        native.conv2d_input_gradient(shape, dz, self.kernel.array, dx)
         return dx
 
 
@@ -436,9 +410,13 @@ class Conv3D(Volumes, _Convolution):
         groups: channels are convolved in this many separate groups, 1.{_SHARED}
     """
 
-    def shape_for(self, x_shape: Shape) -> native.Conv2DShape:
-        """The geometry of the convolution of images that this one is."""
-        return self.kept_shape(x_shape, lambda: self.volume_shape(x_shape, self.filters, self.groups))
+    def geometry(self, x_shape: Shape) -> native.Conv2DShape:
+        return self.volume_shape(x_shape, self.filters, self.groups)
+
+    def make_way(self, shape: Shape) -> Way:
+        way = super().make_way(shape)
+        images, *rest = way.shape.output
+        return way._replace(output=(shape[0], images // shape[0], *rest))
 
     def output_shape_of(self, shape: BatchShape) -> BatchShape:
         super().output_shape_of(shape)
@@ -446,10 +424,10 @@ class Conv3D(Volumes, _Convolution):
         return (shape[0], self.slices(sample), *self.shape_for(sample).output[1:])
 
     def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
-        shape = self.shape_for(x.shape)
-        images, kernel = self.gather(x, shape, self.groups, step), self.image_kernel(self.kernel.value, shape, step)
-        y = step.empty((len(x), shape.output[0] // len(x), *shape.output[1:]), x.dtype)
-        bias = self.bias.value if self.bias else None
+        shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
+        images, kernel = self.gather(x, shape, self.groups, step), self.image_kernel(self.kernel.array, shape, step)
+        y = step.empty(output, x.dtype)
+        bias = self.bias.array if self.bias else None
         native.conv2d_forward(shape, images, kernel, bias, y.reshape(shape.output), activation)
         return y, (x.shape, images, kernel, shape)
 

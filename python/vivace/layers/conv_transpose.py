@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from .. import constraints, initializers, regularizers
 from .._core import native
 from .._typing import Array, BatchShape, Initializer, Shape
@@ -12,7 +14,7 @@ from ..constraints import Constraint
 from ..regularizers import L1L2
 from ..step import Step
 from .base import positive
-from .conv import Volumes, Windowed
+from .conv import Volumes, Way, Windowed
 from .geometry import last_shape, sizes
 
 _SHARED = """
@@ -94,20 +96,18 @@ class _ConvTranspose(Windowed):
         before = min(kept // 2 + kept % 2, window - 1)
         return window - 1 - before, max(0, window - 1 - (kept - before))
 
-    def shape_for(self, x_shape: Shape) -> native.Conv2DShape:
+    def geometry(self, x_shape: Shape) -> native.Conv2DShape:
         """The convolution that leads from this layer's output back to its input."""
+        outputs = [self.output_size(axis, size) for axis, size in enumerate(x_shape[1:-1])]
+        kernel = (*self.kernel_size, self.filters, x_shape[-1])
+        shape = self.image_shape((x_shape[0], *outputs, self.filters), kernel, 1)
+        if shape.output[3 - self.rank :] != x_shape[1:]:
+            raise ValueError(f"output_padding {self.output_padding} leaves an output that no input {x_shape} covers")
+        return shape
 
-        def make() -> native.Conv2DShape:
-            outputs = [self.output_size(axis, size) for axis, size in enumerate(x_shape[1:-1])]
-            kernel = (*self.kernel_size, self.filters, x_shape[-1])
-            shape = self.image_shape((x_shape[0], *outputs, self.filters), kernel, 1)
-            if shape.output[3 - self.rank :] != x_shape[1:]:
-                raise ValueError(
-                    f"output_padding {self.output_padding} leaves an output that no input {x_shape} covers"
-                )
-            return shape
-
-        return self.kept_shape(x_shape, make)
+    def make_way(self, shape: Shape) -> Way:
+        way = super().make_way(shape)
+        return way._replace(output=(shape[0], *way.shape.input[3 - self.rank :]))
 
     def output_shape_of(self, shape: BatchShape) -> BatchShape:
         return (shape[0], *self.shape_for((1, *(size or 0 for size in shape[1:]))).input[3 - self.rank :])
@@ -117,26 +117,24 @@ class _ConvTranspose(Windowed):
         return self.shape_for(self.sample(last_shape(self.channels_first, self.input_shape))).flops
 
     def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
-        shape = self.shape_for(x.shape)
-        y = step.empty((len(x), *shape.input[3 - self.rank :]), x.dtype)
-        kernel = self.kernel.value.reshape(shape.kernel)
-        native.conv2d_input_gradient(shape, x.reshape(shape.output), kernel, y.reshape(shape.input))
+        shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
+        y = step.empty(output, x.dtype)
+        native.conv2d_input_gradient(shape, x, self.kernel.array, y)
         if self.bias:
-            y += self.bias.value
-        native.activation_forward(activation, y, y)
+            np.add(y, self.bias.array, y)
+        if activation != "linear":
+            native.activation_forward(activation, y, y)
         return y, (x, shape)
 
     def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
         x, shape = saved
-        gradient, image = dz.reshape(shape.input), x.reshape(shape.output)
         if self.bias:
-            self.bias.gradient += gradient.reshape(-1, self.filters).sum(0)
-        native.conv2d_weight_gradient(shape, gradient, image, self.kernel.gradient.reshape(shape.kernel), None)
+            self.bias.gradient += dz.reshape(-1, self.filters).sum(0)
+        native.conv2d_weight_gradient(shape, dz, x, self.kernel.gradient, None)
         if not input_gradient:
             return None
         dx = step.empty(x.shape, x.dtype)
-        kernel = self.kernel.value.reshape(shape.kernel)
-        native.conv2d_forward(shape, gradient, kernel, None, dx.reshape(shape.output))
+        native.conv2d_forward(shape, dz, self.kernel.array, None, dx)
         return dx
 
 
@@ -221,8 +219,11 @@ class Conv3DTranspose(Volumes, _ConvTranspose):
         """The output's shape."""
         return (x[0], *(self.output_size(axis, size) for axis, size in enumerate(x[1:-1])), self.filters)
 
-    def shape_for(self, x_shape: Shape) -> native.Conv2DShape:
-        return self.kept_shape(x_shape, lambda: self.volume_shape(self._volume(x_shape), x_shape[-1], 1))
+    def geometry(self, x_shape: Shape) -> native.Conv2DShape:
+        return self.volume_shape(self._volume(x_shape), x_shape[-1], 1)
+
+    def make_way(self, shape: Shape) -> Way:
+        return super().make_way(shape)._replace(output=self._volume(shape))
 
     def output_shape_of(self, shape: BatchShape) -> BatchShape:
         sample = (1, *(size or 0 for size in shape[1:]))
@@ -231,11 +232,11 @@ class Conv3DTranspose(Volumes, _ConvTranspose):
 
     def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
         shape = self.shape_for(x.shape)
-        kernel, images = self.image_kernel(self.kernel.value, shape, step), step.empty(shape.input, x.dtype)
+        kernel, images = self.image_kernel(self.kernel.array, shape, step), step.empty(shape.input, x.dtype)
         native.conv2d_input_gradient(shape, x.reshape(shape.output), kernel, images)
         y = self.scatter(images, self._volume(x.shape), 1, step)
         if self.bias:
-            y += self.bias.value
+            y += self.bias.array
         native.activation_forward(activation, y, y)
         return y, (x, kernel, shape)
 

@@ -274,8 +274,10 @@ class Flatten(Layer):
         return (input_shape[0], math.prod(known) if len(known) == len(input_shape) - 1 else None)
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        self.drop_mask(step)
-        x = to_last(self.channels_first and x.ndim > 2, x, step)
+        if step.mask is not None:
+            self.drop_mask(step)
+        if self.channels_first:
+            x = to_last(x.ndim > 2, x, step)
         return x.reshape(x.shape[0], -1), x.shape
 
     def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:

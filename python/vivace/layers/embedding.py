@@ -15,6 +15,8 @@ from ..regularizers import L1L2
 from ..step import Step
 from .base import Layer, check_rank, positive
 
+_PADDING = np.zeros((), np.int64)  # NumPy takes twice as long over a plain number
+
 
 class Embedding(Layer):
     """Integers (batch, ...) to vectors (batch, ..., output_dim): rows of the weight `embeddings`.
@@ -66,16 +68,17 @@ class Embedding(Layer):
         return (*input_shape, self.output_dim)
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        y = step.empty((*x.shape, self.output_dim), self.dtype)
+        table = self.embeddings.array
+        y = step.empty((*x.shape, self.output_dim), table.dtype)
         try:
-            native.gather_rows(self.embeddings.value, x.reshape(-1), y.reshape(-1, self.output_dim))
+            native.gather_rows(table, x.reshape(-1), y.reshape(-1, self.output_dim))
         except IndexError:
             bad = x[(x < 0) | (x >= self.input_dim)][0]
             raise ValueError(
                 f"{self.name} (Embedding): integers must lie in [0, {self.input_dim}), received {bad}"
             ) from None
         if self.mask_zero:
-            step.mask = (x != 0).astype(np.uint8)
+            step.mask = (x != _PADDING).view(np.uint8)
         return y, x
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
@@ -95,8 +98,8 @@ class Masking(Layer):
         return input_shape
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        counts = (x != self.mask_value).any(-1)
-        step.mask = counts.astype(np.uint8)
+        counts = np.logical_or.reduce(x != self.mask_value, -1)
+        step.mask = counts.view(np.uint8)
         if self.mask_value == 0:  # they are 0 already
             return x, counts
         return np.multiply(x, counts[..., None], out=step.empty(x.shape, x.dtype)), counts

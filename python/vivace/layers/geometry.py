@@ -68,19 +68,12 @@ def first_shape(channels_first: bool, shape: BatchShape) -> BatchShape:
 
 def to_last(channels_first: bool, x: Array, step: Step) -> Array:
     """A copy with the channels last, if they come first."""
-    return copied(np.moveaxis(x, 1, -1), step) if channels_first else x
+    return step.copy(np.moveaxis(x, 1, -1)) if channels_first else x
 
 
 def to_first(channels_first: bool, x: Array, step: Step) -> Array:
     """A copy with the channels first, if they should come first."""
-    return copied(np.moveaxis(x, -1, 1), step) if channels_first else x
-
-
-def copied(x: Array, step: Step) -> Array:
-    """A view's elements in a dense array of the step's."""
-    y = step.empty(x.shape, x.dtype)
-    y[...] = x
-    return y
+    return step.copy(np.moveaxis(x, -1, 1)) if channels_first else x
 
 
 def two(values: Sequence[int]) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from .._core import native
 from .._typing import Array, BatchShape
 from ..step import Step
 from .base import Layer, check_rank, positive
-from .geometry import check_data_format, copied, first_shape, last_shape, to_first, to_last
+from .geometry import check_data_format, first_shape, last_shape, to_first, to_last
 from .reshaping import along_axes, check_interpolation, resizing
 from .symbolic import is_symbolic
 
@@ -59,7 +59,7 @@ class _Images(Layer):
 
 
 def _crop(x: Array, top: int, left: int, height: int, width: int, step: Step) -> Array:
-    return copied(x[:, top : top + height, left : left + width], step)
+    return step.copy(x[:, top : top + height, left : left + width])
 
 
 def _uncrop(dy: Array, shape: tuple[int, ...], top: int, left: int, step: Step) -> Array:
@@ -254,7 +254,7 @@ class RandomFlip(_Random):
         return self.change_backward(x, flips, step), flips
 
     def change_backward(self, dy: Array, saved: Any, step: Step) -> Array:
-        y = copied(dy, step)
+        y = step.copy(dy)
         for axis, rows in saved:
             y[rows] = np.flip(y[rows], axis)
         return y
@@ -410,7 +410,7 @@ class _RandomTone(_Random):
         return dy
 
     def change(self, x: Array, step: Step) -> tuple[Array, Any]:
-        y = copied(x, step)
+        y = step.copy(x)
         kept = self.tone(y)
         inside = (y >= self.value_range[0]) & (y <= self.value_range[1])
         np.clip(y, *self.value_range, out=y)

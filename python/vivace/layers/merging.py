@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -11,7 +12,6 @@ import numpy as np
 from .._typing import Array, BatchShape, Shape
 from ..step import Step
 from .base import Layer
-from .geometry import copied
 
 
 class _Joining(Layer):
@@ -43,9 +43,16 @@ class _Merge(_Joining):
             output.append(known.pop() if known else None if None in sizes else 1)
         return tuple(output)
 
+    ufunc: np.ufunc
+
     def merge(self, x: list[Array], y: Array) -> None:
-        """Fill y, of the broadcast shape."""
-        raise TypeError(f"{type(self).__name__} must define merge(x, y)")
+        """y = x_1 op x_2 op ..., of the broadcast shape."""
+        if len(x) == 2:
+            self.ufunc(x[0], x[1], out=y)
+            return
+        y[...] = x[0]
+        for other in x[1:]:
+            self.ufunc(y, other, out=y)
 
     def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
         """Fill `out`, of the broadcast shape, with the i-th input's gradient before it is summed to its shape."""
@@ -55,8 +62,9 @@ class _Merge(_Joining):
         stretched, shape = _stretched(x)
         y = step.empty(shape, x[0].dtype)
         self.merge(stretched, y)
-        step.mask = either(step.mask)
-        return y, (stretched, [array.shape for array in x], y)
+        if step.mask is not None:
+            step.mask = either(step.mask)
+        return y, (stretched, x, y)
 
     def bind(self, x: list[Array], step: Step) -> tuple[Array, list[Any]]:
         """See `vivace.plan`."""
@@ -67,12 +75,12 @@ class _Merge(_Joining):
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
         if not input_gradient:
             return None
-        stretched, shapes, y = saved
+        stretched, x, y = saved
         gradients = []
-        for i, shape in enumerate(shapes):
+        for i, own in enumerate(x):
             full = step.empty(y.shape, y.dtype)
             self.part(i, stretched, y, dy, full)
-            gradients.append(_summed_to(full, stretched[i].shape, step).reshape(shape))
+            gradients.append(_summed_to(full, stretched[i].shape, step).reshape(own.shape))
         return gradients
 
 
@@ -85,7 +93,10 @@ def _shapes(layer: Layer, input_shape: Any) -> list[BatchShape]:
 def _stretched(x: list[Array]) -> tuple[list[Array], Shape]:
     """The inputs with as many axes as the one that has most, and the shape they broadcast to."""
     shape = x[0].shape
-    if all([array.shape == shape for array in x]):  # a list: half the time that a generator takes
+    for array in x:
+        if array.shape != shape:
+            break
+    else:
         return x, shape
     rank = max(array.ndim for array in x)
     stretched = [a if a.ndim == rank else a.reshape(len(a), *(1,) * (rank - a.ndim), *a.shape[1:]) for a in x]
@@ -110,16 +121,6 @@ def either(masks: Any) -> Array | None:
     return total
 
 
-def _folded(ufunc: np.ufunc, x: list[Array], y: Array) -> None:
-    """y = x_1 op x_2 op ..."""
-    if len(x) == 1:
-        y[...] = x[0]
-        return
-    ufunc(x[0], x[1], out=y)
-    for other in x[2:]:
-        ufunc(y, other, out=y)
-
-
 def _summed_to(full: Array, shape: Shape, step: Step) -> Array:
     if full.shape == shape:
         return full
@@ -130,33 +131,29 @@ def _summed_to(full: Array, shape: Shape, step: Step) -> Array:
 class Add(_Merge):
     __doc__ = f"y = x_1 + x_2 + ...\n\n    {_Merge.__doc__}"
 
+    ufunc = np.add
     bind = _Merge.bind
-
-    def merge(self, x: list[Array], y: Array) -> None:
-        _folded(np.add, x, y)
 
     def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
         out[...] = dy
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
-        _, shapes, y = saved
-        if not input_gradient or any(shape != y.shape for shape in shapes):
+        _, x, y = saved
+        if not input_gradient or any(array.shape != y.shape for array in x):
             return super().backward(dy, saved, step, input_gradient)
-        return [dy, *(copied(dy, step) for _ in shapes[1:])]
+        return [dy, *(step.copy(dy) for _ in x[1:])]
 
 
 class Subtract(_Merge):
     __doc__ = f"y = x_1 - x_2, of two inputs.\n\n    {_Merge.__doc__}"
 
+    ufunc = np.subtract
     bind = _Merge.bind
 
     def compute_output_shape(self, input_shape: Any) -> BatchShape:
         if len(_shapes(self, input_shape)) != 2:
             raise ValueError(f"{self.name} (Subtract) takes two inputs, received {len(input_shape)}")
         return super().compute_output_shape(input_shape)
-
-    def merge(self, x: list[Array], y: Array) -> None:
-        np.subtract(x[0], x[1], out=y)
 
     def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
         np.negative(dy, out=out) if i else np.copyto(out, dy)
@@ -168,11 +165,12 @@ class Multiply(_Merge):
 
     {_Merge.__doc__}"""
 
+    ufunc = np.multiply
     bind = _Merge.bind
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
-        masks = step.mask if isinstance(step.mask, list) else [None] * len(x)
-        if all(mask is None for mask in masks):
+        masks = step.mask
+        if not isinstance(masks, list) or all(mask is None for mask in masks):
             y, saved = super().forward(x, step)
             return y, (saved, None, None)
         counts = [_counts(mask, array) for mask, array in zip(masks, x, strict=True)]
@@ -190,9 +188,6 @@ class Multiply(_Merge):
                     gradient *= count
         return gradients
 
-    def merge(self, x: list[Array], y: Array) -> None:
-        _folded(np.multiply, x, y)
-
     def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
         out[...] = dy
         for j, other in enumerate(x):
@@ -203,11 +198,12 @@ class Multiply(_Merge):
 class Average(_Merge):
     __doc__ = f"y = (x_1 + x_2 + ... + x_n) / n.\n\n    {_Merge.__doc__}"
 
+    ufunc = np.add
     bind = _Merge.bind
 
     def merge(self, x: list[Array], y: Array) -> None:
-        _folded(np.add, x, y)
-        y *= 1 / len(x)
+        super().merge(x, y)
+        y *= np.asarray(1 / len(x), y.dtype)  # NumPy takes longer over a number
 
     def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
         np.multiply(dy, 1 / len(x), out=out)
@@ -216,17 +212,16 @@ class Average(_Merge):
 class _Extremum(_Merge):
     """A masked step of an input gives way to what the others have there."""
 
-    choose: Any
-
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
+        if not isinstance(step.mask, list):
+            y, saved = super().forward(x, step)
+            return y, (None, *saved)
+        masks = step.mask
         stretched, shape = _stretched(x)
-        masks = step.mask if isinstance(step.mask, list) else [None] * len(x)
         y, counts, taken = stretched[0], _counts(masks[0], stretched[0]), []
         for other, mask in zip(stretched[1:], masks[1:], strict=True):
-            chosen = self.choose(y, other, out=step.empty(np.broadcast_shapes(y.shape, other.shape), other.dtype))
-            # the other's share of the gradient: equal ones halve it
-            share = (chosen == other).astype(other.dtype)
-            share /= np.maximum(share + (chosen == y), 1)
+            chosen = self.ufunc(y, other)
+            share = _share(y, other, chosen)
             now = _counts(mask, other)
             if now is not None:
                 share = np.where(now, share, 0)
@@ -237,32 +232,50 @@ class _Extremum(_Merge):
             counts = None if now is None or counts is None else now | counts
             y = chosen
             taken.append(share)
-        step.mask = either(step.mask)
-        return np.ascontiguousarray(np.broadcast_to(y, shape)), (taken, [a.shape for a in stretched], x)
+        step.mask = either(masks)
+        return np.ascontiguousarray(np.broadcast_to(y, shape)), (taken, stretched, x, y)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
         if not input_gradient:
             return None
-        taken, shapes, x = saved
+        taken, stretched, x, _ = saved
         parts = []
-        for share in reversed(taken):
+        for share in reversed(self._shares(stretched) if taken is None else taken):
             parts.append(dy * share)
             dy = dy * (1 - share)
         parts.append(dy)
         return [
-            _summed_to(part, shape, step).reshape(array.shape)
-            for part, shape, array in zip(reversed(parts), shapes, x, strict=True)
+            _summed_to(part, wide.shape, step).reshape(array.shape)
+            for part, wide, array in zip(reversed(parts), stretched, x, strict=True)
         ]
+
+    def _shares(self, x: list[Array]) -> list[Array]:
+        """Of each input but the first, against all before it."""
+        y, shares = x[0], []
+        for other in x[1:]:
+            chosen = self.ufunc(y, other)
+            shares.append(_share(y, other, chosen))
+            y = chosen
+        return shares
+
+
+def _share(y: Array, other: Array, chosen: Array) -> Array:
+    """The other's share of the gradient: equal ones halve it."""
+    share = (chosen == other).astype(other.dtype)
+    share /= np.maximum(share + (chosen == y), 1)
+    return share
 
 
 class Maximum(_Extremum):
     __doc__ = f"The largest of the inputs, element by element.\n\n    {_Merge.__doc__}"
-    choose = staticmethod(np.maximum)
+    ufunc = np.maximum
+    bind = _Merge.bind
 
 
 class Minimum(_Extremum):
     __doc__ = f"The smallest of the inputs, element by element.\n\n    {_Merge.__doc__}"
-    choose = staticmethod(np.minimum)
+    ufunc = np.minimum
+    bind = _Merge.bind
 
 
 class Concatenate(_Joining):
@@ -297,14 +310,20 @@ class Concatenate(_Joining):
         return (*shapes[0][:axis], joined, *shapes[0][axis + 1 :])
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
-        axis = self.axis % x[0].ndim
-        sizes = [array.shape[axis] for array in x]
-        shape = list(x[0].shape)
-        shape[axis] = sum(sizes)
-        y = step.empty(tuple(shape), x[0].dtype)
-        np.concatenate(x, axis, out=y)
-        step.mask = self._mask(step.mask, x, axis)
+        shapes = tuple([array.shape for array in x])
+        axis, output, sizes = self._ways.get(shapes) or self.new_way(shapes)
+        y = step.empty(output, x[0].dtype)
+        np.concatenate(x, axis, y)
+        if step.mask is not None:
+            step.mask = self._mask(step.mask, x, axis)
         return y, (axis, sizes)
+
+    def make_way(self, shape: tuple[Shape, ...]) -> tuple[int, Shape, list[int]]:
+        """The axis, the output's shape, and the inputs' sizes along the axis."""
+        first = shape[0]
+        axis = self.axis % len(first)
+        sizes = [one[axis] for one in shape]
+        return axis, (*first[:axis], sum(sizes), *first[axis + 1 :]), sizes
 
     def bind(self, x: list[Array], step: Step) -> tuple[Array, list[Any]]:
         """See `vivace.plan`."""
@@ -371,17 +390,29 @@ class Dot(Layer):
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
         # As matrices (batch, rest, contracted): y = a b^T.
-        moved = [np.moveaxis(array, axis, -1) for array, axis in zip(x, self._axes, strict=True)]
-        a, b = (array.reshape(len(array), -1, array.shape[-1]) for array in moved)
+        first, second = x
+        shapes = first.shape, second.shape
+        orders, moved, flat, output = self._ways.get(shapes) or self.new_way(shapes)
+        a, b = first.transpose(orders[0]).reshape(flat[0]), second.transpose(orders[1]).reshape(flat[1])
         norms = None
         if self.normalize:
             norms = [np.sqrt(np.maximum((m * m).sum(-1, keepdims=True), 1e-12)) for m in (a, b)]
             a, b = a / norms[0], b / norms[1]
-        shape = (len(a), *(moved[0].shape[1:-1] + moved[1].shape[1:-1] or (1,)))
-        y = step.empty((len(a), a.shape[1], b.shape[1]), x[0].dtype)
-        np.matmul(a, b.transpose(0, 2, 1), out=y)
+        y = step.empty((len(a), a.shape[1], b.shape[1]), first.dtype)
+        np.matmul(a, b.transpose(0, 2, 1), y)
         step.mask = None
-        return y.reshape(shape), (a, b, norms, [array.shape for array in moved])
+        return y.reshape(output), (a, b, norms, moved)
+
+    def make_way(self, shape: tuple[Shape, Shape]) -> tuple[list[Shape], list[Shape], list[Shape], Shape]:
+        """Of both inputs the order of their axes, their shape in that order and as matrices; the output's shape."""
+        orders: list[Shape] = []
+        moved: list[Shape] = []
+        for one, axis in zip(shape, self._axes, strict=True):
+            axis %= len(one)
+            orders.append((*range(axis), *range(axis + 1, len(one)), axis))
+            moved.append(tuple(one[i] for i in orders[-1]))
+        flat: list[Shape] = [(one[0], math.prod(one[1:-1]), one[-1]) for one in moved]
+        return orders, moved, flat, (shape[0][0], *(moved[0][1:-1] + moved[1][1:-1] or (1,)))
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
         if not input_gradient:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -42,6 +42,7 @@ class _Normalization(Layer):
             raise ValueError(f"{self.name}: axis must be an integer or several, received {axis!r}")
         self.axis = axis
         self._axes = [int(a) for a in numbers]
+        self._last = self._axes == [-1]  # as of most layers: nothing has to be moved
         if not epsilon > 0:
             raise ValueError(f"{self.name}: epsilon must be positive, received {epsilon!r}")
         self.epsilon = float(epsilon)
@@ -92,35 +93,16 @@ class _Normalization(Layer):
 
     def moved(self, x: Array, step: Step) -> Array:
         """x with the axes of gamma and beta behind all others; a copy unless they are there already."""
-        if self._axes == _LAST:
-            return x
         order = self._order(x.ndim)
-        return x if order == sorted(order) else _copy(x.transpose(order), step)
+        return x if order == sorted(order) else step.copy(x.transpose(order))
 
     def moved_back(self, y: Array, step: Step) -> Array:
-        if self._axes == _LAST:
-            return y
         order = self._order(y.ndim)
-        return y if order == sorted(order) else _copy(y.transpose(np.argsort(order)), step)
+        return y if order == sorted(order) else step.copy(y.transpose(np.argsort(order)))
 
     def _order(self, rank: int) -> list[int]:
         last = sorted(axis % rank for axis in self._axes)
         return [axis for axis in range(rank) if axis not in last] + last
-
-
-_LAST = [-1]  # the axes of most layers; what follows from them needs no search
-
-
-def _by_channel(x: Array) -> tuple[int, int, int, int]:
-    """The shape that normalizes each channel over all else: (samples, rows, channels, groups)."""
-    channels = x.shape[-1]
-    return (1, x.size // channels or 1, channels, channels) if channels else (1, 1, 0, 0)
-
-
-def _copy(x: Array, step: Step) -> Array:
-    y = step.empty(x.shape, x.dtype)
-    y[...] = x
-    return y
 
 
 def _value(parameter: Parameter | None) -> Array | None:
@@ -195,26 +177,31 @@ class BatchNormalization(_Normalization):
             "moving_variance", shape, self.moving_variance_initializer, trainable=False
         )
 
-    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        return self.normalize(x, step)
+    def make_way(self, shape: Shape) -> tuple[int, int, int, int]:
+        """What normalizes each channel over all else: (samples, rows, channels, groups)."""
+        channels = shape[-1]
+        return (1, math.prod(shape) // channels or 1, channels, channels) if channels else (1, 1, 0, 0)
 
-    def normalize(self, x: Array, step: Step, residual: Array | None = None, relu: bool = False) -> tuple[Array, Any]:
-        """`forward`, to whose output a residual is added and a ReLU applied, both only with the channels last."""
-        x = self.moved(x, step)
-        shape = _by_channel(x)
+    def forward(self, x: Array, step: Step, residual: Array | None = None, relu: bool = False) -> tuple[Array, Any]:
+        """To the output a residual may be added and a ReLU applied, both only with the channels last."""
+        if not self._last:
+            x = self.moved(x, step)
+        shape = self._ways.get(x.shape) or self.new_way(x.shape)
         mean, variance, mask = self.moving_mean.array, self.moving_variance.array, None
         learns = step.training and self.trainable
         if learns:
-            mask = self._mask(x, step)
-            mean, variance = step.empty(mean.shape, x.dtype), step.empty(mean.shape, x.dtype)
+            mask = None if step.mask is None else self._mask(x, step.mask)
+            moving_mean, moving_variance = mean, variance
+            statistics = step.empty((2, shape[2]), x.dtype)
+            mean, variance = statistics[0], statistics[1]
             native.group_norm_moments(shape, x, mask, mean, variance)
-            for moving, batch in ((self.moving_mean.array, mean), (self.moving_variance.array, variance)):
-                moving *= self.momentum
-                moving += batch * (1 - self.momentum)
+            native.moving_average_update(moving_mean, mean, self.momentum)
+            native.moving_average_update(moving_variance, variance, self.momentum)
         y = step.empty(x.shape, x.dtype)
-        gamma, beta = _value(self.gamma), _value(self.beta)
+        gamma, beta = self.gamma.array if self.gamma else None, self.beta.array if self.beta else None
         native.group_norm_forward(shape, x, mean, variance, self.epsilon, gamma, beta, y, residual, relu)
-        return self.moved_back(y, step), (x, shape, mask, mean, variance, not learns, y if relu else None)
+        saved = (x, shape, mask, mean, variance, not learns, y if relu else None)
+        return y if self._last else self.moved_back(y, step), saved
 
     def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
         """See `vivace.plan`."""
@@ -224,14 +211,14 @@ class BatchNormalization(_Normalization):
         self, x: Array, step: Step, residual: Array | None = None, relu: bool = False
     ) -> tuple[Array, list[Any]]:
         y, mean, variance = step.empty(x.shape, x.dtype), self.moving_mean.array, self.moving_variance.array
-        gamma, beta, shape = _value(self.gamma), _value(self.beta), _by_channel(x)
+        gamma, beta, shape = _value(self.gamma), _value(self.beta), self._ways.get(x.shape) or self.new_way(x.shape)
         call = native.group_norm_forward
         return y, [partial(call, shape, x, mean, variance, self.epsilon, gamma, beta, y, residual, relu)]
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        dy = self.moved(dy, step)
+        dy = dy if self._last else self.moved(dy, step)
         dx = self.normalize_backward(dy, saved, dy if input_gradient else None)
-        return None if dx is None else self.moved_back(dx, step)
+        return dx if dx is None or self._last else self.moved_back(dx, step)
 
     def normalize_backward(self, dy: Array, saved: Any, dx: Array | None) -> Array | None:
         """Fills dx, which may be dy. dy becomes the residual's gradient unless it is overwritten."""
@@ -242,10 +229,7 @@ class BatchNormalization(_Normalization):
         )  # fmt: skip
         return dx
 
-    def _mask(self, x: Array, step: Step) -> Array | None:
-        mask = step.mask
-        if mask is None:
-            return None
+    def _mask(self, x: Array, mask: Array) -> Array:
         if mask.ndim > x.ndim - 1 or mask.shape != x.shape[: mask.ndim]:
             raise ValueError(f"{self.name}: the mask of shape {mask.shape} does not fit an input of shape {x.shape}")
         wide = np.broadcast_to(mask.reshape(*mask.shape, *(1,) * (x.ndim - 1 - mask.ndim)), x.shape[:-1])
@@ -303,27 +287,32 @@ class GroupNormalization(_Normalization):
             )
         return input_shape
 
+    def make_way(self, shape: Shape) -> tuple[int, int, int, int]:
+        """(samples, rows, channels, groups)."""
+        channels = shape[-1]
+        return shape[0], math.prod(shape[1:-1]), channels, channels if self.groups == -1 else self.groups
+
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        x = self.moved(x, step)
-        channels = x.shape[-1]
-        groups = channels if self.groups == -1 else self.groups
-        shape = (x.shape[0], math.prod(x.shape[1:-1]), channels, groups)
-        mean, variance = step.empty((len(x), groups), x.dtype), step.empty((len(x), groups), x.dtype)
+        if not self._last:
+            x = self.moved(x, step)
+        shape = self._ways.get(x.shape) or self.new_way(x.shape)
+        statistics = step.empty((2, shape[0], shape[3]), x.dtype)
+        mean, variance = statistics[0], statistics[1]
         native.group_norm_moments(shape, x, None, mean, variance)
         y = step.empty(x.shape, x.dtype)
-        gamma, beta = _value(self.gamma), _value(self.beta)
+        gamma, beta = self.gamma.array if self.gamma else None, self.beta.array if self.beta else None
         native.group_norm_forward(shape, x, mean, variance, self.epsilon, gamma, beta, y)
-        return self.moved_back(y, step), (x, shape, mean, variance)
+        return y if self._last else self.moved_back(y, step), (x, shape, mean, variance)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         x, shape, mean, variance = saved
-        dy = self.moved(dy, step)
+        dy = dy if self._last else self.moved(dy, step)
         dx = dy if input_gradient else None
         native.group_norm_backward(
             shape, x, None, mean, variance, self.epsilon, _value(self.gamma), dy, False, dx,
             _gradient(self.gamma), _gradient(self.beta),
         )  # fmt: skip
-        return None if dx is None else self.moved_back(dx, step)
+        return dx if dx is None or self._last else self.moved_back(dx, step)
 
 
 class _RowNormalization(_Normalization):
@@ -331,41 +320,50 @@ class _RowNormalization(_Normalization):
 
     kind: Literal["layer", "rms", "deviation"] = "layer"
 
+    def make_way(self, shape: Shape) -> tuple[Shape, Shape]:
+        """That of the rows to normalize, and of their statistics."""
+        first = len(shape) - len(self.axes(shape))
+        rows, columns = math.prod(shape[:first]), math.prod(shape[first:])
+        return (rows, columns), (2, rows)
+
     def scale_and_offset(self, x: Array) -> tuple[Array | None, Array | None]:
-        return _value(self.gamma), _value(self.beta)
+        return self.gamma.array if self.gamma else None, self.beta.array if self.beta else None
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        x = self.moved(x, step)
-        columns = x.shape[-1] if self._axes == _LAST else math.prod(x.shape[x.ndim - len(self.axes(x.shape)) :])
-        rows = x if x.ndim == 2 and columns == x.shape[1] else x.reshape(-1, columns)
-        y = step.empty(x.shape, x.dtype)
+        if not self._last:
+            x = self.moved(x, step)
+        shape, statistics_shape = self._ways.get(x.shape) or self.new_way(x.shape)
         mean = scale = None
         if step.training:
-            mean, scale = step.empty((len(rows),), x.dtype), step.empty((len(rows),), x.dtype)
+            statistics = step.empty(statistics_shape, x.dtype)
+            mean, scale = statistics[0], statistics[1]
+        y = out = step.empty(x.shape, x.dtype)
+        rows = x
+        if x.shape != shape:
+            rows, out = x.reshape(shape), y.reshape(shape)
         gamma, beta = self.scale_and_offset(x)
-        out = y if rows is x else y.reshape(rows.shape)
         native.row_norm_forward(self.kind, rows, gamma, beta, self.epsilon, out, mean, scale)
-        return self.moved_back(y, step), (rows, mean, scale, gamma)
+        return y if self._last else self.moved_back(y, step), (rows, mean, scale, gamma)
 
     def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
         """See `vivace.plan`."""
         order = self._order(x.ndim)
         if order != sorted(order):
             return None
-        rows = x.reshape(-1, math.prod(x.shape[x.ndim - len(self.axes(x.shape)) :]))
+        rows = x.reshape((self._ways.get(x.shape) or self.new_way(x.shape))[0])
         y, (gamma, beta) = step.empty(x.shape, x.dtype), self.scale_and_offset(x)
         call = native.row_norm_forward
         return y, [partial(call, self.kind, rows, gamma, beta, self.epsilon, y.reshape(rows.shape), None, None)]
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         rows, mean, scale, gamma = saved
-        dy = self.moved(dy, step)
+        dy = dy if self._last else self.moved(dy, step)
         flat = dy.reshape(rows.shape)
         dx = flat if input_gradient else None
         native.row_norm_backward(
             self.kind, rows, gamma, mean, scale, flat, dx, _gradient(self.gamma), _gradient(self.beta)
         )
-        return None if dx is None else self.moved_back(dy, step)
+        return None if dx is None else dy if self._last else self.moved_back(dy, step)
 
 
 class LayerNormalization(_RowNormalization):
@@ -448,8 +446,14 @@ class UnitNormalization(_RowNormalization):
         super().__init__(axis, 1e-24, False, False, "zeros", "ones", None, None, None, None, **kwargs)
 
     def scale_and_offset(self, x: Array) -> tuple[Array | None, Array | None]:
-        columns = math.prod(x.shape[x.ndim - len(self.axes(x.shape)) :])
-        return np.full(columns, columns**-0.5, x.dtype), None  # length 1 instead of a mean square of 1
+        shape, _ = self._ways.get(x.shape) or self.new_way(x.shape)
+        return _unit_scale(shape[1], x.dtype), None
+
+
+@lru_cache(maxsize=64)
+def _unit_scale(columns: int, dtype: Any) -> Array:
+    """What gives rows length 1 instead of a mean square of 1."""
+    return np.full(columns, columns**-0.5, dtype)
 
 
 __all__ = [

@@ -7,9 +7,9 @@ then across them, and global pooling has one window.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,19 @@ from .geometry import (
 )
 
 
+class _Way(NamedTuple):
+    """One pass over images."""
+
+    shape: native.Pool2DShape
+    output: Shape
+    positions: Any  # the dtype of the winners' positions
+
+
+def _way(shape: native.Pool2DShape, output: Shape, window: int) -> _Way:
+    """window: elements in it."""
+    return _Way(shape, output, np.dtype(np.uint8 if window <= 256 else np.uint32))
+
+
 class _Pooling(Layer):
     """A layer over (batch, ..., channels) with `rank` axes between the two."""
 
@@ -41,7 +54,6 @@ class _Pooling(Layer):
     def __init__(self, data_format: str | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.data_format, self.channels_first = check_data_format(self.name, data_format)
-        self._shapes: dict[Any, native.Pool2DShape] = {}
 
     def check(self, input_shape: BatchShape) -> BatchShape:
         """The shape with the channels last."""
@@ -49,34 +61,23 @@ class _Pooling(Layer):
         check_rank(f"{self.name} ({type(self).__name__})", input_shape, self.rank + 2, f"(batch, {axes})")
         return last_shape(self.channels_first, input_shape)
 
-    def kept_shape(self, key: Any, make: Callable[[], native.Pool2DShape]) -> native.Pool2DShape:
-        """The geometry known as `key`; validated once for each."""
-        shape = self._shapes.get(key)
-        if shape is None:
-            try:
-                shape = make()
-            except ValueError as error:
-                raise ValueError(f"{self.name} ({type(self).__name__}): {error}") from None
-            if len(self._shapes) >= 16:  # as many batch sizes as are ever in use together
-                self._shapes.clear()
-            self._shapes[key] = shape
-        return shape
-
-    def pool(self, shape: native.Pool2DShape, x: Array, output: Shape, window: int, step: Step) -> tuple[Array, Any]:
-        """One pass over images; output: the shape of y; window: elements in a window."""
-        y = step.empty(output, x.dtype)
+    def pool(self, way: _Way, x: Array, step: Step) -> tuple[Array, Any]:
+        shape, output, kind = way
         if not self.maximum:
+            y = step.empty(output, x.dtype)
             native.average_pool2d_forward(shape, x, y)
             return y, (shape, None)
-        positions = step.empty(output, np.uint8 if window <= 256 else np.uint32) if step.training else None
+        positions = step.empty(output, kind) if step.training else None
+        y = step.empty(output, x.dtype)
         native.max_pool2d_forward(shape, x, y, positions)
         return y, (shape, positions)
 
-    def bound_pool(self, shape: native.Pool2DShape, x: Array, y: Array) -> partial[None]:
-        """The pass over images in inference, bound to its arrays."""
+    def bound_pool(self, way: _Way, x: Array, step: Step) -> tuple[Array, list[Any]]:
+        """The pass in inference, bound to its arrays: see `vivace.plan`."""
+        y = step.empty(way.output, x.dtype)
         if self.maximum:
-            return partial(native.max_pool2d_forward, shape, x, y, None)
-        return partial(native.average_pool2d_forward, shape, x, y)
+            return y, [partial(native.max_pool2d_forward, way.shape, x, y, None)]
+        return y, [partial(native.average_pool2d_forward, way.shape, x, y)]
 
     def pool_backward(self, dy: Array, saved: Any, step: Step) -> Array:
         shape, positions = saved
@@ -118,17 +119,25 @@ class _WindowPooling(_Pooling):
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         known = self.check(input_shape)
         shape = filled(known, self.pool_size)
-        if self.rank == 3:
-            slices = self.shape_for((shape[1], *shape[2:])).output
-            output: BatchShape = (known[0], self._across(shape, slices).output[1], *slices[1:])
-        else:
-            output = (known[0], *self.shape_for(shape).output[3 - self.rank :])
-        return first_shape(self.channels_first, (*unknown_as(known, output)[:-1], known[-1]))
+        way = self._ways.get(shape) or self.new_way(shape)
+        last: _Way = way[1] if self.rank == 3 else way
+        output = unknown_as(known, (known[0], *last.output[1:]))
+        return first_shape(self.channels_first, (*output[:-1], known[-1]))
+
+    def make_way(self, shape: Shape) -> Any:
+        """Of a volume two: over its slices, and across them."""
+        if self.rank < 3:
+            image = self._image_shape(shape)
+            return _way(image, (shape[0], *image.output[3 - self.rank :]), self._area)
+        slices = self._image_shape((shape[0] * shape[1], *shape[2:]))
+        across = self._across(shape, slices.output)
+        output = (*across.output[:2], *slices.output[1:])
+        return _way(slices, slices.output, self._area), _way(across, output, self.pool_size[0])
 
     def shape_for(self, x_shape: Shape) -> native.Pool2DShape:
-        """The geometry of images (or sequences, or a volume's slices) of this shape, channels last."""
-        shape = self._shapes.get(x_shape)
-        return self.kept_shape(x_shape, lambda: self._image_shape(x_shape)) if shape is None else shape
+        """The geometry of images (or sequences) of this shape, channels last."""
+        way: _Way = self._ways.get(x_shape) or self.new_way(x_shape)
+        return way.shape
 
     def _image_shape(self, x: Shape) -> native.Pool2DShape:
         axes = slice(max(0, self.rank - 2), None)  # a volume's depth is not one of the slices'
@@ -145,9 +154,7 @@ class _WindowPooling(_Pooling):
         window, stride = self.pool_size[0], self.strides[0]
         padding = same_padding(x[1], window, stride) if self.padding == "same" else (0, 0)
         image = (x[0], x[1], slices[1] * slices[2], slices[3])
-        return self.kept_shape(
-            ("across", x), lambda: native.Pool2DShape(image, (window, 1), (stride, 1), (*padding, 0, 0))
-        )
+        return native.Pool2DShape(image, (window, 1), (stride, 1), (*padding, 0, 0))
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         if step.mask is not None:
@@ -155,25 +162,19 @@ class _WindowPooling(_Pooling):
         if self.channels_first:
             x = to_last(True, x, step)
         across = None
+        way = self._ways.get(x.shape) or self.new_way(x.shape)
         if self.rank == 3:
-            shape = self.shape_for((x.shape[0] * x.shape[1], *x.shape[2:]))
-            y, saved = self.pool(shape, x, shape.output, self._area, step)
-            slices, shape = y.shape, self._across(x.shape, y.shape)
-            output = (*shape.output[:2], *slices[1:])
-            y, across = self.pool(shape, y, output, self.pool_size[0], step)
+            y, saved = self.pool(way[0], x, step)
+            y, across = self.pool(way[1], y, step)
         else:
-            shape = self.shape_for(x.shape)
-            output = shape.output if self.rank == 2 else (len(x), *shape.output[2:])
-            y, saved = self.pool(shape, x, output, self._area, step)
+            y, saved = self.pool(way, x, step)
         return to_first(True, y, step) if self.channels_first else y, (saved, across, x.shape)
 
     def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
         """See `vivace.plan`."""
         if self.channels_first or self.rank == 3:
             return None
-        shape = self.shape_for(x.shape)
-        y = step.empty((len(x), *shape.output[3 - self.rank :]), x.dtype)
-        return y, [self.bound_pool(shape, x, y)]
+        return self.bound_pool(self._ways.get(x.shape) or self.new_way(x.shape), x, step)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if not input_gradient:
@@ -247,14 +248,13 @@ class _GlobalPooling(_Pooling):
         if self.rank == 1 and mask is not None and not self.maximum:
             y, saved = self._masked_mean(x, mask, step)
         else:
-            shape = self._shapes.get(x.shape) or self._one_window(x.shape)
-            y, saved = self.pool(shape, x, self._output(x.shape), x.size // max(1, len(x) * x.shape[-1]), step)
+            y, saved = self.pool(self._ways.get(x.shape) or self.new_way(x.shape), x, step)
         return y, (saved, x.shape)
 
-    def _one_window(self, x_shape: Shape) -> native.Pool2DShape:
-        window = math.prod(x_shape[1:-1])
-        image = (x_shape[0], 1, window, x_shape[-1])
-        return self.kept_shape(x_shape, lambda: native.Pool2DShape(image, (1, window), (1, window)))
+    def make_way(self, shape: Shape) -> _Way:
+        window = math.prod(shape[1:-1])
+        image = native.Pool2DShape((shape[0], 1, window, shape[-1]), (1, window), (1, window))
+        return _way(image, self._output(shape), window)
 
     def _output(self, x_shape: Shape) -> Shape:
         """The output's shape for an input that has its channels last."""
@@ -267,9 +267,7 @@ class _GlobalPooling(_Pooling):
         """See `vivace.plan`."""
         if self.channels_first:
             return None
-        shape = self._shapes.get(x.shape) or self._one_window(x.shape)
-        y = step.empty(self._output(x.shape), x.dtype)
-        return y, [self.bound_pool(shape, x, y)]
+        return self.bound_pool(self._ways.get(x.shape) or self.new_way(x.shape), x, step)
 
     def _masked_mean(self, x: Array, mask: Array, step: Step) -> tuple[Array, Array]:
         """The mean of the steps that count (0 / 0 of none, as in Keras), and each step's share in it."""

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .._typing import Array, BatchShape
+from .._typing import Array, BatchShape, Shape
+from ..parameters import Changes
 from ..step import Step
 from .base import Layer
 
@@ -104,28 +105,35 @@ class Normalization(Layer):
         self.mean.assign(x.mean(others, dtype=np.float64))
         self.variance.assign(x.var(others, dtype=np.float64))
 
-    def _statistics(self, rank: int, sizes: tuple[int, ...]) -> tuple[Array, Array]:
-        """Mean and deviation in a shape that broadcasts to the input's."""
-        mean, variance = self.given or (self.mean.value, self.variance.value)
-        kept = self._kept(rank)
-        shape = [sizes[axis] if axis in kept else 1 for axis in range(rank)]
+    def make_way(self, shape: tuple[Shape, int]) -> tuple[Array, Array]:
+        """Mean and deviation in a shape that broadcasts to the input's, as of a count of changes."""
+        sizes, _ = shape
+        mean, variance = self.given or (self.mean.array, self.variance.array)
+        kept = self._kept(len(sizes))
+        thin = [size if axis in kept else 1 for axis, size in enumerate(sizes)]
         deviation = np.maximum(np.sqrt(variance), np.asarray(1e-7, variance.dtype))
         wide = tuple(sizes[axis] for axis in kept)
-        return np.broadcast_to(mean, wide).reshape(shape), np.broadcast_to(deviation, wide).reshape(shape)
+        # copies: the weights themselves may change before they are looked at again
+        return np.broadcast_to(mean, wide).reshape(thin).copy(), np.broadcast_to(deviation, wide).reshape(thin)
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        mean, deviation = self._statistics(x.ndim, x.shape)
+        key = x.shape, Changes.count
+        exposed = self.given is None and (self.mean.exposed or self.variance.exposed)
+        mean, deviation = self.make_way(key) if exposed else self._ways.get(key) or self.new_way(key)
         y = step.empty(x.shape, x.dtype)
         if self.invert:
             np.multiply(x, deviation, out=y)
             y += mean
-            return y, deviation
-        np.subtract(x, mean, out=y)
-        y /= deviation
-        return y, 1 / deviation
+        else:
+            np.subtract(x, mean, out=y)
+            y /= deviation
+        return y, deviation
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        dy *= saved
+        if self.invert:
+            dy *= saved
+        else:
+            dy /= saved
         return dy
 
 

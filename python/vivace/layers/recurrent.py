@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,11 @@ from ..regularizers import L1L2
 from ..step import Step, Stream
 from . import recurrent_steps
 from .base import Layer, positive
+from .core import keep_mask
 from .recurrent_steps import Kind, Weights
 from .symbolic import as_inputs
+
+_NO_STATE = None, None
 
 
 class Recurrent(Layer):
@@ -43,7 +47,9 @@ class Recurrent(Layer):
             with shuffle=False and batches of one size.
         return_state: return the final states too.
         dropout: in training, this fraction of the inputs is dropped, the same ones at every step of a sequence.
-        recurrent_dropout: the same for the state, where it meets the recurrent weights.
+        recurrent_dropout: the same for the state, where it meets the recurrent weights. Every gate of an LSTM or a GRU
+            then has masks of its own, of its inputs too, and training runs step by step in Python, two or three times
+            slower.
         seed: of the dropout; by default the next seed of the global stream.
         zero_output_for_mask: with return_sequences, a masked step's output is 0; otherwise that of the step before.
         unroll, use_cudnn: accepted for Keras's sake; a native call has no loop to unroll.
@@ -111,12 +117,12 @@ class Recurrent(Layer):
         self.seed = seed
         self.stream = Stream(seed)
         self._state: tuple[Array, Array | None] | None = None
-        self._shapes: dict[Shape, native.RnnShape] = {}
 
     @property
     def fused(self) -> bool:
         """Whether one native call runs the whole sequence; otherwise `recurrent_steps` does."""
-        return self.reset_after and {self.activation, self.recurrent_activation} <= set(activations.FUSED)
+        known = activations.FUSED
+        return self.reset_after and self.activation in known and self.recurrent_activation in known
 
     def build(self, input_shape: BatchShape) -> None:
         columns = self.gates * self.units
@@ -172,16 +178,14 @@ class Recurrent(Layer):
         steps = sequence(self.input_shape or (None, 1))[1] or 1
         return 2 * steps * (self.kernel.size + self.recurrent_kernel.size)
 
-    def shape_for(self, x_shape: Shape) -> native.RnnShape:
-        shape = self._shapes.get(x_shape)
-        if shape is None:
-            batch, steps, features = x_shape
-            kind = (self.cell, self.go_backwards, self.activation, self.recurrent_activation)
-            shape = native.RnnShape(batch, steps, features, self.units, *kind)
-            if len(self._shapes) >= 16:
-                self._shapes.clear()
-            self._shapes[x_shape] = shape
-        return shape
+    def make_way(self, shape: Shape) -> tuple[native.RnnShape | None, Shape, Shape]:
+        """The native shape, and those of the workspace and of the states; None where Python goes step by step."""
+        if not self.fused:
+            return None, (), ()
+        batch, steps, features = shape
+        kind = (self.cell, self.go_backwards, self.activation, self.recurrent_activation)
+        geometry = native.RnnShape(batch, steps, features, self.units, *kind)
+        return geometry, geometry.workspace, geometry.states
 
     def reset_states(self) -> None:
         """Forget the state kept between batches (`stateful`)."""
@@ -201,37 +205,40 @@ class Recurrent(Layer):
             )
         return self._state
 
-    def _kept(self, shape: Shape, rate: float, step: Step, dtype: Any) -> Array | None:
-        """What dropout leaves: 0 or 1 / (1 - rate); None outside training."""
-        if not step.training or not rate:
-            return None
-        kept = step.empty(shape, dtype)
-        kept.fill(1)
-        native.dropout(kept, rate, self.stream.seed, self.stream.next(), kept)
-        return kept
-
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
-        x, *given = x if isinstance(x, list) else [x]
+        given: list[Array] = []
+        if isinstance(x, list):
+            x, *given = x
         mask = step.mask[0] if isinstance(step.mask, list) else step.mask
-        kept = self._kept((len(x), 1, x.shape[2]), self.dropout, step, x.dtype)
-        kept_state = self._kept((len(x), self.units), self.recurrent_dropout, step, x.dtype)
-        if kept is not None:
-            x = np.multiply(x, kept, out=step.empty(x.shape, x.dtype))
-        initial = self._initial_state(len(x), given)
-        run = self._run_fused if self.fused else self._run_steps
+        kept = kept_state = keep = None
+        initial = self._initial_state(len(x), given) if given or self.stateful else _NO_STATE
+        way = self._ways.get(x.shape) or self.new_way(x.shape)
+        run = self._run_steps if way[0] is None else self._run_fused
+        if step.training and (self.dropout or self.recurrent_dropout):
+            gates: Shape = ()  # a first axis of the masks
+            if self.recurrent_dropout and self.cell in ("lstm", "gru"):
+                gates, run = (self.gates,), self._run_steps
+            batch, _, features = x.shape
+            if self.dropout:
+                kept = keep_mask((*gates, batch, 1, features), self.dropout, self.stream, x.dtype, step)
+                x = np.multiply(x, kept, out=step.empty((*gates, *x.shape), x.dtype))
+            if self.recurrent_dropout:
+                kept_state = keep_mask((*gates, batch, self.units), self.recurrent_dropout, self.stream, x.dtype, step)
         y, h, c, tape = run(x, mask, initial, kept_state, step)
-        final = [_contiguous(a[:, -1], step) for a in (h, c) if a is not None]
+        final = []
+        if self.return_state or self.stateful:
+            final = [_contiguous(a[:, -1], step) for a in (h, c) if a is not None]
         if self.stateful:
             self._state = (final[0].copy(), final[1].copy() if c is not None else None)
         if not self.return_sequences:
             y, step.mask = y[:, -1], None
         else:
             step.mask = np.ascontiguousarray(mask[:, ::-1]) if mask is not None and self.go_backwards else mask
-        keep = None
-        if self.zero_output_for_mask and self.return_sequences and step.mask is not None:
-            keep = (step.mask != 0)[..., None]
-            y = np.multiply(y, keep, out=step.empty(y.shape, y.dtype))
-        y = _contiguous(y, step)
+            if self.zero_output_for_mask and mask is not None:
+                keep = (step.mask != 0)[..., None]
+                y = np.multiply(y, keep, out=step.empty(y.shape, y.dtype))
+        if not y.flags.c_contiguous:
+            y = step.copy(y)
         return [y, *final] if self.return_state else y, (x, mask, initial, kept, kept_state, tape, bool(given), keep)
 
     def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
@@ -240,37 +247,57 @@ class Recurrent(Layer):
         if keep is not None:
             dy *= keep
         d_final = d_final or [None] * self.states_count()
-        dh = _copy_or_zeros(d_final[0], (len(x), self.units), step, x.dtype)
+        dh = _copy_or_zeros(d_final[0], (x.shape[-3], self.units), step, x.dtype)
         dc = _copy_or_zeros(d_final[1], dh.shape, step, x.dtype) if self.cell == "lstm" else None
         if not self.return_sequences:  # of all outputs only the last counts
             if self.cell == "output_gated":
-                last, dy = dy, _copy_or_zeros(None, (*x.shape[:2], self.units), step, x.dtype)
+                last, dy = dy, _copy_or_zeros(None, (*x.shape[-3:-1], self.units), step, x.dtype)
                 dy[:, -1] = last
             else:
                 dh += dy
                 dy = None
-        run_back = self._run_fused_back if self.fused else self._run_steps_back
+        run_back = self._run_steps_back if isinstance(tape[0], Weights) else self._run_fused_back
         dx, dh, dc = run_back(x, mask, initial, kept_state, tape, dy, dh, dc, step, input_gradient)
         if dx is not None and kept is not None:
             dx *= kept
+            dx = dx.sum(0) if dx.ndim == 4 else dx
         if not states_given:
             return dx
         return [dx, dh] if dc is None else [dx, dh, dc]
 
     def _run_fused(self, x: Array, mask: Any, initial: Any, kept: Any, step: Step) -> tuple[Array, Array, Any, Any]:
         """(outputs, states, memories, tape); outputs and states (batch, steps, units), in the order computed."""
-        shape = self.shape_for(x.shape)
-        workspace, h = step.empty(shape.workspace, x.dtype), step.empty(shape.states, x.dtype)
-        c = step.empty(shape.states, x.dtype) if self.cell == "lstm" else None
+        shape, workspace_shape, states = self._ways.get(x.shape) or self.new_way(x.shape)
+        workspace = step.empty(workspace_shape, x.dtype)
+        c = step.empty(states, x.dtype) if self.cell == "lstm" else None
+        h = step.empty(states, x.dtype)
         h0, c0 = initial
-        bias = self.bias.value if self.bias else None
+        bias = self.bias.array if self.bias else None
         native.rnn_forward(
-            shape, x, self.kernel.value, self.recurrent_kernel.value, bias, mask, h0, c0, kept, workspace, h, c
+            shape, x, self.kernel.array, self.recurrent_kernel.array, bias, mask, h0, c0, kept, workspace, h, c
         )
         y = h
         if self.cell == "output_gated":
             y = workspace[:, :: -1 if self.go_backwards else 1, self.units :]
         return y, h, c, (shape, workspace, h, c)
+
+    def bind(self, x: Any, step: Step) -> tuple[Array, list[Any]] | None:
+        """See `vivace.plan`."""
+        if isinstance(x, list) or self.stateful or self.return_state or self.cell == "output_gated":
+            return None
+        shape, workspace, states = self._ways.get(x.shape) or self.new_way(x.shape)
+        if shape is None:
+            return None
+        c = step.empty(states, x.dtype) if self.cell == "lstm" else None
+        bias, h = self.bias.array if self.bias else None, step.empty(states, x.dtype)
+        weights = self.kernel.array, self.recurrent_kernel.array, bias
+        call = partial(
+            native.rnn_forward, shape, x, *weights, None, None, None, None, step.empty(workspace, x.dtype), h, c
+        )
+        if self.return_sequences:
+            return h, [call]
+        y = step.empty((len(x), self.units), x.dtype)
+        return y, [call, partial(np.copyto, y, h[:, -1])]
 
     def _run_fused_back(
         self, x: Array, mask: Any, initial: Any, kept: Any, tape: Any, dy: Array | None, dh: Array, dc: Any,
@@ -281,7 +308,7 @@ class Recurrent(Layer):
         h0, c0 = initial
         dx = step.empty(x.shape, x.dtype) if input_gradient else None
         native.rnn_backward(
-            shape, x, self.kernel.value, self.recurrent_kernel.value, mask, h0, c0, kept, workspace, h, c, dy, dx,
+            shape, x, self.kernel.array, self.recurrent_kernel.array, mask, h0, c0, kept, workspace, h, c, dy, dx,
             self.kernel.gradient, self.recurrent_kernel.gradient, self.bias.gradient if self.bias else None, dh, dc,
         )  # fmt: skip
         return dx, dh, dc
@@ -290,7 +317,7 @@ class Recurrent(Layer):
         return Kind(self.cell, self.go_backwards, self.activation, self.recurrent_activation, self.reset_after)
 
     def _run_steps(self, x: Array, mask: Any, initial: Any, kept: Any, step: Step) -> tuple[Array, Array, Any, Any]:
-        weights = Weights(self.kernel.value, self.recurrent_kernel.value, self.bias.value if self.bias else None)
+        weights = Weights(self.kernel.array, self.recurrent_kernel.array, self.bias.array if self.bias else None)
         y, h, c, tape = recurrent_steps.forward(self._kind(), x, weights, mask, initial, kept)
         return y, h, c if self.cell == "lstm" else None, (weights, tape)
 
@@ -317,11 +344,7 @@ def sequence(input_shape: Any) -> BatchShape:
 
 
 def _contiguous(x: Array, step: Step) -> Array:
-    if x.flags.c_contiguous:
-        return x
-    y = step.empty(x.shape, x.dtype)
-    y[...] = x
-    return y
+    return x if x.flags.c_contiguous else step.copy(x)
 
 
 def _copy_or_zeros(x: Array | None, shape: Shape, step: Step, dtype: Any) -> Array:
@@ -334,6 +357,7 @@ class SimpleRNN(Recurrent):
     __doc__ = f"h_t = tanh(x_t W + h_(t-1) U + b).\n\n    {Recurrent.__doc__}"
     cell = "simple"
     gates = 1
+    bind = Recurrent.bind
 
     def __init__(
         self,
@@ -378,6 +402,7 @@ class LSTM(Recurrent):
     {Recurrent.__doc__}"""
     cell = "lstm"
     gates = 4
+    bind = Recurrent.bind
 
     def __init__(
         self,
@@ -433,6 +458,7 @@ class GRU(Recurrent):
     {Recurrent.__doc__}"""
     cell = "gru"
     gates = 3
+    bind = Recurrent.bind
 
     def __init__(
         self,
@@ -507,7 +533,7 @@ class OutputGatedRNN(Recurrent):
         o, *final = o if self.return_state else [o]
         y = step.empty((*o.shape[:-1], self.output_units), o.dtype)
         native.dense_forward(
-            o.reshape(-1, self.units), self.output_kernel.value, None, y.reshape(-1, self.output_units)
+            o.reshape(-1, self.units), self.output_kernel.array, None, y.reshape(-1, self.output_units)
         )
         return [y, *final] if self.return_state else y, (saved, o)
 
@@ -517,5 +543,5 @@ class OutputGatedRNN(Recurrent):
         flat_o, flat_dy = o.reshape(-1, self.units), dy.reshape(-1, self.output_units)
         native.dense_weight_gradient(flat_o, flat_dy, self.output_kernel.gradient, None)
         do = step.empty(o.shape, o.dtype)
-        native.dense_input_gradient(flat_dy, self.output_kernel.value, do.reshape(flat_o.shape))
+        native.dense_input_gradient(flat_dy, self.output_kernel.array, do.reshape(flat_o.shape))
         return super().backward([do, *d_final] if self.return_state else do, inner, step, input_gradient)

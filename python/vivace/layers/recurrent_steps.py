@@ -1,8 +1,10 @@
 """Recurrent layers one time step at a time, in NumPy: the general path, for what the fused kernels do not cover.
 
-The fused kernels know the activations tanh, sigmoid, relu and linear, and the GRU that resets after the product. Any
-other activation, and a GRU with reset_after=False, runs here: the same formulas (see `layers.recurrent`), one Python
-loop over time, many times slower.
+The fused kernels know the activations tanh, sigmoid, relu and linear, the GRU that resets after the product, and one
+dropout mask for all gates. Any other activation, a GRU with reset_after=False, and masks of each gate's own run here:
+the same formulas (see `layers.recurrent`), one Python loop over time, many times slower.
+
+What meets a kernel, inputs or states, is one array for all gates, or has a first axis with one for each gate.
 """
 
 from __future__ import annotations
@@ -56,21 +58,41 @@ def _biases(kind: Kind, bias: Array | None) -> tuple[Any, Any]:
     return (bias[0], bias[1]) if kind.cell == "gru" and kind.reset_after else (bias, 0)
 
 
+def _product(a: Array, kernel: Array, by_gate: bool) -> Array:
+    """a @ kernel; by gate, each part of a with the kernel's columns of its gate."""
+    if not by_gate:
+        return a @ kernel
+    return np.concatenate([part @ columns for part, columns in zip(a, np.split(kernel, len(a), 1), strict=True)], -1)
+
+
+def _product_back(a: Array, dz: Array, kernel: Array, dkernel: Array, by_gate: bool) -> Array:
+    """The gradient of a, from that of its product; adds the kernel's to dkernel."""
+    if not by_gate:
+        dkernel += a.reshape(-1, a.shape[-1]).T @ dz.reshape(-1, dz.shape[-1])
+        return dz @ kernel.T
+    da, n = np.empty_like(a), len(a)
+    split = (np.split(dz, n, -1), np.split(kernel, n, 1), np.split(dkernel, n, 1))  # views
+    for part, dpart, d, columns, into in zip(a, da, *split, strict=True):
+        dpart[...] = _product_back(part, d, columns, into, False)
+    return da
+
+
 def _step(kind: Kind, zx: Array, hk: Array, h: Array, c: Array, u: Array, bias: Any) -> tuple[Any, Any, Any, Any]:
     """(output, state, memory, saved) from the input's product zx, the state hk that U sees, and h and c."""
-    n = h.shape[1]
+    n, by_gate = h.shape[1], hk.ndim == 3
 
     def gate(z: Array, k: int) -> Array:
         return z[:, k * n : (k + 1) * n]
 
     f, s = kind.activation, kind.recurrent_activation
     if kind.cell == "gru" and not kind.reset_after:
-        z = zx[:, : 2 * n] + hk @ u[:, : 2 * n]
+        gates, own = (hk[:2], hk[2]) if by_gate else (hk, hk)
+        z = zx[:, : 2 * n] + _product(gates, u[:, : 2 * n], by_gate)
         update, reset = _squash(s, gate(z, 0)), _squash(s, gate(z, 1))
-        g = _squash(f, gate(zx, 2) + (reset.y * hk) @ u[:, 2 * n :])
+        g = _squash(f, gate(zx, 2) + (reset.y * own) @ u[:, 2 * n :])
         h = update.y * h + (1 - update.y) * g.y
         return h, h, c, (update, reset, g, None)
-    through = hk @ u + bias
+    through = _product(hk, u, by_gate) + bias
     if kind.cell == "gru":
         update, reset = _squash(s, gate(zx + through, 0)), _squash(s, gate(zx + through, 1))
         own = gate(through, 2)
@@ -96,6 +118,7 @@ def _step_back(
 ) -> tuple[Array, Array, Array, Any, Array]:
     """(dzx, dthrough, dh, dhk, dc): gradients of the products with W and U, of the state before directly and through U,
     and of the memory before; adds U's own to du."""
+    by_gate = hk.ndim == 3
     if kind.cell == "gru":
         update, reset, g, own = saved
         dh = dh + dy
@@ -103,13 +126,12 @@ def _step_back(
         dg = g.backward(dh * (1 - update.y))
         if own is None:
             n = h.shape[1]
-            du[:, 2 * n :] += (reset.y * hk).T @ dg
-            dproduct = dg @ u[:, 2 * n :].T
-            dgates = np.hstack([dupdate, reset.backward(dproduct * hk)])
-            du[:, : 2 * n] += hk.T @ dgates
-            dhk = dproduct * reset.y + dgates @ u[:, : 2 * n].T
-            dz = np.hstack([dgates, dg])
-            return dz, dz, dh * update.y, dhk, dc
+            gates, third = (hk[:2], hk[2]) if by_gate else (hk, hk)
+            dproduct = _product_back(reset.y * third, dg, u[:, 2 * n :], du[:, 2 * n :], False)
+            dz = np.hstack([dupdate, reset.backward(dproduct * third), dg])
+            dhk = _product_back(gates, dz[:, : 2 * n], u[:, : 2 * n], du[:, : 2 * n], by_gate)
+            dthird = dproduct * reset.y
+            return dz, dz, dh * update.y, np.concatenate([dhk, dthird[None]]) if by_gate else dhk + dthird, dc
         dreset = reset.backward(dg * own)
         dzx, dthrough = np.hstack([dupdate, dreset, dg]), np.hstack([dupdate, dreset, dg * reset.y])
         direct = dh * update.y
@@ -128,8 +150,7 @@ def _step_back(
         before_o = (i.backward(dmemory * g.y), forget.backward(dmemory * c), g.backward(dmemory * i.y))
         dzx = dthrough = np.hstack([*before_o, o.backward(dh * memory.y)])
         direct, dc = np.zeros_like(dh), dmemory * forget.y
-    du += hk.T @ dthrough
-    return dzx, dthrough, direct, dthrough @ u.T, dc
+    return dzx, dthrough, direct, _product_back(hk, dthrough, u, du, by_gate), dc
 
 
 def forward(
@@ -142,13 +163,13 @@ def forward(
 ) -> tuple[Array, Array, Array, Any]:
     """(outputs, states, memories, tape) of all sequences, each (batch, steps, units) in the order computed.
 
-    x (batch, steps, inputs), mask (batch, steps) or None, initial h and c (batch, units) or None for zeros; keep
-    (batch, units): what of the state its product with U sees (recurrent dropout), or None.
+    x (batch, steps, inputs), or by gate; mask (batch, steps) or None; initial h and c (batch, units) or None for zeros;
+    keep (batch, units), or by gate: what of the state its product with U sees (recurrent dropout), or None.
     """
-    batch, steps, _ = x.shape
+    batch, steps, _ = x.shape[-3:]
     n = weights.recurrent_kernel.shape[0]
     bias, recurrent_bias = _biases(kind, weights.bias)
-    zx = x @ weights.kernel + bias
+    zx = _product(x, weights.kernel, x.ndim == 4) + bias
     h, c = (np.zeros((batch, n), x.dtype) if state is None else state for state in initial)
     outputs, states, memories, tape = [], [], [], []
     for t in range(steps)[:: -1 if kind.reverse else 1]:
@@ -170,7 +191,7 @@ def backward(
     dy: Array | None, dh: Array, dc: Array,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
     """(dx, dh0, dc0) from the gradients of all outputs (or None) and of the final states; adds to `gradients`."""
-    dzx = np.zeros((*x.shape[:2], weights.kernel.shape[1]), x.dtype)
+    dzx = np.zeros((*x.shape[-3:-1], weights.kernel.shape[1]), x.dtype)
     for step in range(len(tape) - 1, -1, -1):
         t, hk, h, c, saved = tape[step]
         d_out: Any = 0 if dy is None else dy[:, step]
@@ -187,10 +208,9 @@ def backward(
         dzx[:, t] = dz
         if gradients.bias is not None and gradients.bias.ndim == 2:
             gradients.bias[1] += dthrough.sum(0)
-        dh = direct + (dhk if keep is None else dhk * keep) + carried_h
+        seen = dhk if keep is None else dhk * keep
+        dh = direct + (seen.sum(0) if seen.ndim == 3 else seen) + carried_h
         dc = dc + carried_c
-    flat = dzx.reshape(-1, dzx.shape[-1])
-    gradients.kernel[...] += x.reshape(len(flat), -1).T @ flat
     if gradients.bias is not None:
-        (gradients.bias[0] if gradients.bias.ndim == 2 else gradients.bias)[...] += flat.sum(0)
-    return dzx @ weights.kernel.T, dh, dc
+        (gradients.bias[0] if gradients.bias.ndim == 2 else gradients.bias)[...] += dzx.sum((0, 1))
+    return _product_back(x, dzx, weights.kernel, gradients.kernel, x.ndim == 4), dh, dc

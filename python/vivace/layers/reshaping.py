@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from .._core import native
-from .._typing import Array, BatchShape
+from .._typing import Array, BatchShape, Shape
 from ..step import Step
 from .base import Layer, check_rank
-from .geometry import AXES, check_data_format, copied, first_shape, last_shape, sizes, to_first, to_last
+from .geometry import AXES, check_data_format, first_shape, last_shape, sizes, to_first, to_last
 
 
 class Reshape(Layer):
@@ -98,7 +98,7 @@ class GetItem(Layer):
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         if step.mask is not None:
             step.mask = self._mask(step.mask, x.ndim)
-        return copied(x[self.slices], step), x.shape
+        return step.copy(x[self.slices]), x.shape
 
     def _mask(self, mask: Array, rank: int) -> Array | None:
         """Of (batch, steps): None where one step is taken."""
@@ -138,10 +138,10 @@ class Permute(Layer):
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         self.drop_mask(step)
-        return copied(x.transpose(0, *self.dims), step), None
+        return step.copy(x.transpose(0, *self.dims)), None
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        return copied(dy.transpose(np.argsort((0, *self.dims))), step) if input_gradient else None
+        return step.copy(dy.transpose(np.argsort((0, *self.dims)))) if input_gradient else None
 
 
 Pairs = tuple[tuple[int, int], ...]
@@ -206,16 +206,22 @@ class _ZeroPadding(_Spatial):
         padded = (None if n is None else n + a + b for n, (a, b) in zip(middle, self.padding, strict=True))
         return first_shape(self.channels_first, (batch, *padded, channels))
 
+    def make_way(self, shape: Shape) -> tuple[Any, tuple[slice, ...]]:
+        """The output's shape, and where in it the input lies."""
+        output: Any = self.compute_output_shape(shape)
+        return output, self.inside(self.padding, output)
+
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        self.drop_mask(step)
-        shape = self.compute_output_shape(x.shape)
-        y = step.empty(shape, x.dtype)  # type: ignore[arg-type]
+        if step.mask is not None:
+            self.drop_mask(step)
+        output, inside = self._ways.get(x.shape) or self.new_way(x.shape)
+        y = step.empty(output, x.dtype)
         y.fill(0)
-        y[self.inside(self.padding, y.shape)] = x
-        return y, None
+        y[inside] = x
+        return y, inside
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        return copied(dy[self.inside(self.padding, dy.shape)], step) if input_gradient else None
+        return step.copy(dy[saved]) if input_gradient else None
 
 
 class ZeroPadding1D(_ZeroPadding):
@@ -253,16 +259,21 @@ class _Cropping(_Spatial):
             )
         return first_shape(self.channels_first, (batch, *left, channels))
 
+    def make_way(self, shape: Shape) -> tuple[slice, ...]:
+        """What is left."""
+        return self.inside(self.cropping, shape)
+
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        self.drop_mask(step)
-        return copied(x[self.inside(self.cropping, x.shape)], step), x.shape
+        if step.mask is not None:
+            self.drop_mask(step)
+        return step.copy(x[self._ways.get(x.shape) or self.new_way(x.shape)]), x.shape
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if not input_gradient:
             return None
         dx = step.empty(saved, dy.dtype)
         dx.fill(0)
-        dx[self.inside(self.cropping, saved)] = dy
+        dx[self._ways.get(saved) or self.new_way(saved)] = dy
         return dx
 
 
@@ -307,9 +318,12 @@ class _UpSampling(_Spatial):
         return first_shape(self.channels_first, (batch, *repeated, channels))
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        self.drop_mask(step)
-        x = to_last(self.channels_first, x, step)
-        return to_first(self.channels_first, self.upsample(x, step), step), x.shape
+        if step.mask is not None:
+            self.drop_mask(step)
+        if self.channels_first:
+            x = to_last(True, x, step)
+        y = self.upsample(x, step)
+        return to_first(True, y, step) if self.channels_first else y, x.shape
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if not input_gradient:
@@ -318,19 +332,23 @@ class _UpSampling(_Spatial):
         return to_first(self.channels_first, dx, step)
 
     def upsample(self, x: Array, step: Step) -> Array:
-        n, *middle, c = x.shape
-        y = step.empty((n, *(a * times for a, times in zip(middle, self.size, strict=True)), c), x.dtype)
-        # each element as an axis of its own: y is (n, a, times, b, times, ..., c)
-        y.reshape(self._split(x.shape))[...] = np.expand_dims(x, tuple(range(2, 2 + 2 * self.rank, 2)))
+        output, apart, ones = self._ways.get(x.shape) or self.new_way(x.shape)
+        y = step.empty(output, x.dtype)
+        y.reshape(apart)[...] = x.reshape(ones)
         return y
+
+    def make_way(self, shape: Shape) -> tuple[Shape, Shape, Shape]:
+        """The output's shape; and with an axis for each element's copies, (n, a, times, b, times, ..., c), those of
+        the output and of the input.
+        """
+        n, *middle, c = shape
+        pairs = list(zip(middle, self.size, strict=True))
+        output = (n, *(a * times for a, times in pairs), c)
+        return output, (n, *(s for pair in pairs for s in pair), c), (n, *(s for a, _ in pairs for s in (a, 1)), c)
 
     def upsample_backward(self, dy: Array, shape: tuple[int, ...], step: Step) -> Array:
         middle = zip(shape[1:-1], self.size, strict=True)
         return along_axes([_neighbours(n, times, dy.dtype) for n, times in middle], dy, step)
-
-    def _split(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        n, *middle, c = shape
-        return (n, *(s for pair in zip(middle, self.size, strict=True) for s in pair), c)
 
 
 class UpSampling1D(_UpSampling):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from .. import constraints, initializers, regularizers
@@ -34,11 +35,9 @@ class _Depthwise(Windowed):
     def depthwise_kernel_shape(self, input_shape: BatchShape) -> Shape:
         return (*self.kernel_size, self.channels(input_shape), self.depth_multiplier)
 
-    def shape_for(self, x_shape: Shape) -> native.Conv2DShape:
-        """The geometry of the depthwise convolution of an input of this shape, channels last."""
+    def geometry(self, x_shape: Shape) -> native.Conv2DShape:
         channels = x_shape[-1]
-        kernel = (*self.kernel_size, 1, channels * self.depth_multiplier)
-        return self.kept_shape(x_shape, lambda: self.image_shape(x_shape, kernel, channels))
+        return self.image_shape(x_shape, (*self.kernel_size, 1, channels * self.depth_multiplier), channels)
 
     def depthwise_shape_of(self, shape: BatchShape) -> BatchShape:
         output = self.shape_for((1, *(size or 0 for size in shape[1:]))).output
@@ -49,23 +48,27 @@ class _Depthwise(Windowed):
         return self.shape_for(self.sample(last_shape(self.channels_first, self.input_shape))).flops
 
     def depthwise(self, x: Array, kernel: Array, bias: Array | None, step: Step, activation: Any) -> Array:
-        shape = self.shape_for(x.shape)
-        y = step.empty((len(x), *shape.output[3 - self.rank :]), x.dtype)
-        image, kernel = x.reshape(shape.input), kernel.reshape(*shape.kernel[:2], x.shape[-1], -1)
-        native.depthwise2d_forward(shape, image, kernel, bias, y.reshape(shape.output), activation)
+        shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
+        y = step.empty(output, x.dtype)
+        native.depthwise2d_forward(shape, x, kernel, bias, y, activation)
         return y
+
+    def bind_depthwise(
+        self, x: Array, kernel: Array, bias: Array | None, activation: Any, step: Step
+    ) -> tuple[Array, Any]:
+        shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
+        y = step.empty(output, x.dtype)
+        return y, partial(native.depthwise2d_forward, shape, x, kernel, bias, y, activation)
 
     def depthwise_backward(
         self, x: Array, kernel: Array, dz: Array, dkernel: Array, dbias: Array | None, step: Step, input_gradient: bool
     ) -> Array | None:
         shape = self.shape_for(x.shape)
-        image, dz = x.reshape(shape.input), dz.reshape(shape.output)
-        kernel_shape = (*shape.kernel[:2], x.shape[-1], self.depth_multiplier)
-        native.depthwise2d_weight_gradient(shape, image, dz, dkernel.reshape(kernel_shape), dbias)
+        native.depthwise2d_weight_gradient(shape, x, dz, dkernel, dbias)
         if not input_gradient:
             return None
         dx = step.empty(x.shape, x.dtype)
-        native.depthwise2d_input_gradient(shape, dz, kernel.reshape(kernel_shape), dx.reshape(shape.input))
+        native.depthwise2d_input_gradient(shape, dz, kernel, dx)
         return dx
 
 
@@ -109,12 +112,21 @@ class _DepthwiseConv(_Depthwise):
         return self.depthwise_shape_of(shape)
 
     def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
-        bias = self.bias.value if self.bias else None
-        return self.depthwise(x, self.kernel.value, bias, step, activation), x
+        bias = self.bias.array if self.bias else None
+        return self.depthwise(x, self.kernel.array, bias, step, activation), x
+
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
+        """See `vivace.plan`."""
+        if self.channels_first:
+            return None
+        y, call = self.bind_depthwise(
+            x, self.kernel.array, self.bias.array if self.bias else None, self.fused_activation, step
+        )
+        return y, [call, *self.bound_activation(y)]
 
     def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
         dbias = self.bias.gradient if self.bias else None
-        return self.depthwise_backward(saved, self.kernel.value, dz, self.kernel.gradient, dbias, step, input_gradient)
+        return self.depthwise_backward(saved, self.kernel.array, dz, self.kernel.gradient, dbias, step, input_gradient)
 
 
 class DepthwiseConv1D(_DepthwiseConv):
@@ -131,6 +143,7 @@ class DepthwiseConv1D(_DepthwiseConv):
     """
 
     rank = 1
+    bind = _DepthwiseConv.bind
 
 
 class DepthwiseConv2D(_DepthwiseConv):
@@ -145,6 +158,8 @@ class DepthwiseConv2D(_DepthwiseConv):
             and on the output, none by default.
         depthwise_constraint, bias_constraint: of `vivace.constraints`, none by default.
     """
+
+    bind = _DepthwiseConv.bind
 
 
 class _SeparableConv(_Depthwise):
@@ -212,22 +227,34 @@ class _SeparableConv(_Depthwise):
         return super().flops() + 2 * p * q * o * self.filters
 
     def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
-        between = self.depthwise(x, self.depthwise_kernel.value, None, step, "linear")
+        between = self.depthwise(x, self.depthwise_kernel.array, None, step, "linear")
         y = step.empty((*between.shape[:-1], self.filters), x.dtype)
-        rows, kernel = between.reshape(-1, between.shape[-1]), self.pointwise_kernel.value.reshape(-1, self.filters)
-        bias = self.bias.value if self.bias else None
+        rows, kernel = between.reshape(-1, between.shape[-1]), self.pointwise_kernel.array.reshape(-1, self.filters)
+        bias = self.bias.array if self.bias else None
         native.dense_forward(rows, kernel, bias, y.reshape(-1, self.filters), activation)
         return y, (x, between)
+
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
+        """See `vivace.plan`."""
+        if self.channels_first:
+            return None
+        between, first = self.bind_depthwise(x, self.depthwise_kernel.array, None, "linear", step)
+        y = step.empty((*between.shape[:-1], self.filters), x.dtype)
+        rows, kernel = between.reshape(-1, between.shape[-1]), self.pointwise_kernel.array.reshape(-1, self.filters)
+        bias, out = self.bias.array if self.bias else None, y.reshape(-1, self.filters)
+        second = partial(native.dense_forward, rows, kernel, bias, out, self.fused_activation)
+        return y, [first, second, *self.bound_activation(y)]
 
     def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
         x, between = saved
         rows, dz = between.reshape(-1, between.shape[-1]), dz.reshape(-1, self.filters)
         dkernel = self.pointwise_kernel.gradient.reshape(-1, self.filters)
         native.dense_weight_gradient(rows, dz, dkernel, self.bias.gradient if self.bias else None)
-        dbetween = step.empty(rows.shape, x.dtype)
-        native.dense_input_gradient(dz, self.pointwise_kernel.value.reshape(-1, self.filters), dbetween)
+        dbetween = step.empty(between.shape, x.dtype)
+        kernel = self.pointwise_kernel.array.reshape(-1, self.filters)
+        native.dense_input_gradient(dz, kernel, dbetween.reshape(rows.shape))
         return self.depthwise_backward(
-            x, self.depthwise_kernel.value, dbetween, self.depthwise_kernel.gradient, None, step, input_gradient
+            x, self.depthwise_kernel.array, dbetween, self.depthwise_kernel.gradient, None, step, input_gradient
         )
 
 
@@ -247,6 +274,7 @@ class SeparableConv1D(_SeparableConv):
     """
 
     rank = 1
+    bind = _SeparableConv.bind
 
 
 class SeparableConv2D(_SeparableConv):
@@ -263,6 +291,8 @@ class SeparableConv2D(_SeparableConv):
             `vivace.regularizers` on the weights and on the output, none by default.
         depthwise_constraint, pointwise_constraint, bias_constraint: of `vivace.constraints`, none by default.
     """
+
+    bind = _SeparableConv.bind
 
 
 SeparableConvolution1D, SeparableConvolution2D = SeparableConv1D, SeparableConv2D

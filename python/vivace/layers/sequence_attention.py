@@ -9,7 +9,7 @@ import numpy as np
 from .._core import native
 from .._typing import Array, BatchShape
 from ..step import Step, Stream
-from .attention import AttentionLayer
+from .attention import AttentionLayer, Options
 from .symbolic import as_inputs
 
 
@@ -71,12 +71,14 @@ class _SequenceAttention(AttentionLayer):
         raise TypeError(f"{type(self).__name__} must define attend_backward")
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
-        masks = list(step.mask) if isinstance(step.mask, (list, tuple)) else [step.mask]
-        query_mask, value_mask = (*masks, None)[:2]
-        value_mask = None if value_mask is None else np.ascontiguousarray(value_mask != 0, np.uint8)
+        query_mask = value_mask = keep = None
+        if step.mask is not None:
+            masks = list(step.mask) if isinstance(step.mask, (list, tuple)) else [step.mask]
+            query_mask, value_mask = (*masks, None)[:2]
+            value_mask = None if value_mask is None else np.ascontiguousarray(value_mask != 0, np.uint8)
         y, saved = self.attend(x[0], x[-1], x[1], value_mask, step)
-        keep = None if query_mask is None else (query_mask != 0)[..., None]
-        if keep is not None:
+        if query_mask is not None:
+            keep = (query_mask != 0)[..., None]
             out = y[0] if self.return_attention_scores else y
             out *= keep
         step.mask = query_mask
@@ -175,30 +177,28 @@ class Attention(_SequenceAttention):
         scaled = q
         if self.scale:
             scaled = step.empty(q.shape, q.dtype)
-            np.multiply(q, self.scale.value, out=scaled)
+            np.multiply(q, self.scale.array, out=scaled)
         if self.return_attention_scores:
             scores = np.matmul(scaled, k.transpose(0, 2, 1), out=step.empty((*q.shape[:2], k.shape[1]), q.dtype))
             y, weighed = self.weigh(scores, v, mask, step)
             return y, (q, (scaled, k, v), weighed)
         rate, number = self.rate(step)
-        options: dict[str, Any] = {
-            "scale": 1.0, "causal": self.use_causal_mask, "query_mask": None, "key_mask": mask, "attention_mask": None,
-            "rate": rate, "seed": self.stream.seed, "stream": number,
-        }  # fmt: skip
+        options = Options(1.0, self.use_causal_mask, None, mask, None, rate, self.stream.seed, number)
         scaled4, k4, v4 = scaled[:, :, None], k[:, :, None], v[:, :, None]  # one head
+        statistics = step.empty((2, len(q), 1, q.shape[1]), q.dtype)
+        maximum, share = statistics[0], statistics[1]
         y = step.empty((*q.shape[:2], 1, v.shape[2]), q.dtype)
-        maximum, share = (step.empty((len(q), 1, q.shape[1]), q.dtype) for _ in range(2))
-        native.attention_forward(scaled4, k4, v4, **options, y=y, maximum=maximum, share=share)
+        native.attention_forward(scaled4, k4, v4, *options, y, maximum, share)
         return y[:, :, 0], (q, (scaled4, k4, v4), options, y, maximum, share)
 
     def _attend_by_sums(self, q: Array, k: Array, v: Array, mask: Array | None, step: Step) -> tuple[Any, Any]:
         assert self.concat_score_weight is not None
         t = step.empty((*q.shape[:2], *k.shape[1:]), q.dtype)
         pairs = np.add(q[:, :, None], k[:, None], out=step.empty(t.shape, t.dtype))
-        np.multiply(pairs, 1 if self.scale is None else self.scale.value, out=t)
+        np.multiply(pairs, 1 if self.scale is None else self.scale.array, out=t)
         native.activation_forward("tanh", t, t)
         sums = np.sum(t, -1, out=step.empty(t.shape[:3], t.dtype))
-        p = np.multiply(sums, self.concat_score_weight.value, out=step.empty(sums.shape, t.dtype))
+        p = np.multiply(sums, self.concat_score_weight.array, out=step.empty(sums.shape, t.dtype))
         y, saved = self.weigh(p, v, mask, step)
         return y, (pairs, t, sums, saved)
 
@@ -209,10 +209,10 @@ class Attention(_SequenceAttention):
         self.concat_score_weight.gradient += (ds * sums).sum()
         dt = np.multiply(t, t, out=step.empty(t.shape, t.dtype))
         np.subtract(1, dt, out=dt)
-        dt *= (ds * self.concat_score_weight.value)[..., None]
+        dt *= (ds * self.concat_score_weight.array)[..., None]
         if self.scale is not None:
             self.scale.gradient += (dt * pairs).sum()
-            dt *= self.scale.value
+            dt *= self.scale.array
         return dt.sum(2), dt.sum(1), dv
 
     def attend_backward(self, dy: Any, saved: Any, step: Step) -> tuple[Array, Array, Array]:
@@ -225,14 +225,13 @@ class Attention(_SequenceAttention):
             np.matmul(ds, k, out=dq)
             np.matmul(ds.transpose(0, 2, 1), scaled, out=dk)
         else:
+            options: Options
             options, y, maximum, share = rest
-            native.attention_backward(
-                scaled, k, v, **options, y=y, maximum=maximum, share=share, dy=dy[:, :, None], dq=dq, dk=dk, dv=dv
-            )
+            native.attention_backward(scaled, k, v, *options, y, maximum, share, dy[:, :, None], dq, dk, dv)
             dq, dk, dv = dq[:, :, 0], dk[:, :, 0], dv[:, :, 0]
         if self.scale:
             self.scale.gradient += (dq * q).sum()
-            dq *= self.scale.value
+            dq *= self.scale.array
         return dq, dk, dv
 
 
@@ -273,7 +272,7 @@ class AdditiveAttention(_SequenceAttention):
         np.add(q[:, :, None], k[:, None], out=t)
         native.activation_forward("tanh", t, t)
         p = step.empty(t.shape[:3], q.dtype)
-        np.sum(t, -1, out=p) if self.scale is None else np.matmul(t, self.scale.value, out=p)
+        np.sum(t, -1, out=p) if self.scale is None else np.matmul(t, self.scale.array, out=p)
         y, saved = self.weigh(p, v, mask, step)
         return y, (t, saved)
 
@@ -287,7 +286,7 @@ class AdditiveAttention(_SequenceAttention):
         np.subtract(1, dt, out=dt)
         dt *= ds[..., None]
         if self.scale is not None:
-            dt *= self.scale.value
+            dt *= self.scale.array
         dq, dk = step.empty((*t.shape[:2], t.shape[3]), t.dtype), step.empty((len(t), *t.shape[2:]), t.dtype)
         return np.sum(dt, 2, out=dq), np.sum(dt, 1, out=dk), dv
 

@@ -169,7 +169,7 @@ def as_inputs(x: Any, more: tuple[Any, ...] = ()) -> Any:
         return x
     parts = [x]
     if isinstance(x, (list, tuple)):
-        parts = list(x) if x and all(map(_is_input, x)) else [np.asarray(x)]
+        parts = list(x) if any(map(_is_input, x)) else [np.asarray(x)]
     parts += more
     return parts[0] if len(parts) == 1 else parts
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._typing import Array, BatchShape
+from .._typing import Array, BatchShape, Shape
 from ..parameters import Parameter
 from ..step import Step, Stream
 from .base import Layer
@@ -217,9 +217,14 @@ class TimeDistributed(Layer):
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         mask, step.mask = step.mask, None  # of (batch, steps), which the layer does not see
-        y, saved = unit_of(self.layer, x.shape[1]).forward(x.reshape(-1, *x.shape[2:]), step)
+        shape, lead = self._ways.get(x.shape) or self.new_way(x.shape)
+        y, saved = unit_of(self.layer, x.shape[1]).forward(x.reshape(shape), step)
         step.mask = mask
-        return y.reshape(*x.shape[:2], *y.shape[1:]), (saved, x.shape)
+        return y.reshape(lead + y.shape[1:]), (saved, x.shape)
+
+    def make_way(self, shape: Shape) -> tuple[Shape, Shape]:
+        """What the layer gets, and the axes that are one to it."""
+        return (shape[0] * shape[1], *shape[2:]), shape[:2]
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         inner, shape = saved

@@ -60,8 +60,13 @@ def clone_model(
         recursive: use clone_function inside nested models too, instead of on them.
 
     Raises:
-        ValueError: functions or tensors for a class of one's own.
+        ValueError: no model; functions or tensors for a class of one's own. TypeError: a function that is none.
     """
+    if not isinstance(model, Layer):
+        raise ValueError(f"clone_model: model must be a Sequential or another Model, received {model!r}")
+    for argument, function in (("clone_function", clone_function), ("call_function", call_function)):
+        if function is not None and not callable(function):
+            raise TypeError(f"clone_model: {argument} must be a function, received {function!r}")
 
     def again(layer: Layer) -> Layer:
         if recursive and isinstance(layer, (Functional, Sequential)):

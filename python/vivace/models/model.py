@@ -88,11 +88,14 @@ class Model(Trainer):
         return {f"{i}_{snake_case(type(layer).__name__)}": layer for i, layer in enumerate(inner)}
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
-        """The layer of that name, or at that position."""
+        """The layer of that name, or at that position. Raises ValueError if there is none."""
         if (name is None) == (index is None):
             raise ValueError(f"{self.name}.get_layer: give either a name or an index")
         if index is not None:
-            return self.layers[index]
+            layers = self.layers
+            if not -len(layers) <= index < len(layers):
+                raise ValueError(f"{self.name}.get_layer: index must be less than {len(layers)}, received {index}")
+            return layers[index]
         for layer in self.layers:
             if layer.name == name:
                 return layer

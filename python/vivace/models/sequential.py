@@ -218,7 +218,7 @@ class Sequential(Model):
 
     @property
     def final_activation(self) -> str | None:  # type: ignore[override]
-        last = self._units[-1] if self.layers else None
+        last = self._units[-1] if self._units else None
         return last.activation if isinstance(last, Activated) else None
 
     def forward_linear(self, x: Array, step: Step) -> tuple[Array, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._config import Configurable, plain, take_former
+from .._core import native
 from .._typing import Array
 from ..parameters import FlatParameters, Parameter
 from . import schedules
@@ -221,9 +222,7 @@ class Optimizer(Configurable):
         average = self.average
         assert average is not None
         momentum = self.ema_momentum if self.iterations else 0.0
-        np.subtract(average, flat.values, out=self.scratch(0))
-        np.multiply(self.scratch(0), momentum, out=self.scratch(0))
-        np.add(flat.values, self.scratch(0), out=average)
+        native.moving_average_update(average, flat.values, momentum)
         if self.ema_overwrite_frequency and (self.iterations + 1) % self.ema_overwrite_frequency == 0:
             flat.values[:] = average
 
