@@ -197,7 +197,7 @@ class Pair(Model):
 @pytest.mark.parametrize("kind", [list, tuple])
 def test_lists_and_tuples_of_inputs(kind: Any, rng: np.random.Generator) -> None:
     model, x = Pair(), [rng.normal(size=(4, 2)) for _ in range(2)]
-    total, product = model(kind(x))
+    total, product = model(kind(x)).values()
     kernel, bias = model.get_weights()
     a, b = (np.tanh(one @ kernel + bias) for one in x)
     np.testing.assert_allclose(total, a + b, rtol=1e-12)

@@ -43,6 +43,8 @@ class Compiled(Layer):
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)  # inference does not depend on what changes in a model itself
+        if name == "trainable":
+            self._pass_on(value)
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_local": None, "_flat": None, "_fused": None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -101,6 +102,14 @@ class Layer(Configurable):
         object.__setattr__(self, name, value)
         if name[0] != "_":  # an activation, say, that a plan for inference has bound
             Changes.note_layer()
+            if name == "trainable":
+                self._pass_on(value)
+
+    def _pass_on(self, trainable: bool) -> None:
+        """What is said of a layer is said of those inside it."""
+        if "_nodes" in vars(self):  # made whole
+            for layer in self.sublayers().values():
+                layer.trainable = trainable
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """A user's class with a `call` instead of a `forward` is composed of other layers, and that is a model."""
@@ -108,9 +117,12 @@ class Layer(Configurable):
         if Layer in cls.__bases__ and "call" in vars(cls) and "forward" not in vars(cls):
             model = importlib.import_module("..models", __package__).Model
             cls.__bases__ = tuple(model if base is Layer else base for base in cls.__bases__)
+        if "build" in vars(cls):
+            cls.build = _noting(cls.build)  # type: ignore[method-assign]
 
     def build(self, input_shape: BatchShape) -> None:
         """Create the parameters for inputs of this shape (batch first, None for its size)."""
+        self.built = True
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         """Shape of the output for an input of this shape. Raises ValueError when the layer cannot take it."""
@@ -356,7 +368,8 @@ class Layer(Configurable):
             ValueError: wrong number of arrays or a wrong shape (named).
         """
         own = self.weights
-        self.check_built("set_weights")
+        if weights:
+            self.check_built("set_weights")
         if len(weights) != len(own):
             raise ValueError(f"{self.name}.set_weights: expected {len(own)} arrays, received {len(weights)}")
         arrays = [np.asarray(w) for w in weights]
@@ -383,6 +396,19 @@ class Layer(Configurable):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}, output_shape={self.output_shape}>"
+
+
+def _noting(build: Callable[..., None]) -> Callable[..., None]:
+    """A class's `build` that leaves a mark that the layer is built, for whom calls it by oneself."""
+
+    @functools.wraps(build)
+    def noted(self: Any, input_shape: Any, *more: Any) -> None:
+        build(self, input_shape, *more)
+        self.built = True
+        if self.input_shape is None:
+            self.input_shape = input_shape
+
+    return noted
 
 
 def _alike(arrays: list[Any], shapes: Any, dtype: Any) -> bool:

@@ -66,6 +66,25 @@ class Model(Trainer):
             graph = self._between(inputs, outputs)
             self._hold({False: graph, True: graph})
 
+    # The ends of the graph
+
+    inputs: list[SymbolicTensor]
+    outputs: list[SymbolicTensor]
+
+    @property
+    def input(self) -> Any:
+        """The symbolic input; several in the structure (list, tuple or dict) that the model was given."""
+        return self._ends("inputs")
+
+    @property
+    def output(self) -> Any:
+        """The symbolic output; several in the structure that the model was given."""
+        return self._ends("outputs")
+
+    def _ends(self, which: str) -> Any:
+        tensors = getattr(self, which)
+        return tensors[0] if len(tensors) == 1 else list(tensors)
+
     # Layers and weights
 
     @property
@@ -272,7 +291,7 @@ class Model(Trainer):
                     f"{type(self).__name__}.call must return what its layers return, tensors or a list or dict of "
                     f"them; received {part!r}"
                 )
-        return outputs if isinstance(outputs, Mapping) else parts
+        return outputs if isinstance(outputs, (Mapping, tuple)) else parts
 
     def _between(self, inputs: Any, outputs: Any) -> Functional:
         """The graph between these tensors. Raises ValueError if it has weights that the model does not have."""
@@ -314,6 +333,9 @@ class Model(Trainer):
     @property
     def output_names(self) -> list[str]:  # type: ignore[override]
         return self._of_mode(False).output_names if self._traced else []
+
+    def as_given(self, outputs: Any) -> Any:
+        return self._of_mode(False).as_given(outputs) if self._traced else outputs
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
         graph = self._of_mode(step.training, x)

@@ -104,7 +104,8 @@ class Sequential(Model):
         if "layers" not in config:
             return super()._made_again(config)
         model = cls([deserialize(entry) for entry in config["layers"]], config.get("name"))
-        model.trainable = config.get("trainable", True)
+        if not config.get("trainable", True):  # True would reach layers that are frozen by themselves
+            model.trainable = False
         if config.get("build_input_shape") is not None and not model.built and model.layers:
             model.build(tuple(config["build_input_shape"]))
         return model
