@@ -177,7 +177,7 @@ def test_weights_go_by_keras_names() -> None:
     layer(np.ones((2, 3)))
     for kind in ("", "trainable_", "non_trainable_"):
         assert [w.path for w in getattr(layer, f"{kind}variables")] == [
-            w.name for w in getattr(layer, f"{kind}weights")
+            f"norm/{w.name}" for w in getattr(layer, f"{kind}weights")
         ]
     assert (layer.compute_dtype, layer.variable_dtype) == ("float32", "float32")
     gamma = layer.variables[0]

@@ -104,6 +104,11 @@ def _arguments(cls: type) -> dict[str, tuple[Any, bool]]:
     return found
 
 
+def own_arguments(cls: type) -> set[str]:
+    """The arguments that the class's own constructor names."""
+    return set(_declared(_constructors(cls)[0]))
+
+
 @functools.cache
 def _accepted(cls: type) -> set[str]:
     """The names of all arguments that the constructor, or one that it passes arguments on to, knows."""

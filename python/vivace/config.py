@@ -20,10 +20,10 @@ def floatx() -> str:
     return _floatx
 
 
-def set_floatx(dtype: str) -> None:
+def set_floatx(value: str) -> None:
     """Set the default dtype: "float32" or "float64"."""
     global _floatx
-    _floatx = check_dtype("set_floatx", dtype)
+    _floatx = check_dtype("set_floatx", value)
 
 
 def check_dtype(owner: str, dtype: Any) -> str:

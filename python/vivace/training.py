@@ -128,11 +128,11 @@ class Trainer(Compiled):
                 progress.close(0, {})
                 break
             self.first_batch = 0
-            logs = self._logs()
+            logs = _sorted(self._logs())
             if validation is not None and _due(f"{self.name}.fit", validation_freq, epoch + 1):
                 self.stop_evaluating = False
                 validation.restart()
-                logs |= {f"val_{name}": value for name, value in self._test(validation, calls, None).items()}
+                logs |= {f"val_{name}": value for name, value in _sorted(self._test(validation, calls, None)).items()}
             progress.close(done, logs)
             calls.call("on_epoch_end", epoch, logs)
             if self.stop_training:
@@ -432,8 +432,13 @@ def _copied(y: Any) -> Any:
     return [one.copy() for one in y] if isinstance(y, list) else y.copy()
 
 
+def _sorted(logs: Logs) -> Logs:
+    """By name, as dicts of logs are for whom they are handed out."""
+    return dict(sorted(logs.items()))
+
+
 def _as_result(logs: Logs, return_dict: bool) -> Any:
     if return_dict:
-        return logs
+        return _sorted(logs)
     values = list(logs.values())
     return values[0] if len(values) == 1 else values

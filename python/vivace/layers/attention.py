@@ -87,6 +87,12 @@ class _Way(NamedTuple):
     output: Shape
 
 
+def _shapes(query: Any, value: Any, key: Any) -> Any:
+    """Shapes given one by one as the list of all; a single one may be such a list already."""
+    more = [shape for shape in (value, key) if shape is not None]
+    return [query, *more] if more else query
+
+
 class AttentionLayer(Layer):
     """What attention layers can be asked for when they are called, as in Keras; else they do what they were made to."""
 
@@ -232,7 +238,9 @@ class _Attention(AttentionLayer):
         parts = list(given) if several else [given]
         return (parts[:-1], parts[-1]) if self.use_attention_mask else (parts, None)
 
-    def compute_output_shape(self, input_shape: Any) -> BatchShape:
+    def compute_output_shape(self, query_shape: Any, value_shape: Any = None, key_shape: Any = None) -> BatchShape:
+        """Shape of the output, for the inputs' shapes one by one or in a list."""
+        input_shape = _shapes(query_shape, value_shape, key_shape)
         query, value, key = (tuple(shape) for shape in self._inputs(input_shape, "compute_output_shape"))
         kind = f"{self.name} ({type(self).__name__})"
         for name, shape in (("query", query), ("value", value), ("key", key)):
@@ -262,7 +270,9 @@ class _Attention(AttentionLayer):
             raise ValueError(f"{kind}: attention_mask must be (batch, queries, keys), {pairs}, received shape {mask}")
         return [output, (pairs[0], self.heads, *pairs[1:])] if self.return_attention_scores else output  # type: ignore[return-value]
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, query_shape: Any, value_shape: Any = None, key_shape: Any = None) -> None:
+        """Create the weights, for the inputs' shapes one by one or in a list."""
+        input_shape = _shapes(query_shape, value_shape, key_shape)
         query, value, key = (shape[-1] for shape in self._inputs(input_shape, "build"))
         self.features = (query, value, key)
         self.query = self._projection("query", (query,), (self.heads, self.key_dim))
@@ -274,11 +284,11 @@ class _Attention(AttentionLayer):
     def _projection(self, name: str, inputs: Shape, outputs: Shape) -> _Projection:
         shape, bias = (*inputs, *outputs), None
         kernel = self.add_weight(
-            f"{name}_kernel", shape, self.kernel_initializer, True, self.kernel_regularizer, self.kernel_constraint
+            f"{name}/kernel", shape, self.kernel_initializer, True, self.kernel_regularizer, self.kernel_constraint
         )
         if self.use_bias:
             bias = self.add_weight(
-                f"{name}_bias", outputs, self.bias_initializer, True, self.bias_regularizer, self.bias_constraint
+                f"{name}/bias", outputs, self.bias_initializer, True, self.bias_regularizer, self.bias_constraint
             )
         return _Projection(kernel, bias, inputs, outputs)
 

@@ -71,9 +71,12 @@ def Input(
     shape: Sequence[int | None] | None = None,
     batch_size: int | None = None,
     dtype: str | None = None,
-    name: str | None = None,
-    *,
+    sparse: bool | None = None,
+    ragged: bool | None = None,
     batch_shape: Sequence[int | None] | None = None,
+    name: str | None = None,
+    tensor: Any = None,
+    optional: bool = False,
 ) -> SymbolicTensor:
     """An input of a model: a symbolic tensor to call layers on, or the first entry of a Sequential.
 
@@ -82,9 +85,12 @@ def Input(
         batch_size: accepted for Keras's sake; a model takes batches of any size.
         dtype: "float32", "float64" or an integer type, such as for an Embedding.
         batch_shape: in place of `shape`: with the batch axis first.
+        sparse, ragged, tensor, optional: not supported; None or False.
     """
-    tensor: SymbolicTensor = InputLayer(shape, batch_size, dtype, batch_shape=batch_shape, name=name).output
-    return tensor
+    made: SymbolicTensor = InputLayer(
+        shape, batch_size, dtype, sparse, ragged, batch_shape, tensor, optional, name
+    ).output
+    return made
 
 
 class Activated(Layer):

@@ -72,8 +72,13 @@ class Loss(Configurable):
         raise TypeError(f"{self.name} takes no logits")
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """The losses of a subclass that leaves its gradient to autograd: one for each sample or row, or one for all."""
-        raise TypeError(f"{self.name} must define call(y_true, y_pred), or forward and backward")
+        """The losses before the reduction: one for each sample or row, or one for all.
+
+        A subclass that leaves its gradient to autograd defines it.
+        """
+        if type(self).forward is Loss.forward:
+            raise TypeError(f"{self.name} must define call(y_true, y_pred), or forward and backward")
+        return self.by_row(y_true, y_pred)[0]
 
     def forward(self, y: Array, targets: Array, step: Step) -> Array:
         """Losses, most often one per row, from the model's output."""
@@ -108,7 +113,8 @@ class Loss(Configurable):
             if divisor == 0:
                 return np.zeros(losses.shape, losses.dtype)
         else:
-            divisor = 1 if self.reduction == "sum" else max(1, losses.size)
+            count = losses.size if losses.ndim else np.size(weights)
+            divisor = 1 if self.reduction == "sum" else max(1, count)
         return np.ascontiguousarray(factor / divisor, dtype=losses.dtype)
 
     def reduce(
@@ -139,7 +145,8 @@ class Loss(Configurable):
         if self.reduction in ("none", None):
             if weights is None:
                 return losses
-            weighted = losses * _like(self.name, weights, losses)
+            factor = _like(self.name, weights, losses) if losses.ndim else weights
+            weighted = np.asarray(losses * factor, losses.dtype)
             return weighted[:, None] if losses.ndim == 1 and weights.ndim == 2 else weighted
         scale = self.scale(losses.astype(np.float64), targets, weights, None)
         return float(losses.mean(dtype=np.float64) if scale is None else (losses * scale).sum(dtype=np.float64))
@@ -149,8 +156,8 @@ def _like(owner: str, weights: Array, losses: Array) -> Array:
     """Weights of samples, or of losses, broadcast to the losses' shape."""
     if weights.ndim == 0:
         return np.broadcast_to(weights, losses.shape)
-    if losses.ndim == 0:  # one loss for the whole batch: every sample has a share in it
-        return weights.mean()
+    if losses.ndim == 0:  # one loss for the whole batch counts once for every sample
+        return weights.sum()
     if weights.shape == (*losses.shape, 1):
         weights = weights[..., 0]
     if weights.shape == losses.shape:

@@ -234,7 +234,8 @@ class R2Score(Metric):
         super().__init__(dtype, name)
 
     def reset_state(self) -> None:
-        self.sums: Any = np.zeros((4, 1))  # of t, t^2, (t - y)^2 and 1, by output
+        # of t, t^2, (t - y)^2 and 1, by output
+        self.sums: Any = np.zeros_like(getattr(self, "sums", np.zeros((4, 1))))
         self.elements = 0
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:

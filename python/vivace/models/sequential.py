@@ -9,7 +9,7 @@ from typing import Any
 from .._config import deserialize, serialize
 from .._typing import Array, BatchShape
 from ..fusion import fuse
-from ..layers.base import Layer
+from ..layers.base import Layer, building
 from ..layers.core import Activated, Input, InputLayer
 from ..layers.symbolic import SymbolicTensor, as_inputs
 from ..plan import Wiring
@@ -136,7 +136,8 @@ class Sequential(Model):
         shape: Any = input_shape
         for i, layer in enumerate(self.layers):
             try:
-                shape = layer.build_once(shape)
+                with building(self):
+                    shape = layer.build_once(shape)
                 if isinstance(shape, list):
                     raise ValueError(f"{layer.name} has {len(shape)} outputs; the layers of a Sequential have one each")
             except ValueError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -30,6 +32,7 @@ class Optimizer(Configurable):
         use_ema: keep a moving average of the weights; `fit` ends by putting it into the model.
         ema_momentum: the average's share that an update keeps, 0.99.
         ema_overwrite_frequency: put the average into the model after every so many updates; None.
+        loss_scale_factor: None; it is for half precision, which training does not use.
         gradient_accumulation_steps: update only at every so many steps, from the mean gradient; None.
         name: the class's name in lower case.
 
@@ -52,11 +55,14 @@ class Optimizer(Configurable):
         use_ema: bool = False,
         ema_momentum: float = 0.99,
         ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: None = None,
         gradient_accumulation_steps: int | None = None,
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
         owner = type(self).__name__
+        if loss_scale_factor is not None:
+            raise ValueError(f"{owner}: loss_scale_factor is not supported, received {loss_scale_factor!r}")
         take_former(kwargs, "decay", "it is ignored; a schedule as learning_rate does it")
         if kwargs:
             raise TypeError(f"{owner} got an unexpected argument {next(iter(kwargs))!r}")
@@ -90,6 +96,12 @@ class Optimizer(Configurable):
         self._scratch: list[Array] = []
         self._parameters: tuple[Parameter, ...] | None = None  # whose state this is
         self._spared: tuple[list[Parameter], list[str]] = ([], [])
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """As in Keras, the arguments above may follow a class's own by position."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = _with_options(cls.__init__)  # type: ignore[method-assign]
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_scratch": []}
@@ -125,7 +137,7 @@ class Optimizer(Configurable):
 
         Args:
             var_list: weights, entries of `model.weights`.
-            var_names: regular expressions; a weight whose name ("dense/bias") one of them matches is spared.
+            var_names: regular expressions; a weight is spared if one of them matches its name ("bias") or its path ("dense/bias").
         """
         self._spared = list(var_list or ()), list(var_names or ())
 
@@ -169,7 +181,7 @@ class Optimizer(Configurable):
         if self._parameters is flat.parameters:
             return
         old, known = self._state(), {id(p): i for i, p in enumerate(self._parameters or ())}
-        unknown = [p.name for p in flat.parameters if id(p) not in known]
+        unknown = [p.path for p in flat.parameters if id(p) not in known]
         if self._parameters is not None and unknown:
             raise ValueError(
                 f"{self.name}: this optimizer holds the state of other weights, and {unknown[0]} is not among them; "
@@ -215,7 +227,7 @@ class Optimizer(Configurable):
             return
         spared = set(map(id, weights))
         for parameter in flat.parameters:
-            if id(parameter) not in spared and not any(re.search(name, parameter.name) for name in names):
+            if id(parameter) not in spared and not any(re.search(name, p) for p in (parameter.name, parameter.path) for name in names):
                 parameter.array *= kept
 
     def _average(self, flat: FlatParameters) -> None:
@@ -259,3 +271,19 @@ class Optimizer(Configurable):
         if self._schedule is None and "learning_rate" in state:
             self.learning_rate = float(state["learning_rate"])
         self.steps = int(state["steps"])
+
+
+def _with_options(init: Callable[..., None]) -> Callable[..., None]:
+    """A constructor that hands on what is given by position behind its own arguments, if it has **options."""
+    parameters = list(inspect.signature(init).parameters.values())
+    own = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+        return init
+    options = [name for name in inspect.signature(Optimizer.__init__).parameters if name not in own]
+
+    @functools.wraps(init)
+    def made(self: Any, *args: Any, **kwargs: Any) -> None:
+        count = len(own) - 1
+        init(self, *args[:count], **dict(zip(options, args[count:], strict=False)), **kwargs)
+
+    return made
