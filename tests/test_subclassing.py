@@ -169,7 +169,7 @@ def test_several_inputs_by_name_and_several_outputs(rng: np.random.Generator) ->
     y = {"a": rng.normal(size=(30, 2)), "b": rng.integers(0, 3, 30)}
     model.compile("adam", {"a": "mse", "b": "sparse_categorical_crossentropy"}, metrics={"b": "accuracy"})
     history = model.fit(x, y, epochs=2, verbose=0).history
-    assert list(history) == ["loss", "a_loss", "b_loss", "b_accuracy"]
+    assert list(history) == ["a_loss", "b_accuracy", "b_loss", "loss"]
     p, q = model.predict(x)
     assert (p.shape, q.shape) == ((30, 2), (30, 3))
     np.testing.assert_array_equal(model(x)[1], q)
