@@ -109,7 +109,10 @@ def weights_like(owner: str, sample_weight: Any, values: Array) -> Array:
 
 
 class Mean(Metric):
-    """The weighted mean of given values; 0 before the first."""
+    """The weighted mean of given values; 0 before the first.
+
+    Values (samples, ...) count once for each sample, however many a sample has; a single weight is that of the batch.
+    """
 
     def __init__(self, name: str | None = "mean", dtype: Any = None) -> None:
         super().__init__(dtype, name)
@@ -125,11 +128,15 @@ class Mean(Metric):
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
         values = np.asarray(values)
+        samples = len(values) if values.ndim else 1
+        each = max(1, values.size // max(1, samples))
         if sample_weight is None:
-            self.add(float(values.sum(dtype=np.float64)), values.size)
-        else:
-            weights = weights_like(self.name, sample_weight, values)
-            self.add(float((values * weights).sum(dtype=np.float64)), float(weights.sum()))
+            self.add(float(values.sum(dtype=np.float64)) / each, samples)
+            return
+        weights = weights_like(self.name, sample_weight, values)
+        if np.ndim(sample_weight) == 0:
+            each = max(1, values.size)
+        self.add(float((values * weights).sum(dtype=np.float64)) / each, float(weights.sum()) / each)
 
     def result(self) -> float:
         return self.total / self.count if self.count else 0.0
