@@ -301,8 +301,10 @@ class Trainer(Compiled):
         steps: int | None = None,
         callbacks: Callbacks = None,
     ) -> Any:
-        """The outputs (samples, ...) for all inputs, computed in batches (of 32) in inference mode; several in the structure
-        that the model was given: a list, a tuple or a dict.
+        """The outputs (samples, ...) for all inputs, computed in batches (of 32) in inference mode.
+
+        Several come in the structure that the model was made with: a list, a tuple or a dict.
+
 
         x: as in `fit`; a source of batches may hand out x, (x,), (x, y) and so on, of which only x counts.
         verbose: "auto" shows a live line on a terminal if there are several batches; 0 nothing; 1 or 2 as in `fit`.

@@ -71,7 +71,7 @@ class Layer(Configurable):
     former: ClassVar[tuple[str, ...]] = ("input_dim",)
     input_dtype: Any = None  # of the input, where it is not the layer's dtype
     several_inputs = False  # whether it takes more than one
-    part = ""  # what the weights' paths have behind the layer's name: the cell of a recurrent layer
+    holder = ""  # what the weights' paths have behind the layer's name: the cell of a recurrent layer
     _dropped_a_mask = False
     _penalties: list[float] = []  # noqa: RUF012   # of the last call on arrays
     _accepted: tuple[Any, Any] = None, None  # shape (of several: a list) and dtype of what it takes as it is
@@ -337,7 +337,7 @@ class Layer(Configurable):
             raise ValueError(f"{self.name}: the initializer of {name} returned shape {value.shape}, not {shape}")
         around = _BUILDING.get()
         owners = around if around and around[-1] is self else (*around, self)
-        path = "/".join(filter(None, [*(owner.name for owner in owners), self.part, name]))
+        path = "/".join(filter(None, [*(owner.name for owner in owners), self.holder, name]))
         parameter = Parameter(path, value, trainable, regularizer, constraint, name.replace("/", "_"))
         self.parameters.append(parameter)
         return parameter

@@ -356,7 +356,7 @@ def _copy_or_zeros(x: Array | None, shape: Shape, step: Step, dtype: Any) -> Arr
 class SimpleRNN(Recurrent):
     __doc__ = f"h_t = tanh(x_t W + h_(t-1) U + b).\n\n    {Recurrent.__doc__}"
     cell = "simple"
-    part = "simple_rnn_cell"
+    holder = "simple_rnn_cell"
     gates = 1
     bind = Recurrent.bind
 
@@ -402,7 +402,7 @@ class LSTM(Recurrent):
 
     {Recurrent.__doc__}"""
     cell = "lstm"
-    part = "lstm_cell"
+    holder = "lstm_cell"
     gates = 4
     bind = Recurrent.bind
 
@@ -459,7 +459,7 @@ class GRU(Recurrent):
 
     {Recurrent.__doc__}"""
     cell = "gru"
-    part = "gru_cell"
+    holder = "gru_cell"
     gates = 3
     bind = Recurrent.bind
 

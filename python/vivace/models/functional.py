@@ -24,7 +24,7 @@ class Functional(Model):
         model = Model(x, Dense(10, "softmax")(Flatten()(x)))
 
     Arrays of several inputs or outputs are handed over as a list in their order, or as a dict by name: that of the
-    Input, or of the layer that makes the output (or, where outputs were given as a dict, its keys). The model returns
+    Input, or of the layer that makes the output (or, where they were given as a dict, its keys). The model returns
     its outputs in the structure that they were given in: a tensor, a list, a tuple or a dict.
 
     Args:
@@ -44,9 +44,12 @@ class Functional(Model):
         self.inputs, self.outputs = _tensors(self.name, "inputs", inputs), _tensors(self.name, "outputs", outputs)
         self._graph = Graph(self.name, self.inputs, self.outputs)
         self._layers = self._graph.layers
-        self.input_names = _different([tensor.name for tensor in self.inputs])
+        self._source_names = _different([tensor.name for tensor in self.inputs])
+        self.input_names = list(inputs) if isinstance(inputs, Mapping) else self._source_names
         self._structures = {"inputs": _structure_of(inputs), "outputs": _structure_of(outputs)}
-        self._output_names = list(outputs) if isinstance(outputs, Mapping) else _different([tensor.name for tensor in self.outputs])
+        self._output_names = (
+            list(outputs) if isinstance(outputs, Mapping) else _different([tensor.name for tensor in self.outputs])
+        )
         self._check_layers()
         self.input_shape = _one_or_list([tensor.shape for tensor in self.inputs])
         self.output_shape = _one_or_list([tensor.shape for tensor in self.outputs])
@@ -166,7 +169,7 @@ class Functional(Model):
     def connections(self) -> list[tuple[Layer, Layer]]:
         makers: dict[int, Layer] = {slot: call.unit for call in self._graph.calls for slot in call.targets}
         known = {layer.name: layer for layer in self.layers}
-        for slot, name in zip(self._graph.inputs, self.input_names, strict=True):
+        for slot, name in zip(self._graph.inputs, self._source_names, strict=True):
             if name in known:
                 makers.setdefault(slot, known[name])
         pairs = [(makers.get(slot), call.unit) for call in self._graph.calls for slot in call.sources]
@@ -174,7 +177,7 @@ class Functional(Model):
 
     def sources_of(self, layer: Layer) -> str | None:
         makers = {slot: call.unit.name for call in self._graph.calls for slot in call.targets}
-        makers |= dict(zip(self._graph.inputs, self.input_names, strict=True))
+        makers |= dict(zip(self._graph.inputs, self._source_names, strict=True))
         calls = [", ".join(makers[slot] for slot in call.sources) for call in self._graph.calls if call.unit is layer]
         return "; ".join(calls) or "-"
 
@@ -200,7 +203,7 @@ class Functional(Model):
             InputLayer.from_config(tensor.node.layer.get_config())
             if isinstance(tensor.node.layer, InputLayer)
             else InputLayer(tensor.shape[1:], dtype=self._dtype_of(slot, tensor) or self.dtype, name=f"{name}_input")
-            for slot, tensor, name in zip(self._graph.inputs, self.inputs, self.input_names, strict=True)
+            for slot, tensor, name in zip(self._graph.inputs, self.inputs, self._source_names, strict=True)
         ]
 
     def get_config(self) -> dict[str, Any]:
@@ -252,7 +255,7 @@ class Functional(Model):
         graph = self._graph
         tensors: dict[int, SymbolicTensor] = {}
         layers = {layer.name: layer for layer in self.layers}
-        for slot, name in zip(graph.inputs, self.input_names, strict=True):
+        for slot, name in zip(graph.inputs, self._source_names, strict=True):
             source = layers.get(name)
             if not isinstance(source, InputLayer):
                 source = InputLayer(graph.shapes[slot][1:], name=name)

@@ -68,9 +68,6 @@ class Model(Trainer):
 
     # The ends of the graph
 
-    inputs: list[SymbolicTensor]
-    outputs: list[SymbolicTensor]
-
     @property
     def input(self) -> Any:
         """The symbolic input; several in the structure (list, tuple or dict) that the model was given."""
@@ -462,7 +459,6 @@ class Model(Trainer):
         Raises:
             ValueError: the model is not built; no such layer.
         """
-        self.check_built("summary")
         text = summary_text(self, line_length or 0, expand_nested, show_trainable, layer_range)
         (print_fn or print)(text)
 

@@ -44,11 +44,11 @@ class Sequential(Model):
     # Making the chain
 
     def add(self, layer: Layer | SymbolicTensor) -> None:
-        """Append a layer or, first, an `Input`. Raises TypeError for anything else, ValueError if it does not fit."""
+        """Append a layer or, first, an `Input`. Raises ValueError for anything else, or if it does not fit."""
         if isinstance(layer, SymbolicTensor) and isinstance(layer.node.layer, InputLayer):
             layer = layer.node.layer
         if not isinstance(layer, Layer):
-            raise TypeError(f"{self.name}.add: expected a layer, received {layer!r}")
+            raise ValueError(f"{self.name}.add: expected a layer, received {layer!r}")
         if any(layer is other for other in self.layers):
             raise ValueError(f"{self.name}.add: {layer.name} is in the model already")
         if not self.layers and self.declared_input_shape is None:

@@ -227,7 +227,8 @@ class Optimizer(Configurable):
             return
         spared = set(map(id, weights))
         for parameter in flat.parameters:
-            if id(parameter) not in spared and not any(re.search(name, p) for p in (parameter.name, parameter.path) for name in names):
+            called = parameter.name, parameter.path
+            if id(parameter) not in spared and not any(re.search(name, one) for name in names for one in called):
                 parameter.array *= kept
 
     def _average(self, flat: FlatParameters) -> None:
