@@ -53,8 +53,12 @@ def summary_text(
         return "  ".join(cells).rstrip()
 
     rule = "-" * (sum(widths.values()) + 2 * (len(columns) - 1))
-    total, trainable = (sum(p.size for p in some) for some in (model.weights, model.trainable_weights))
-    weights, kept = sum(p.array.nbytes for p in model.weights), kept_bytes(model)
+    kept = kept_bytes(model)
+    groups = {
+        "Total": model.weights,
+        "Trainable": model.trainable_weights,
+        "Non-trainable": model.non_trainable_weights,
+    }
     return "\n".join(
         [
             f'Model "{model.name}"',
@@ -63,7 +67,10 @@ def summary_text(
             rule,
             *map(line, rows),
             rule,
-            f"Params: {total:,} ({_size(weights)}), trainable: {trainable:,}, not trainable: {total - trainable:,}",
+            *(
+                f"{what} params: {sum(p.size for p in some):,} ({_size(sum(p.array.nbytes for p in some)) or '0 B'})"
+                for what, some in groups.items()
+            ),
             "Not built yet: the shape of the input is not known."
             if not model.built
             else f"Per sample: {model.flops() / 1e6:,.2f} MFLOP forward; {_size(kept)} of activations kept in training",

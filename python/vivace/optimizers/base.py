@@ -137,7 +137,8 @@ class Optimizer(Configurable):
 
         Args:
             var_list: weights, entries of `model.weights`.
-            var_names: regular expressions; a weight is spared if one of them matches its name ("bias") or its path ("dense/bias").
+            var_names: regular expressions; a weight whose name ("bias") or path ("dense/bias") one of them matches is
+                spared.
         """
         self._spared = list(var_list or ()), list(var_names or ())
 
