@@ -265,5 +265,18 @@ def test_a_schedule_of_the_epoch_alone() -> None:
     np.testing.assert_allclose(rates, [0.1, 0.05])
 
 
-def test_vivace_is_imported_by_its_parts() -> None:
-    assert vivace.layers is layers
+def test_classes_of_ones_own() -> None:
+    assert (vivace.Layer, vivace.Loss, vivace.Metric) == (layers.Layer, losses.Loss, metrics.Metric)
+
+    @vivace.saving.register_keras_serializable(package="mine")
+    class Twice(vivace.Layer):
+        def forward(self, x: Any, step: Any) -> tuple[Any, Any]:
+            return 2 * x, None
+
+    assert utils.get_custom_objects().pop("Twice") is Twice
+    utils.get_custom_objects()["Twice"] = Twice
+    try:
+        again = Sequential.from_config(Sequential([Input((3,)), Twice()]).get_config())
+        np.testing.assert_array_equal(again(X), 2 * X)
+    finally:
+        del utils.get_custom_objects()["Twice"]

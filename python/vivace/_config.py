@@ -12,14 +12,14 @@ import functools
 import importlib
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FunctionType
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from ._naming import CUSTOM
+from ._naming import CUSTOM, REGISTERED
 
 FAMILIES = (
     "optimizers.schedules", "optimizers", "layers", "models", "losses", "metrics", "initializers", "regularizers",
@@ -27,6 +27,7 @@ FAMILIES = (
 )  # fmt: skip
 _UNTOLD = ("input_shape", "weights")  # what a model tells itself: the shape of its first layer, and values
 C = TypeVar("C", bound="Configurable")
+C2 = TypeVar("C2", bound=Callable[..., Any])
 
 
 class Configurable:
@@ -297,3 +298,29 @@ def custom_object_scope(custom_objects: Mapping[str, Any] | None) -> Iterator[No
         yield
     finally:
         CUSTOM.reset(token)
+
+
+def get_custom_objects() -> dict[str, Any]:
+    """The custom objects for good: those registered, and what else is put into this dict, by name."""
+    return REGISTERED
+
+
+def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Callable[[C2], C2]:
+    """A decorator that makes a class or function a custom object for good.
+
+    Args:
+        package: accepted for Keras's sake.
+        name: what it is called in configurations; its own name.
+    """
+
+    def register(thing: C2) -> C2:
+        REGISTERED[name or thing.__name__] = thing
+        return thing
+
+    return register
+
+
+def deserialize_keras_object(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The object that `serialize_keras_object` described; its class is looked up where the dict's "module" says."""
+    with custom_object_scope(custom_objects):
+        return deserialize(config)

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-CUSTOM: ContextVar[dict[str, Any]] = ContextVar("custom_objects", default={})  # noqa: B039  (never changed in place)
+REGISTERED: dict[str, Any] = {}  # custom objects for good
+CUSTOM: ContextVar[dict[str, Any]] = ContextVar("custom_objects", default=REGISTERED)
 
 
 def snake_case(name: str) -> str:

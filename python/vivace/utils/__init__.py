@@ -7,7 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from .._config import custom_object_scope, deserialize, serialize
+from .._config import (
+    custom_object_scope,
+    deserialize_keras_object,
+    get_custom_objects,
+    register_keras_serializable,
+    serialize,
+)
 from .._naming import reset_names
 from .._typing import Array
 from ..random import set_random_seed
@@ -79,12 +85,6 @@ def normalize(x: Any, axis: int = -1, order: int = 2) -> Array:
     return np.asarray(x / np.expand_dims(np.where(norms == 0, 1, norms), axis))
 
 
-def deserialize_keras_object(config: Any, custom_objects: dict[str, Any] | None = None) -> Any:
-    """The object that `serialize_keras_object` described; its class is looked up where the dict's "module" says."""
-    with custom_object_scope(custom_objects):
-        return deserialize(config)
-
-
 clear_session = reset_names
 CustomObjectScope = custom_object_scope
 serialize_keras_object = serialize
@@ -95,10 +95,12 @@ __all__ = [
     "clear_session",
     "custom_object_scope",
     "deserialize_keras_object",
+    "get_custom_objects",
     "model_to_dot",
     "normalize",
     "pad_sequences",
     "plot_model",
+    "register_keras_serializable",
     "reset_names",
     "serialize_keras_object",
     "set_random_seed",
