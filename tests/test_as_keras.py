@@ -12,6 +12,7 @@ import vivace
 from vivace import activations, callbacks, config, initializers, layers, losses, metrics, optimizers, utils
 from vivace.layers import Dense, Input
 from vivace.models import Model, Sequential, clone_model
+from vivace.testing import check_gradients
 
 X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
 
@@ -280,3 +281,27 @@ def test_classes_of_ones_own() -> None:
         np.testing.assert_array_equal(again(X), 2 * X)
     finally:
         del utils.get_custom_objects()["Twice"]
+
+
+def test_each_step_is_a_batch_of_its_own_to_a_normalization_in_time(rng: np.random.Generator) -> None:
+    x = rng.normal(size=(5, 3, 2))
+    layer = layers.TimeDistributed(layers.BatchNormalization(momentum=0.0, dtype="float64"))
+    y = layer(x, training=True)
+    np.testing.assert_allclose(y.mean(0), 0, atol=1e-12)
+    np.testing.assert_allclose(layer.get_weights()[2], x[:, -1].mean(0))
+    check_gradients(layer, x)
+
+
+def test_one_input_in_a_list_or_dict() -> None:
+    model = Sequential([Input((3,)), Dense(1, name="out")])
+    model.compile("sgd", "mse")
+    y = model.predict(X, verbose=0)
+    for given in ([X], (X,), {"x": X}):
+        np.testing.assert_array_equal(model.predict(given, verbose=0), y)
+        model.fit(given, {"out": y} if isinstance(given, dict) else [y], verbose=0)
+    np.testing.assert_array_equal(Dense(1).call(X).shape, (4, 1))
+
+
+def test_states_and_columns() -> None:
+    assert [state.shape for state in layers.LSTM(2).get_initial_state(3)] == [(3, 2), (3, 2)]
+    assert losses.Huber(reduction=None)(np.zeros((3, 1)), np.ones(3)).shape == (3,)

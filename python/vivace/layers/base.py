@@ -132,6 +132,10 @@ class Layer(Configurable):
         """Shape of the output for an input of this shape. Raises ValueError when the layer cannot take it."""
         return input_shape
 
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """The same as calling the layer."""
+        return self(*args, **kwargs)
+
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         raise TypeError(f"{type(self).__name__} must define forward(x, step)")
 

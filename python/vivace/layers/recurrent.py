@@ -149,6 +149,10 @@ class Recurrent(Layer):
     def bias_shape(self) -> Shape:
         return (self.gates * self.units,)
 
+    def get_initial_state(self, batch_size: int | None = None) -> list[Array]:
+        """Zeros, as many states as the layer has, each (batch_size, units)."""
+        return [np.zeros((batch_size or 1, self.units), self.dtype) for _ in range(self.states_count())]
+
     def states_count(self) -> int:
         """How many states a sequence has."""
         return 2 if self.cell == "lstm" else 1

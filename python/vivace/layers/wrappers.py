@@ -12,6 +12,7 @@ from .._typing import Array, BatchShape, Shape
 from ..parameters import Parameter
 from ..step import Step, Stream
 from .base import Layer
+from .normalization import BatchNormalization
 from .recurrent import Recurrent
 from .regularization import unit_of
 from .symbolic import as_inputs
@@ -188,6 +189,11 @@ def _one_or_list(x: list[Any]) -> Any:
     return x[0] if len(x) == 1 else x
 
 
+def _normalizes_batches(layer: Layer) -> bool:
+    """Whether the layer, or one inside it, takes statistics of the batch in training."""
+    return isinstance(layer, BatchNormalization) or any(map(_normalizes_batches, layer.sublayers().values()))
+
+
 class TimeDistributed(Layer):
     """Applies a layer to every step: (batch, steps, ...) is (batch * steps, ...) to it."""
 
@@ -217,6 +223,11 @@ class TimeDistributed(Layer):
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         mask, step.mask = step.mask, None  # of (batch, steps), which the layer does not see
+        if step.training and _normalizes_batches(self.layer):  # each step is a batch of its own
+            unit = unit_of(self.layer)
+            each = [unit.forward(np.ascontiguousarray(x[:, t]), step) for t in range(x.shape[1])]
+            step.mask = mask
+            return np.stack([y for y, _ in each], axis=1), [saved for _, saved in each]
         shape, lead = self._ways.get(x.shape) or self.new_way(x.shape)
         y, saved = unit_of(self.layer, x.shape[1]).forward(x.reshape(shape), step)
         step.mask = mask
@@ -227,6 +238,12 @@ class TimeDistributed(Layer):
         return (shape[0] * shape[1], *shape[2:]), shape[:2]
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        if isinstance(saved, list):
+            unit = unit_of(self.layer)
+            each = [
+                unit.backward(np.ascontiguousarray(dy[:, t]), saved[t], step, input_gradient) for t in range(len(saved))
+            ]
+            return np.stack(each, axis=1) if input_gradient else None
         inner, shape = saved
         dx = unit_of(self.layer, shape[1]).backward(dy.reshape(-1, *dy.shape[2:]), inner, step, input_gradient)
         return None if dx is None else dx.reshape(shape)

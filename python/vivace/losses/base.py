@@ -129,6 +129,8 @@ class Loss(Configurable):
     def by_row(self, y_true: Any, y_pred: Any) -> tuple[Array, Array]:
         """The losses of predictions before the reduction, and the prepared targets."""
         y = np.asarray(y_pred) if hasattr(y_pred, "dtype") else np.asarray(y_pred, np.float32)
+        if y.ndim == 1 and np.shape(y_true) == (*y.shape, 1):
+            y = y[:, None]
         kept = y.dtype if y.dtype in (np.float32, np.float64) else np.dtype(np.float32)
         y = np.ascontiguousarray(y, dtype=self.dtype or kept)
         targets = self.prepare(y_true, y.shape, y.dtype)
