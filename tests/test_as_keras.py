@@ -305,3 +305,30 @@ def test_one_input_in_a_list_or_dict() -> None:
 def test_states_and_columns() -> None:
     assert [state.shape for state in layers.LSTM(2).get_initial_state(3)] == [(3, 2), (3, 2)]
     assert losses.Huber(reduction=None)(np.zeros((3, 1)), np.ones(3)).shape == (3,)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "RMSprop", "Lion"])
+def test_steps_of_gradients_and_weights(name: str) -> None:
+    """As a model's own step, and the model goes on from there."""
+    made = [Sequential([Input((3,)), Dense(2)]) for _ in range(2)]
+    made[1].set_weights(made[0].get_weights())
+    y = X[:, :2]
+    for model in made:
+        model.compile(getattr(optimizers, name)(0.1, clipnorm=0.5), "mse")
+    by_fit, by_hand = made
+    for step in range(3):
+        by_fit.train_on_batch(X, y)
+        difference = (by_hand.predict(X, verbose=0) - y) / y.size * 2
+        grads = [X.T @ difference, difference.sum(0)]
+        if step == 2:
+            by_hand.train_on_batch(X, y)
+        elif step:
+            by_hand.optimizer.apply(grads)
+        else:
+            by_hand.optimizer.apply_gradients(zip(grads, by_hand.trainable_variables, strict=True))
+        for a, b in zip(by_fit.get_weights(), by_hand.get_weights(), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="received 1 gradients for 2 weights"):
+        by_hand.optimizer.apply([X], by_hand.weights)
+    with pytest.raises(ValueError, match="kernel has shape"):
+        by_hand.optimizer.apply([X, X], by_hand.weights)

@@ -158,6 +158,14 @@ class FlatParameters:
             parameter.array = self._values[part].reshape(parameter.shape)
             parameter.gradient = self.gradients[part].reshape(parameter.shape)
 
+    def holds(self, parameters: Sequence[Parameter]) -> bool:
+        """Whether it is the block that these parameters, and no others, live in."""
+        return (
+            len(parameters) == len(self.parameters)
+            and all(a is b for a, b in zip(parameters, self.parameters, strict=True))
+            and all(np.may_share_memory(p.array, self._values) for p in parameters if p.size)
+        )
+
     @property
     def values(self) -> Array:
         """All values, to be written to."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,6 +94,7 @@ class Optimizer(Configurable):
         self.slots: list[Array] = []  # state, each of the block's shape
         self.average: Array | None = None
         self._scratch: list[Array] = []
+        self._loose: FlatParameters | None = None  # the block of weights that were given to `apply` themselves
         self._parameters: tuple[Parameter, ...] | None = None  # whose state this is
         self._spared: tuple[list[Parameter], list[str]] = ([], [])
 
@@ -104,7 +105,7 @@ class Optimizer(Configurable):
             cls.__init__ = _with_options(cls.__init__)  # type: ignore[method-assign]
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_scratch": []}
+        return self.__dict__ | {"_scratch": [], "_loose": None}
 
     @property
     def learning_rate(self) -> float:
@@ -144,11 +145,19 @@ class Optimizer(Configurable):
 
     # One step
 
-    def apply(self, flat: FlatParameters) -> None:
-        """One step on a model's block: the weights change, the gradients are left zero, ready to accumulate again.
+    def apply(
+        self, grads: FlatParameters | Sequence[Any], trainable_variables: Iterable[Parameter] | None = None
+    ) -> None:
+        """One step: the weights change, their gradients are left zero, ready to accumulate again.
 
-        Raises ValueError if the optimizer holds the state of other weights.
+        Args:
+            grads: a model's block, with the gradients in it; or the gradients of trainable_variables, arrays.
+            trainable_variables: weights, entries of `model.weights` say; by default those of the step before.
+
+        Raises:
+            ValueError: gradients of another number or shape, or the optimizer holds the state of other weights.
         """
+        flat = grads if isinstance(grads, FlatParameters) else self._gathered(list(grads), trainable_variables)
         self._own(flat)
         every = self.gradient_accumulation_steps or 1
         if (self.steps + 1) % every == 0:
@@ -162,6 +171,32 @@ class Optimizer(Configurable):
         for parameter in flat.constrained:
             parameter.constrain()
         self.steps += 1
+
+    def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Parameter]]) -> None:
+        """`apply` for pairs of a gradient and a weight."""
+        grads, variables = zip(*grads_and_vars, strict=True)
+        self.apply(grads, variables)
+
+    def build(self, variables: Iterable[Parameter]) -> None:
+        """Make the state for these weights; done at the first step anyway."""
+        self._loose = FlatParameters(list(variables))
+        self._own(self._loose)
+
+    def _gathered(self, grads: list[Any], variables: Iterable[Parameter] | None) -> FlatParameters:
+        """A block of these weights with these gradients."""
+        parameters = list(self._parameters or ()) if variables is None else list(variables)
+        if len(grads) != len(parameters):
+            raise ValueError(f"{self.name}.apply: received {len(grads)} gradients for {len(parameters)} weights")
+        flat = self._loose
+        if flat is None or not flat.holds(parameters):
+            flat = self._loose = FlatParameters(parameters)
+        for parameter, grad in zip(parameters, grads, strict=True):
+            if np.shape(grad) != parameter.shape:
+                raise ValueError(
+                    f"{self.name}.apply: {parameter.path} has shape {parameter.shape}, its gradient {np.shape(grad)}"
+                )
+            parameter.gradient[...] = np.asarray(grad)
+        return flat
 
     def update(self, values: Array, gradients: Array) -> None:
         raise TypeError(f"{type(self).__name__} must define update(values, gradients)")
