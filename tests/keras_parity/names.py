@@ -30,7 +30,6 @@ PAGE = Path(__file__).parents[2] / "docs" / "keras-names.md"
 ENGINE = "belongs to another framework"
 AUGMENTATION = "image augmentation beyond flips, turns, zooms, shifts, crops, brightness and contrast: not yet"
 FILES = "data sets from folders and downloads are not this package's; NumPy arrays and `PyDataset` are"
-SPARSE = "no sparse or ragged tensors"
 QUANTIZED = "no low-rank adaptation or quantization yet"
 
 # Why vivace lacks a name: a pattern of "area.name", and the reason.
@@ -48,8 +47,6 @@ ABSENT = {
     "layers.EinsumDense": "`Dense`, `Dot` and `AutogradLayer` cover it",
     "layers.ReversibleEmbedding": "not yet",
     "layers.SpectralNormalization": "not yet",
-    "utils.*_custom_objects": "`custom_object_scope` and the arguments custom_objects say it",
-    "utils.register_keras_serializable": "`custom_object_scope` and the arguments custom_objects say it",
     "utils.get_registered_*": "`custom_object_scope` and the arguments custom_objects say it",
     "utils.split_dataset": "`validation_split` of fit, or slices",
     "layers.Hash*": "`StringLookup` and `IntegerLookup` have no collisions",
@@ -99,13 +96,8 @@ ABSENT = {
 LACKING = {
     "layers.*.lora_*": QUANTIZED,
     "layers.*.quantization_config": QUANTIZED,
-    "*.sparse": SPARSE,
-    "*.ragged": SPARSE,
-    "layers.Input.tensor": "a layer is called on a tensor",
-    "layers.Input.optional": "every input is needed",
     "*.input_axes": "fans follow from the shape",
     "*.output_axes": "fans follow from the shape",
-    "optimizers.*.loss_scale_factor": "for half precision, which training does not use",
     "layers.Layer.autocast": "an array is converted to the layer's dtype",
     "callbacks.CallbackList.*": "internal to fit",
     "utils.Sequence.*": "batches are made in the process itself",
@@ -117,8 +109,6 @@ LACKING = {
 
 # Defaults and orders that are not Keras's, and why: patterns of what `departures` says.
 DEPARTING = (
-    "layers.CategoryEncoding: num_tokens *",  # without it, Keras raises an error
-    "layers.Input: *",  # shapes and names stand first there too; what is between belongs to TensorFlow
     "callbacks.CallbackList: *",  # internal
 )
 
