@@ -181,7 +181,7 @@ def test_arguments(ask: Callable[[], Any], expected: Any) -> None:
 REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: utils.pad_sequences(3), "a list of lists or arrays"),  # type: ignore[arg-type]
     (lambda: utils.pad_sequences([[1, 2], [[3]]]), "one shape"),
-    (lambda: Sequential([Input((2,)), Dense(1)]).get_layer(index=9), "no layer 9"),
+    (lambda: Sequential([Input((2,)), Dense(1)]).get_layer(index=9), "index must be less than 1"),
     (lambda: optimizers.SGD(loss_scale_factor=2.0), "loss_scale_factor"),
     (lambda: metrics.Precision(class_id=0).update_state([1, 0], [0.2, 0.4]), "class_id"),
     (lambda: metrics.AUC(multi_label=True).update_state([1, 0], [0.2, 0.4]), "multi_label"),
