@@ -252,10 +252,11 @@ def test_metrics_are_numbered_and_keep_their_columns() -> None:
 
 def test_logs_go_by_name() -> None:
     model = Sequential([Input((3,)), Dense(1)])
-    model.compile("sgd", "mse", metrics=["mse", "mae"])
+    model.compile("sgd", "mse", metrics=["mse", "mae"], weighted_metrics=["mae"])
+    names = ["loss", "mae", "mse", "weighted_mae"]
     history = model.fit(X, X[:, :1], verbose=0, validation_split=0.5).history
-    assert list(history) == ["loss", "mae", "mse", "val_loss", "val_mae", "val_mse"]
-    assert list(model.evaluate(X, X[:, :1], verbose=0, return_dict=True)) == ["loss", "mae", "mse"]
+    assert list(history) == sorted([*names, *(f"val_{name}" for name in names)])
+    assert list(model.evaluate(X, X[:, :1], verbose=0, return_dict=True)) == names
 
 
 def test_a_schedule_of_the_epoch_alone() -> None:

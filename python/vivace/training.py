@@ -132,7 +132,8 @@ class Trainer(Compiled):
             if validation is not None and _due(f"{self.name}.fit", validation_freq, epoch + 1):
                 self.stop_evaluating = False
                 validation.restart()
-                logs |= {f"val_{name}": value for name, value in _sorted(self._test(validation, calls, None)).items()}
+                tested = self._test(validation, calls, None)
+                logs = _sorted(logs | {f"val_{name}": value for name, value in tested.items()})
             progress.close(done, logs)
             calls.call("on_epoch_end", epoch, logs)
             if self.stop_training:
