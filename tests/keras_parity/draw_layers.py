@@ -40,6 +40,23 @@ def draw_dense(d: Dice, name: str, rank: int) -> Case:
     return layer(name, config, {"x0": d.normal(d.integer(1, 5), *d.integers(1, 5, d.integer(0, 3)), d.integer(1, 7))})
 
 
+def draw_einsum(d: Dice, name: str, rank: int) -> Case:
+    a, b, c, e = d.integers(1, 5, 4)
+    equation, output, shape, biases = d.pick(
+        ("ab,bc->ac", e, [a, b], "c"), ("abc,cd->abd", [d.pick(None, b), e], [a, b, c], "d"),
+        ("abc,cd->abd", [b, e], [a, b, c], "bd"), ("...x,xy->...y", e, [a, *d.integers(1, 4, d.integer(0, 2)), b], "y"),
+        ("ab...,bc->ac...", e, [a, b, *d.integers(1, 4, d.integer(0, 2))], "c"),
+        ("abc,cde->abde", [None, 2, e], [a, b, c], d.pick("de", "e", "d")),
+        ("abcd,cde->abe", [None, e], [a, b, c, 2], "e"), ("abc,bcd->abd", [b, e], [a, b, c], d.pick("bd", "b")),
+        ("abc,bd->adc", [e, c], [a, b, c], d.pick("d", "dc")), ("abc,dbc->adb", [e, b], [a, b, c], "d"),
+        ("abc,bd->ad", e, [a, b, c], "d"),
+    )  # fmt: skip
+    config: dict[str, Any] = {"equation": equation, "output_shape": output, "activation": activation(d)}
+    config |= d.some(bias_axes=biases)
+    config |= penalties(d, "kernel", "activity", *(["bias"] if "bias_axes" in config else []))
+    return layer(name, config, {"x0": d.normal(*shape)})
+
+
 def draw_convolution(d: Dice, name: str, rank: int) -> Case:
     separable, transpose, depthwise = "Separable" in name, "Transpose" in name, "Depthwise" in name
     strided = d.chance()
@@ -297,6 +314,7 @@ def draw_inert(d: Dice, name: str, rank: int) -> Case:
 RANKS = (1, 2, 3)
 TABLE = [
     (draw_dense, [("Dense", 0)]),
+    (draw_einsum, [("EinsumDense", 0)]),
     (draw_convolution, [("Conv1D", 1), ("Conv2D", 2), ("Conv3D", 3), ("DepthwiseConv1D", 1), ("DepthwiseConv2D", 2),
                         ("SeparableConv1D", 1), ("SeparableConv2D", 2), ("Conv1DTranspose", 1),
                         ("Conv2DTranspose", 2), ("Conv3DTranspose", 3)]),

@@ -17,6 +17,7 @@ from .conv_transpose import (
 )
 from .core import Activation, Dense, Dropout, Flatten, Input, InputLayer, RepeatVector
 from .custom import AutogradLayer
+from .einsum import EinsumDense
 from .embedding import Embedding, Masking
 from .images import (
     CenterCrop,
@@ -165,6 +166,7 @@ __all__ = [
     "Discretization",
     "Dot",
     "Dropout",
+    "EinsumDense",
     "Embedding",
     "Flatten",
     "GaussianDropout",
