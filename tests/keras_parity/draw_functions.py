@@ -122,6 +122,20 @@ def draw_ctc(d: Dice, name: str, rank: int) -> Case:
     return job("loss", name, config), {"y_true": t, "y_pred": d.normal(batch, 2 * length + d.integer(0, 5), classes)}
 
 
+def draw_circle(d: Dice, name: str, rank: int) -> Case:
+    """With distances above 0: at 0, rounding decides which way Keras's gradient goes."""
+    count, size = d.integer(2, 9), d.integer(2, 5)
+    y = d.normal(count, size)
+    y *= y.dtype.type(d.number(0.5, 0.98)) / np.linalg.norm(y, axis=1, keepdims=True)
+    config = d.some(reduction=d.pick(*REDUCTIONS), margin=d.number(0.1, 0.6), remove_diagonal=d.chance())
+    config["gamma"] = d.pick(80.0, 8.0, 2.0) if config.get("remove_diagonal") is not None else d.number(1, 20)
+    t = d.labels(d.integer(1, 4), count)
+    arrays: Arrays = {"y_true": d.pick(t, t[:, None], t.astype("int32")), "y_pred": y}
+    if d.chance(0.4):
+        arrays["weight"] = d.uniform(count, high=2)
+    return job("loss", name, config), arrays
+
+
 def draw_function(d: Dice, name: str, rank: int) -> Case:
     """The losses and accuracies as functions of (y_true, y_pred), which do not reduce."""
     module, function = name.split(".")
@@ -461,6 +475,7 @@ OTHERS = (
     "Loss",
     "LossFunctionWrapper",
     "CTC",
+    "Circle",
     "Metric",
     "MeanMetricWrapper",
     "MeanRelativeError",
@@ -474,6 +489,7 @@ def classes(module: Any) -> list[tuple[str, int]]:
 TABLE = [
     (draw_loss, classes(losses)),
     (draw_ctc, named("CTC")),
+    (draw_circle, named("Circle")),
     (draw_function, named(*UNREDUCED)),
     (draw_metric, classes(metrics)),
     (draw_schedule, named(*SCHEDULES)),

@@ -99,7 +99,7 @@ class SparseCategoricalCrossentropy(_OverClasses):
         if axis != -1:
             self.fused_activation = None  # which is over the last axis
 
-    def counted(self, targets: Array) -> Array | None:
+    def counted(self, targets: Array, losses: Array) -> Array | None:
         return None if self.ignore_class is None else targets != self.ignore_class
 
     def _labels(self, targets: Array) -> Array:
