@@ -47,6 +47,49 @@ def draw_recurrent(d: Dice, name: str, rank: int) -> Case:
     return layer(name, config, arrays, **more)
 
 
+def cell_of(d: Dice, kind: str) -> dict[str, Any]:
+    config = recurrent_config(d, kind)
+    for argument in ("return_sequences", "go_backwards", "zero_output_for_mask", "activity_regularizer"):
+        config.pop(argument, None)
+    return {"class_name": f"{kind}Cell", "config": config}
+
+
+def draw_cell(d: Dice, name: str, rank: int) -> Case:
+    cell, batch = cell_of(d, name.removesuffix("Cell")), d.integer(1, 4)
+    arrays = {"x0": d.normal(batch, d.integer(1, 5))}
+    arrays |= states_of(d, name.removesuffix("Cell"), cell["config"]["units"], batch)
+    return layer(name, cell["config"], arrays, states="states")
+
+
+def draw_cells(d: Dice, name: str, rank: int) -> Case:
+    """A cell, or several, in an RNN."""
+    kinds = [d.pick("SimpleRNN", "LSTM", "GRU") for _ in range(d.pick(0, 0, 1, 2, 3) or 1)]
+    several, batch, steps = len(kinds) > 1 or d.chance(0.2), d.integer(1, 4), d.integer(1, 6)
+    if several and d.chance(0.4):
+        kinds = ["LSTM"] * len(kinds)
+    cells = [cell_of(d, kind) for kind in kinds]
+    config: dict[str, Any] = {"cell": cells if several else cells[0]}
+    if several and d.chance():
+        config["cell"] = {"class_name": "StackedRNNCells", "config": {"cells": cells}}
+    config |= d.some(return_sequences=d.chance(), return_state=d.chance(), go_backwards=d.chance())
+    arrays: Arrays = {"x0": d.normal(batch, steps, d.integer(1, 5))}
+    # At a masked step Keras takes the first state of the last cell, if it is a list, for the output, else of the first.
+    if d.chance() and (not several or kinds[-1] == kinds[0] == "LSTM"):
+        arrays["m0"] = d.mask(batch, steps)
+        config |= d.some(zero_output_for_mask=d.chance()) if config.get("return_sequences") else {}
+    else:
+        config |= d.some(unroll=d.chance())
+    more: dict[str, Any] = {}
+    if d.chance(0.25):
+        config["stateful"], more["passes"] = True, 2
+    elif d.chance(0.4):
+        sizes = [(cell["config"]["units"], 2 if kind == "LSTM" else 1) for cell, kind in zip(cells, kinds, strict=True)]
+        units = [n for n, count in sizes for _ in range(count)]
+        arrays |= {f"s{k}": d.normal(batch, n) for k, n in enumerate(units)}
+        more |= {"nest": [count for _, count in sizes]} if several else {}
+    return layer(name, config, arrays, **more)
+
+
 def draw_bidirectional(d: Dice, name: str, rank: int) -> Case:
     kind, d.dtype = d.pick("SimpleRNN", "LSTM", "GRU"), "float32"  # its layers do not take another in Keras on JAX
     inner = recurrent_config(d, kind) | d.some(return_state=d.chance(0.4))
@@ -149,6 +192,8 @@ def draw_sequence_attention(d: Dice, name: str, rank: int) -> Case:
 
 TABLE = [
     (draw_recurrent, [("SimpleRNN", 0), ("LSTM", 0), ("GRU", 0)]),
+    (draw_cell, [("SimpleRNNCell", 0), ("LSTMCell", 0), ("GRUCell", 0)]),
+    (draw_cells, [("RNN", 0)]),
     (draw_bidirectional, [("Bidirectional", 0)]),
     (draw_time_distributed, [("TimeDistributed", 0)]),
     (draw_embedding, [("Embedding", 0)]),

@@ -6,6 +6,7 @@ from .._config import deserialize_in, serialize
 from .activation import ELU, LeakyReLU, PReLU, ReLU, Softmax
 from .attention import GroupQueryAttention, MultiHeadAttention
 from .base import Layer
+from .cells import RNN, GRUCell, LSTMCell, SimpleRNNCell, StackedRNNCells
 from .conv import Conv1D, Conv2D, Conv3D, Convolution1D, Convolution2D, Convolution3D
 from .conv_transpose import (
     Conv1DTranspose,
@@ -123,6 +124,11 @@ from .wrappers import Bidirectional, TimeDistributed
 
 deserialize = partial(deserialize_in, "layers")
 __all__ = [
+    "StackedRNNCells",
+    "SimpleRNNCell",
+    "LSTMCell",
+    "GRUCell",
+    "RNN",
     "ELU",
     "GRU",
     "LSTM",
