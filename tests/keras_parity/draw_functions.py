@@ -414,6 +414,7 @@ def draw_initializer(d: Dice, name: str, rank: int) -> Case:
         config |= d.some(distribution=d.pick("truncated_normal", "untruncated_normal", "uniform"))
     elif name == "Orthogonal":
         config, more["shape"] = d.some(gain=d.number(0.5, 2)), d.pick([60, 70], [70, 60], [3, 3, 20, 50])
+    config |= d.some(seed=d.integer(0, 9)) if not more["exact"] else {}
     more["bounded"] = "Uniform" in name
     return job("initializer", name, config, **more), {}
 

@@ -66,7 +66,7 @@ def layer(job: Job, arrays: Arrays) -> Results:
         job = job | {"config": job["config"] | {"use_attention_mask": True}}
     layer = made_layer(job, job["dtype"])
     xs, states = numbered(arrays, "x"), numbered(arrays, "s")
-    x: Any = [a.astype(layer.input_dtype) if layer.input_dtype else a for a in xs] + states
+    x: Any = [a.astype(layer.input_dtype or (a.dtype if a.dtype.kind == "f" else layer.dtype)) for a in xs] + states
     masks: Any = [None if (m := arrays.get(f"m{k}")) is None else m.astype(np.uint8) for k in range(len(x))]
     if "p0" in arrays:
         x, masks = [*x, arrays["p0"]], [*masks, None]
