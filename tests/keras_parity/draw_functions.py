@@ -218,6 +218,7 @@ def draw_metric(d: Dice, name: str, rank: int) -> Case:
     elif name == "R2Score":
         config = d.some(class_aggregation=d.pick(None, "uniform_average", "variance_weighted_average"))
         config |= d.some(num_regressors=d.integer(0, 3))
+        lead[0] += 3  # of one or two numbers that count, the variance is what float32 leaves of a difference
         batches = [(d.normal(lead[0], classes), d.normal(lead[0], classes)) for _ in range(3)]
         weight_shapes = [lead[:1]]
     elif name in ("Mean", "Sum"):
@@ -258,8 +259,9 @@ def draw_metric(d: Dice, name: str, rank: int) -> Case:
         f"y_pred_{i}": y for i, (_, y) in enumerate(batches)
     }
     if d.chance() and config.get("class_id") is None:  # Keras does not pick the class's weights
-        weights = d.pick(*weight_shapes)
-        arrays |= {f"weight_{i}": d.uniform(*weights, high=2) * (d.rng.random(weights) < 0.8) for i in range(3)}
+        weights = d.pick(*weight_shapes) if name != "R2Score" else lead[:1]
+        low, kept = (0.3, 1.0) if name == "R2Score" else (0.0, 0.8)
+        arrays |= {f"weight_{i}": d.uniform(*weights, low=low, high=2) * (d.rng.random(weights) < kept) for i in range(3)}
     return job("metric", name, config, batches=3, arguments=["y_true", "y_pred"]), arrays
 
 

@@ -18,9 +18,13 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def over_axis(method: Method) -> Method:
-    """A method of arrays whose last axis is that of the classes, for arrays in which the loss's `axis` is."""
+    """A method of arrays whose last axis is that of the classes, for arrays in which the loss's `axis` is.
+
+    Of probabilities that are all 0 the loss is NaN, as in Keras, and NumPy says nothing.
+    """
 
     @functools.wraps(method)
+    @np.errstate(divide="ignore", invalid="ignore")
     def moved(self: Any, y: Array, targets: Array, *rest: Any) -> Any:
         if self.axis == -1 or self.axis == y.ndim - 1:
             return method(self, y, targets, *rest)
