@@ -261,7 +261,8 @@ def draw_metric(d: Dice, name: str, rank: int) -> Case:
     if d.chance() and config.get("class_id") is None:  # Keras does not pick the class's weights
         weights = d.pick(*weight_shapes) if name != "R2Score" else lead[:1]
         low, kept = (0.3, 1.0) if name == "R2Score" else (0.0, 0.8)
-        arrays |= {f"weight_{i}": d.uniform(*weights, low=low, high=2) * (d.rng.random(weights) < kept) for i in range(3)}
+        for i in range(3):
+            arrays[f"weight_{i}"] = d.uniform(*weights, low=low, high=2) * (d.rng.random(weights) < kept)
     return job("metric", name, config, batches=3, arguments=["y_true", "y_pred"]), arrays
 
 

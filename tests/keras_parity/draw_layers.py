@@ -22,7 +22,8 @@ def activation(d: Dice) -> Any:
     if d.chance(0.1):
         kind, config = d.pick(
             ("LeakyReLU", {"negative_slope": d.number()}), ("ELU", {"alpha": d.number(0.5, 2)}), ("PReLU", {}),
-            ("ReLU", {"max_value": 1.0, "negative_slope": 0.1}), ("Softmax", {}), ("Activation", {"activation": "gelu"}),
+            ("ReLU", {"max_value": 1.0, "negative_slope": 0.1}), ("Softmax", {}),
+            ("Activation", {"activation": "gelu"}),
         )  # fmt: skip
         return {"class_name": kind, "config": config}
     return d.pick(None, "relu", "tanh", "sigmoid", d.pick(*NAMED))
@@ -273,7 +274,8 @@ def draw_merge(d: Dice, name: str, rank: int) -> Case:
         shapes = shapes if "axis" in config else [[*shape[:-1], d.integer(1, 4)] for _ in range(count)]
     elif d.chance(0.3):
         shapes = [[3, *(1 if d.chance(0.4) else n for n in shape[1:])] for _ in range(count)]
-    arrays: Arrays = {f"x{k}": values(d, *one) if name in ("Add", "Multiply", "Concatenate") else d.normal(*one) for k, one in enumerate(shapes)}
+    taken = values if name in ("Add", "Multiply", "Concatenate") else Dice.normal
+    arrays: Arrays = {f"x{k}": taken(d, *one) for k, one in enumerate(shapes)}
     if len(shape) == 3 and shapes == [shape] * count:
         arrays |= {f"m{k}": d.mask(*shape[:2]) for k in range(count) if d.chance(0.6)}
     return layer(name, config, arrays, form="list")

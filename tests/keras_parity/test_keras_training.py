@@ -198,7 +198,8 @@ def draw_compile(r: random.Random, case: Case) -> None:
         "weighted_metrics": r.choice([None, some(r, metrics)]),
         "steps_per_execution": every,
     }
-    if case["kind"] in ("tags", "chain_of_steps"):  # which masked steps count depends on Keras's backend (docs/keras-differences.md)
+    # which masked steps count depends on Keras's backend (docs/keras-differences.md)
+    if case["kind"] in ("tags", "chain_of_steps"):
         case["compile"] |= {"metrics": None, "weighted_metrics": None}
 
 
@@ -281,9 +282,7 @@ def run_ours(case: Case, arrays: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("i", range(COUNT))
-def test_the_same_program_gives_the_same_numbers(
-    i: int, results: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_same_program_gives_the_same_numbers(i: int, results: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     case, arrays, keras = results[i]
     ours = run_ours(case, arrays, monkeypatch)
     told = f"{json.dumps(case)} Keras: {keras.get('message')} ours: {ours.get('message')}"

@@ -18,7 +18,8 @@ def model_of(api: Any, case: Case) -> Any:
         one = layers.Dense(2, name="one")(h)
         two = layers.Dense(3, "softmax", name="two", kernel_regularizer=case["regularizer"])(h)
         return api.Model([a, b], [one, two])
-    shapes = {"steps": (5, 3), "image": (6, 6, 2), "words": (5,), "tags": (None,), "chain": (5,), "chain_of_steps": (5,)}
+    shapes = {"steps": (5, 3), "image": (6, 6, 2), "words": (5,), "tags": (None,)}
+    shapes |= {"chain": (5,), "chain_of_steps": (5,)}
     x = layers.Input(shapes.get(case["kind"], (4,)))
     if case["kind"] == "image":
         h = layers.Conv2D(3, 3, padding="same", activation="relu", kernel_regularizer=case["regularizer"])(x)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,12 +23,15 @@ class _Cell(Recurrent):
     In an `RNN` the same cell runs whole sequences, by the calls that the layer of its kind makes.
     """
 
-    def __call__(self, x: Any, states: Any = None, training: bool | None = None, **kwargs: Any) -> Any:
-        """The output and the list of states after it. states: those before, one or a list."""
+    def __call__(self, *args: Any, training: bool | None = None, mask: Any = None, **kwargs: Any) -> Any:
+        """(x, states) -> the output, and the list of states after it. states: those before, one or a list."""
+        y, *after = super().__call__(*args, training=training, **kwargs)
+        return y, after
+
+    def call_inputs(self, x: Any, states: Any = None) -> Any:
         if states is None:
             raise ValueError(f"{self.name} ({type(self).__name__}) takes the states too: {self.name}(x, states)")
-        y, *after = super().__call__(x, states, training=training, **kwargs)
-        return y, after
+        return as_inputs(x, tuple(_flat(states)))
 
     @property
     def state_size(self) -> int | list[int]:
@@ -72,7 +75,7 @@ class _Cell(Recurrent):
 class _Flags:
     """For a `with` block, what a cell does with a sequence."""
 
-    _DEFAULTS = {
+    _DEFAULTS: ClassVar[dict[str, bool]] = {
         "return_sequences": False, "return_state": False, "go_backwards": False, "stateful": False,
         "zero_output_for_mask": False,
     }  # fmt: skip
@@ -149,7 +152,8 @@ class LSTMCell(_Cell, LSTM):
         LSTM.__init__(
             self, units, activation, recurrent_activation, use_bias, kernel_initializer, recurrent_initializer,
             bias_initializer, unit_forget_bias, kernel_regularizer, recurrent_regularizer, bias_regularizer,
-            kwargs.pop("activity_regularizer", None), kernel_constraint, recurrent_constraint, bias_constraint, dropout, recurrent_dropout, seed, **kwargs,
+            kwargs.pop("activity_regularizer", None), kernel_constraint, recurrent_constraint, bias_constraint,
+            dropout, recurrent_dropout, seed, **kwargs,
         )  # fmt: skip
 
 
@@ -180,7 +184,8 @@ class GRUCell(_Cell, GRU):
         GRU.__init__(
             self, units, activation, recurrent_activation, use_bias, kernel_initializer, recurrent_initializer,
             bias_initializer, kernel_regularizer, recurrent_regularizer, bias_regularizer,
-            kwargs.pop("activity_regularizer", None), kernel_constraint, recurrent_constraint, bias_constraint, dropout, recurrent_dropout, seed, reset_after=reset_after, **kwargs,
+            kwargs.pop("activity_regularizer", None), kernel_constraint, recurrent_constraint, bias_constraint,
+            dropout, recurrent_dropout, seed, reset_after=reset_after, **kwargs,
         )  # fmt: skip
 
 
@@ -196,7 +201,10 @@ class StackedRNNCells(Layer):
         super().__init__(**{"dtype": cells[0].dtype if cells else None, **kwargs})
         self.cells = list(cells)
 
-    __call__ = _Cell.__call__
+    def __call__(self, *args: Any, training: bool | None = None, mask: Any = None, **kwargs: Any) -> Any:
+        """(x, states) -> the output, and the list of states after it. states: those before, in nested lists or flat."""
+        y, *after = super().__call__(*args, training=training, **kwargs)
+        return y, after
 
     @property
     def state_size(self) -> list[int | list[int]]:
@@ -235,7 +243,8 @@ class StackedRNNCells(Layer):
         x, *states = input_shape
         after: list[BatchShape] = []
         for cell, own in zip(self.cells, self.shared_out(states), strict=True):
-            x, *new = cell.build_once([x, *own])  # type: ignore[arg-type,misc]
+            made: Any = cell.build_once([x, *own])  # type: ignore[arg-type]
+            x, *new = made
             after += new
         return [x, *after]
 
@@ -266,12 +275,12 @@ class RNN(Layer):
     With return_sequences the output is (batch, steps, units); with return_state it is a list [output, *final states],
     the states of all cells in order. A mask may have any pattern: a masked step carries the states on.
 
-    Each cell runs the whole sequence in one native call, as the layer of its kind does; `RNN(LSTMCell(8))` computes what
-    `LSTM(8)` computes, as fast.
+    Each cell runs the whole sequence in one native call, as the layer of its kind does: `RNN(LSTMCell(8))` computes
+    what `LSTM(8)` computes, as fast.
 
     Args:
         cell: a SimpleRNNCell, LSTMCell, GRUCell or StackedRNNCells, or a list of cells.
-        return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask: as of the recurrent layers.
+        return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask: as of `LSTM`.
     """
 
     several_inputs = True
@@ -289,7 +298,7 @@ class RNN(Layer):
     ) -> None:
         one: Any = StackedRNNCells(cell) if isinstance(cell, (list, tuple)) else cell
         if not isinstance(one, (_Cell, StackedRNNCells)) or not getattr(one, "cells", [one]):
-            raise TypeError(f"RNN: cell must be a SimpleRNNCell, LSTMCell, GRUCell or a list of them, received {cell!r}")
+            raise TypeError(f"RNN: cell must be a SimpleRNNCell, LSTMCell, GRUCell or several, received {cell!r}")
         super().__init__(**{"dtype": one.dtype, **kwargs})
         self.cell = one
         self.return_sequences, self.return_state, self.go_backwards = return_sequences, return_state, go_backwards

@@ -165,7 +165,7 @@ class Activated(Layer):
         elif self.activation not in activations.FUSED:
             dy = activations.pair(self.activation)[1](z, y, dy, out=dy)
         elif self.activation != "linear":
-            native.activation_backward(self.activation, y, dy, dy)  # type: ignore[arg-type]
+            native.activation_backward(self.activation, y, dy, dy)
         return self.backward_linear(dy, inner, step, input_gradient)
 
 

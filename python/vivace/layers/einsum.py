@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from .. import activations, constraints, initializers, regularizers
+from .. import constraints, initializers, regularizers
 from .._core import native
 from .._typing import Array, BatchShape, Initializer, Shape
 from ..constraints import Constraint
@@ -78,8 +78,8 @@ class EinsumDense(Activated):
         wrong += [axis for axis in self.bias_axes or "" if axis not in y]
         if wrong:
             raise ValueError(
-                f"{self.name} (EinsumDense): axis {wrong[0]!r} is in equation {self.equation!r} twice in one term, or in "
-                f"one only, or among bias_axes {self.bias_axes!r} but not in the output"
+                f"{self.name} (EinsumDense): axis {wrong[0]!r} is in equation {self.equation!r} twice in one term, or "
+                f"in one only, or among bias_axes {self.bias_axes!r} but not in the output"
             )
 
     def get_config(self) -> dict[str, Any]:
@@ -129,11 +129,10 @@ class EinsumDense(Activated):
         def first(shape: Shape, dtype: Any) -> Array:
             """The kernel as a matrix of inputs and outputs, which tell its fans, in the kernel's order of axes."""
             _, axes, y = self._terms
-            order = [i for i, axis in enumerate(axes) if axis not in y] + [i for i, axis in enumerate(axes) if axis in y]
-            moved = [shape[i] for i in order]
+            order = sorted(range(len(axes)), key=lambda i: axes[i] in y)
             inputs = math.prod(shape[i] for i in order if axes[i] not in y)
             matrix = self.kernel_initializer((inputs, math.prod(shape) // inputs), dtype)
-            return np.transpose(matrix.reshape(moved), np.argsort(order))
+            return np.transpose(matrix.reshape([shape[i] for i in order]), np.argsort(order))
 
         scaled = isinstance(self.kernel_initializer, initializers.VarianceScaling)
         self.kernel = self.add_weight(
@@ -147,12 +146,12 @@ class EinsumDense(Activated):
             )
 
     def flops(self) -> int:
-        x, kernel, y = self._spelt(len(self.input_shape or ()))
+        x, _, y = self._spelt(len(self.input_shape or ()))
         sizes = dict(zip(x, self.input_shape or (), strict=True)) | dict(zip(y, self.output_shape or (), strict=True))
         return 2 * math.prod(size or 1 for axis, size in sizes.items() if axis != x[0])
 
     def _axes(self, rank: int) -> tuple[list[str], list[str], list[str], list[str], list[str]]:
-        """The axes that all three share, those of rows, those that are contracted, those of columns, those of x alone."""
+        """The axes that all three share, those of rows, the contracted ones, those of columns, and those of x alone."""
         x, kernel, y = self._spelt(rank)
         return (
             [a for a in x if a in kernel and a in y],

@@ -14,10 +14,10 @@ from .base import Loss, numeric_targets
 class Circle(Loss):
     """Draws embeddings of one label together and others apart, the more the worse they lie (Sun et al. 2020).
 
-    From the cosine distances d = max(1 - y y^T, 0) of a batch's embeddings (which should have length 1), a sample's loss
-    is softplus(log sum exp p + log sum exp n), where p = -gamma (margin + d) (margin - d) for the samples of its label
-    and n = gamma max(1 + margin - d, 0) (1 - margin - d) for the others. A sample that lacks either has no loss, and
-    does not count.
+    From the cosine distances d = max(1 - y y^T, 0) of a batch's embeddings, which should have length 1, a sample's
+    loss is softplus(log sum exp p + log sum exp n), where p = -gamma (margin + d) (margin - d) for the samples of its
+    label and n = gamma max(1 + margin - d, 0) (1 - margin - d) for the others. A sample that lacks either has no loss,
+    and does not count.
 
     Args:
         gamma: 80.
@@ -62,7 +62,7 @@ class Circle(Loss):
         alike = labels[:, None] == labels_of_others
         unlike = ~alike
         if self.remove_diagonal:
-            alike &= ~np.eye(*alike.shape, dtype=bool)
+            np.fill_diagonal(alike, False)
         gamma, margin, room = self.gamma, self.margin, np.maximum(1 + self.margin - d, 0)
         p, shares_p = _log_sum_exp(np.where(alike, -gamma * (margin + d) * (margin - d), -np.inf))
         n, shares_n = _log_sum_exp(np.where(unlike, gamma * room * (1 - margin - d), -np.inf))

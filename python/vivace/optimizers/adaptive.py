@@ -161,8 +161,8 @@ class Ftrl(Optimizer):
     """Follow the regularized leader (McMahan et al. 2013), for sparse features.
 
     With p = -learning_rate_power: s = ((n + g^2)^p - n^p) / lr; z += g + 2 shrinkage w - s w; n += g^2;
-    w = (clip(z, -l1, l1) - z) / (n^p / lr + 2 l2 + beta / lr). A weight whose divisor is 0 (nothing has been seen of it,
-    and the accumulator starts from 0) stays as it is, and so do all at a learning rate of 0.
+    w = (clip(z, -l1, l1) - z) / (n^p / lr + 2 l2 + beta / lr). A weight whose divisor is 0 (nothing has been seen of
+    it, and the accumulator starts from 0) stays as it is, and so do all at a learning rate of 0.
 
     Args:
         learning_rate: 0.001.

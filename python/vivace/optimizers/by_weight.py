@@ -15,9 +15,9 @@ from .base import Optimizer
 
 
 class _ByWeight(Optimizer):
-    """A subclass defines `update_one(weight, slots)`: change the weight's array by its gradient, which it may overwrite.
+    """A subclass defines `update_one(weight, slots)`: change the weight's array by its gradient.
 
-    slots: the weight's parts of the state, flat.
+    It may overwrite the gradient. slots: the weight's parts of the state, flat.
     """
 
     def update(self, values: Array, gradients: Array) -> None:
@@ -47,8 +47,8 @@ def _rms(x: Array) -> float:
 class Adafactor(_ByWeight):
     """Adam without momentum, the second moments of a matrix told by those of its rows and columns (Shazeer 2018).
 
-    With t counting from 1, b = 1 - t^beta_2_decay and G = g^2 + epsilon_1: r = b r + (1 - b) mean(G) over the last axis,
-    c the same over the one before, v = r c / mean(r); of arrays of less than two axes v = b v + (1 - b) G. Then
+    With t counting from 1, b = 1 - t^beta_2_decay and G = g^2 + epsilon_1: r = b r + (1 - b) mean(G) over the last
+    axis, c the same over the one before, v = r c / mean(r); of arrays of less than two axes v = b v + (1 - b) G. Then
     u = g / sqrt(v); w -= max(epsilon_2, rms(w)) min(lr, 1 / sqrt(t)) u / max(1, rms(u) / clip_threshold).
 
     Args:
@@ -138,8 +138,8 @@ class Lamb(_ByWeight):
 class Muon(_ByWeight):
     """Momentum whose step for a matrix is made nearly orthogonal; other arrays are for AdamW (Jordan 2024).
 
-    A matrix: m = momentum m + g; w -= lr rms_rate sqrt(max(rows, columns)) O, where O comes from g + momentum m (without
-    `nesterov` from m) by `ns_steps` Newton-Schulz steps X -> a X + (b A + c A A) X, A = X X^T.
+    A matrix: m = momentum m + g; w -= lr rms_rate sqrt(max(rows, columns)) O, where O comes from g + momentum m
+    (without `nesterov` from m) by `ns_steps` Newton-Schulz steps X -> a X + (b A + c A A) X, A = X X^T.
 
     Args:
         learning_rate: 0.001.
