@@ -87,6 +87,17 @@ def test_a_model_with_cells_trains_and_is_made_again(rng: Any) -> None:
     np.testing.assert_array_equal(again(data), model(data))
 
 
+@pytest.mark.parametrize(("cell", "whole"), KINDS)
+def test_rnn_both_ways(cell: Any, whole: Any, rng: Any) -> None:
+    x = rng.standard_normal((3, 5, 4))
+    one = layers.Bidirectional(layers.RNN(cell(6, **F64), return_sequences=True))
+    other = layers.Bidirectional(whole(6, return_sequences=True, **F64))
+    one(x), other(x)
+    other.set_weights(one.get_weights())
+    np.testing.assert_array_equal(one(x, mask=MASK), other(x, mask=MASK))
+    check_gradients(one, x, rng, MASK)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -104,6 +104,11 @@ def draw_bidirectional(d: Dice, name: str, rank: int) -> Case:
         arrays["m0"] = d.mask(batch, steps)
     if d.chance(0.3):
         arrays |= states_of(d, kind, inner["units"], batch, 2)
+    if d.chance(0.25):  # the same by a cell
+        flags = {flag: inner.pop(flag) for flag in ("return_sequences", "return_state") if flag in inner}
+        inner.pop("zero_output_for_mask", None)
+        cell = {"class_name": f"{kind}Cell", "config": inner}
+        config["layer"] = {"class_name": "RNN", "config": {"cell": cell, **flags}}
     return layer(name, config, arrays)
 
 
