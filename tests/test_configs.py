@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vivace import constraints, initializers, layers, losses, metrics, optimizers, regularizers
+from vivace import constraints, initializers, layers, losses, metrics, models, optimizers, regularizers, utils
 from vivace._config import Configurable, custom_object_scope, deserialize, serialize, to_data
 from vivace.layers import Layer
 from vivace.step import Step
@@ -250,6 +250,32 @@ class Scaled(Layer):
         super().__init__(**kwargs)
         self.factor = layers.Rescaling(factor)
         self.table = table
+
+
+@utils.register_keras_serializable("mine")
+class Manifold(layers.Layer):
+    def __init__(self, by: int = 2, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.by = by
+
+    def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
+        return x * self.by, None
+
+
+@utils.register_keras_serializable(name="a_loss_of_mine")
+def absolute(y_true: Any, y_pred: Any) -> Any:
+    return abs(y_true - y_pred)
+
+
+def test_what_is_registered_needs_no_custom_objects() -> None:
+    model = models.Sequential([layers.Input((3,)), Manifold(5), layers.Dense(1)])
+    again = models.model_from_json(model.to_json())
+    assert isinstance(again.layers[0], Manifold)
+    assert again.layers[0].by == 5
+    assert losses.get("absolute").name == losses.get("a_loss_of_mine").name == "absolute"
+    assert type(deserialize(serialize(layers.Dense(3)))) is layers.Dense
+    utils.register_keras_serializable()(type("Dense", (layers.Dense,), {}))  # of which ours stays another
+    assert type(deserialize(serialize(layers.Dense(3)))) is layers.Dense
 
 
 class Fixed(layers.Dense):

@@ -45,7 +45,6 @@ ABSENT = {
     "layers.ReversibleEmbedding": "not yet",
     "layers.SpectralNormalization": "not yet",
     "utils.*_custom_objects": "`custom_object_scope` and the arguments custom_objects say it",
-    "utils.register_keras_serializable": "`custom_object_scope` and the arguments custom_objects say it",
     "utils.get_registered_*": "`custom_object_scope` and the arguments custom_objects say it",
     "utils.split_dataset": "`validation_split` of fit, or slices",
     "layers.Hash*": "`StringLookup` and `IntegerLookup` have no collisions",

@@ -112,7 +112,8 @@ def get(identifier: str | Loss | Callable[..., Any] | Mapping[str, Any]) -> Loss
     if isinstance(identifier, Loss):
         return identifier
     if isinstance(identifier, str):
-        return lookup("loss", identifier, _KNOWN)()
+        found: Any = lookup("loss", identifier, _KNOWN)()
+        return found if isinstance(found, Loss) else get(found)
     if isinstance(identifier, Mapping):
         return from_dict("losses", Loss, identifier)
     name = getattr(identifier, "__name__", "")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._config import custom_object_scope, deserialize, serialize
+from .._config import custom_object_scope, deserialize, register_keras_serializable, serialize
 from .._naming import reset_names
 from .._typing import Array
 from ..random import set_random_seed
@@ -86,6 +86,7 @@ __all__ = [
     "normalize",
     "pad_sequences",
     "plot_model",
+    "register_keras_serializable",
     "reset_names",
     "serialize_keras_object",
     "set_random_seed",
