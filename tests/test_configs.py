@@ -52,6 +52,8 @@ LAYERS: dict[str, tuple[dict[str, Any], Any]] = {
     "GRU": ({"units": 3, "reset_after": False, **RECURRENT}, STEPS),
     "GaussianDropout": ({"rate": 0.3, "seed": 1}, STEPS),
     "GaussianNoise": ({"stddev": 0.3, "seed": 1}, STEPS),
+    **{f"Adaptive{kind}Pooling{rank}D": ({"output_size": (3, 2, 2)[:rank]}, shape) for kind in ("Average", "Max")
+       for rank, shape in ((1, STEPS), (2, IMAGE), (3, VOLUME))},
     **{f"Global{kind}Pooling{rank}D": ({"keepdims": True}, shape) for kind in ("Average", "Max")
        for rank, shape in ((1, STEPS), (2, IMAGE), (3, VOLUME))},
     "GroupNormalization": ({"groups": 3, "beta_constraint": "non_neg"}, STEPS),

@@ -334,6 +334,7 @@ TABLE = [
                         ("Conv2DTranspose", 2), ("Conv3DTranspose", 3)]),
     (draw_pooling, [(f"{kind}Pooling{rank}D", rank) for kind in ("Max", "Average") for rank in RANKS]),
     (draw_global, [(f"Global{kind}Pooling{rank}D", rank) for kind in ("Max", "Average") for rank in RANKS]),
+    (draw_adaptive, [(f"Adaptive{kind}Pooling{rank}D", rank) for kind in ("Average", "Max") for rank in RANKS]),
     (draw_batch_norm, [("BatchNormalization", 0)]),
     (draw_layer_norm, [("LayerNormalization", 0), ("RMSNormalization", 0), ("UnitNormalization", 0)]),
     (draw_group_norm, [("GroupNormalization", 0)]),

@@ -35,7 +35,6 @@ QUANTIZED = "no low-rank adaptation or quantization yet"
 
 # Why vivace lacks a name: a pattern of "area.name", and the reason.
 ABSENT = {
-    "layers.Adaptive*": "not yet",
     "layers.ConvLSTM*": "not yet",
     "layers.FlaxLayer": ENGINE,
     "layers.JaxLayer": ENGINE,
