@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -190,3 +192,14 @@ def test_a_model_with_layers_as_activations(rng: Any) -> None:
     model.compile("sgd", "mse")
     model.fit(x, np.ones((8, 2)), verbose=0)
     assert (model.get_weights()[2] != 1).any()
+
+
+def test_a_copy_of_an_rnn_has_weights_of_its_own(rng: Any) -> None:
+    x = rng.standard_normal((2, 5, 3)).astype("float32")
+    layer = layers.RNN([layers.LSTMCell(4), layers.GRUCell(2)])
+    expected = layer(x)
+    for again in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        np.testing.assert_array_equal(again(x), expected)
+        again.set_weights([w * 2 for w in again.get_weights()])
+        assert (again(x) != expected).any()
+    np.testing.assert_array_equal(layer(x), expected)

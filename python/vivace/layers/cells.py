@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -61,39 +62,11 @@ class _Cell(Recurrent):
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
         x, *states = x
         step.mask = None
-        with _Flags(self, return_state=True):
-            ys, saved = super().forward([x[:, None], *states], step)
-        step.mask = None
-        return [ys[0].reshape(len(x), self.units), *ys[1:]], saved
+        return super().forward([x[:, None], *states], step)
 
     def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
-        with _Flags(self, return_state=True):
-            dx, *dstates = super().backward(dy, saved, step, input_gradient)
+        dx, *dstates = super().backward(dy, saved, step, input_gradient)
         return [None if dx is None else dx[:, 0], *dstates]
-
-
-class _Flags:
-    """For a `with` block, what a cell does with a sequence."""
-
-    _DEFAULTS: ClassVar[dict[str, bool]] = {
-        "return_sequences": False, "return_state": False, "go_backwards": False, "stateful": False,
-        "zero_output_for_mask": False,
-    }  # fmt: skip
-
-    def __init__(self, cell: Recurrent, **flags: bool) -> None:
-        self.cell, self.flags = cell, self._DEFAULTS | flags
-
-    def __enter__(self) -> None:
-        self._set(self.flags)
-
-    def __exit__(self, *error: Any) -> None:
-        self._set(self._DEFAULTS)
-
-    def _set(self, flags: dict[str, bool]) -> None:
-        # Past Layer.__setattr__: inference is not planned with cells, and their plans need not be made anew.
-        if self.cell.go_backwards != flags["go_backwards"]:
-            self.cell.__dict__["_shapes"] = {}
-        self.cell.__dict__.update(flags)
 
 
 class SimpleRNNCell(_Cell, SimpleRNN):
@@ -123,6 +96,7 @@ class SimpleRNNCell(_Cell, SimpleRNN):
             kernel_regularizer, recurrent_regularizer, bias_regularizer, kwargs.pop("activity_regularizer", None),
             kernel_constraint, recurrent_constraint, bias_constraint, dropout, recurrent_dropout, seed=seed, **kwargs,
         )  # fmt: skip
+        self.return_state = True
 
 
 class LSTMCell(_Cell, LSTM):
@@ -155,6 +129,7 @@ class LSTMCell(_Cell, LSTM):
             kwargs.pop("activity_regularizer", None), kernel_constraint, recurrent_constraint, bias_constraint,
             dropout, recurrent_dropout, seed, **kwargs,
         )  # fmt: skip
+        self.return_state = True
 
 
 class GRUCell(_Cell, GRU):
@@ -187,6 +162,7 @@ class GRUCell(_Cell, GRU):
             kwargs.pop("activity_regularizer", None), kernel_constraint, recurrent_constraint, bias_constraint,
             dropout, recurrent_dropout, seed, reset_after=reset_after, **kwargs,
         )  # fmt: skip
+        self.return_state = True
 
 
 class StackedRNNCells(Layer):
@@ -303,6 +279,7 @@ class RNN(Layer):
         self.cell = one
         self.return_sequences, self.return_state, self.go_backwards = return_sequences, return_state, go_backwards
         self.stateful, self.unroll, self.zero_output_for_mask = stateful, unroll, zero_output_for_mask
+        self._runs: list[_Cell] = []
 
     @property
     def cells(self) -> list[_Cell]:
@@ -328,6 +305,18 @@ class RNN(Layer):
         shape = input_shape[0] if isinstance(input_shape, list) else input_shape
         states = [(shape[0], cell.units) for cell in self.cells for _ in range(cell.states_count())]
         self.cell.build_once([(shape[0], *shape[2:]), *states])  # type: ignore[arg-type]
+        self._runs = [self._run(i) for i in range(len(self.cells))]
+
+    def _run(self, i: int) -> _Cell:
+        """Cell i as what runs sequences here: of the same weights, with flags and a state between batches of its own.
+
+        Only the first turns the steps around, only the last may return less than all of them.
+        """
+        run, last = copy.copy(self.cells[i]), i == len(self.cells) - 1
+        run.return_sequences = not last or self.return_sequences
+        run.go_backwards, run.stateful = self.go_backwards and i == 0, self.stateful
+        run.zero_output_for_mask = last and self.zero_output_for_mask
+        return run
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         shape, *states = input_shape if isinstance(input_shape, list) else [input_shape]
@@ -352,22 +341,10 @@ class RNN(Layer):
 
     def reset_states(self) -> None:
         """Forget the states kept between batches (`stateful`)."""
-        for cell in self.cells:
-            cell.reset_states()
+        for run in self._runs:
+            run.reset_states()
 
     reset_state = reset_states
-
-    def _flags(self, i: int) -> _Flags:
-        """What cell i does: only the first turns the steps around, only the last may return less than all of them."""
-        last = i == len(self.cells) - 1
-        return _Flags(
-            self.cells[i],
-            return_sequences=not last or self.return_sequences,
-            return_state=True,
-            go_backwards=self.go_backwards and i == 0,
-            stateful=self.stateful,
-            zero_output_for_mask=last and self.zero_output_for_mask,
-        )
 
     def _shared_out(self, states: list[Any]) -> list[list[Any]]:
         return self.cell.shared_out(states) if isinstance(self.cell, StackedRNNCells) else [states]
@@ -377,9 +354,8 @@ class RNN(Layer):
         step.mask = step.mask[0] if isinstance(step.mask, list) else step.mask
         after, tape = [], []
         shares = self._shared_out(states) if states else [[] for _ in self.cells]
-        for i, (cell, own) in enumerate(zip(self.cells, shares, strict=True)):
-            with self._flags(i):
-                (x, *new), saved = Recurrent.forward(cell, [x, *own], step)
+        for run, own in zip(self._runs, shares, strict=True):
+            (x, *new), saved = Recurrent.forward(run, [x, *own], step)
             after += new
             tape.append(saved)
         return [x, *after] if self.return_state else x, (tape, bool(states))
@@ -390,9 +366,8 @@ class RNN(Layer):
         shares = self._shared_out(dstates) if self.return_state else [[] for _ in self.cells]
         before: list[Any] = []
         for i in range(len(self.cells) - 1, -1, -1):
-            with self._flags(i):
-                own = shares[i] or [None] * self.cells[i].states_count()
-                back = Recurrent.backward(self.cells[i], [d, *own], tape[i], step, input_gradient or i > 0)
+            own = shares[i] or [None] * self.cells[i].states_count()
+            back = Recurrent.backward(self._runs[i], [d, *own], tape[i], step, input_gradient or i > 0)
             d, *first = back if states_given else [back]
             before = first + before
         return [d, *before] if states_given else d
