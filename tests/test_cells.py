@@ -105,6 +105,7 @@ def test_rnn_both_ways(cell: Any, whole: Any, rng: Any) -> None:
     [
         (lambda: layers.RNN(layers.LSTM(3)), "RNN: cell must be"),
         (lambda: layers.RNN([]), "RNN: cell must be"),
+        (lambda: layers.Bidirectional(layers.GRUCell(3)), "layer must be a recurrent layer"),
         (lambda: layers.StackedRNNCells([layers.Dense(3)]), "cells must be SimpleRNNCell"),
         (lambda: layers.LSTMCell(3)(np.zeros((2, 4))), "takes the states too"),
         (lambda: layers.LSTMCell(3)(np.zeros((2, 4)), [np.zeros((2, 3))]), "2 initial states"),

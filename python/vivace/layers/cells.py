@@ -18,7 +18,7 @@ from .recurrent import GRU, LSTM, Recurrent, SimpleRNN
 from .symbolic import as_inputs
 
 
-class _Cell(Recurrent):
+class Cell(Recurrent):
     """One step of a recurrent layer: (x, states) -> (output, new states), x (batch, features), states (batch, units).
 
     In an `RNN` the same cell runs whole sequences, by the calls that the layer of its kind makes.
@@ -69,7 +69,7 @@ class _Cell(Recurrent):
         return [None if dx is None else dx[:, 0], *dstates]
 
 
-class SimpleRNNCell(_Cell, SimpleRNN):
+class SimpleRNNCell(Cell, SimpleRNN):
     """One step of a `SimpleRNN`. Arguments as there."""
 
     def __init__(
@@ -99,7 +99,7 @@ class SimpleRNNCell(_Cell, SimpleRNN):
         self.return_state = True
 
 
-class LSTMCell(_Cell, LSTM):
+class LSTMCell(Cell, LSTM):
     """One step of an `LSTM`. Arguments as there; the states are h and c."""
 
     def __init__(
@@ -132,7 +132,7 @@ class LSTMCell(_Cell, LSTM):
         self.return_state = True
 
 
-class GRUCell(_Cell, GRU):
+class GRUCell(Cell, GRU):
     """One step of a `GRU`. Arguments as there."""
 
     def __init__(
@@ -170,9 +170,9 @@ class StackedRNNCells(Layer):
 
     several_inputs = True
 
-    def __init__(self, cells: Sequence[_Cell], **kwargs: Any) -> None:
+    def __init__(self, cells: Sequence[Cell], **kwargs: Any) -> None:
         for cell in cells:
-            if not isinstance(cell, _Cell):
+            if not isinstance(cell, Cell):
                 raise TypeError(f"StackedRNNCells: cells must be SimpleRNNCell, LSTMCell or GRUCell, received {cell!r}")
         super().__init__(**{"dtype": cells[0].dtype if cells else None, **kwargs})
         self.cells = list(cells)
@@ -263,7 +263,7 @@ class RNN(Layer):
 
     def __init__(
         self,
-        cell: _Cell | StackedRNNCells | Sequence[_Cell],
+        cell: Cell | StackedRNNCells | Sequence[Cell],
         return_sequences: bool = False,
         return_state: bool = False,
         go_backwards: bool = False,
@@ -273,16 +273,16 @@ class RNN(Layer):
         **kwargs: Any,
     ) -> None:
         one: Any = StackedRNNCells(cell) if isinstance(cell, (list, tuple)) else cell
-        if not isinstance(one, (_Cell, StackedRNNCells)) or not getattr(one, "cells", [one]):
+        if not isinstance(one, (Cell, StackedRNNCells)) or not getattr(one, "cells", [one]):
             raise TypeError(f"RNN: cell must be a SimpleRNNCell, LSTMCell, GRUCell or several, received {cell!r}")
         super().__init__(**{"dtype": one.dtype, **kwargs})
         self.cell = one
         self.return_sequences, self.return_state, self.go_backwards = return_sequences, return_state, go_backwards
         self.stateful, self.unroll, self.zero_output_for_mask = stateful, unroll, zero_output_for_mask
-        self._runs: list[_Cell] = []
+        self._runs: list[Cell] = []
 
     @property
-    def cells(self) -> list[_Cell]:
+    def cells(self) -> list[Cell]:
         return self.cell.cells if isinstance(self.cell, StackedRNNCells) else [self.cell]
 
     @property
@@ -307,7 +307,7 @@ class RNN(Layer):
         self.cell.build_once([(shape[0], *shape[2:]), *states])  # type: ignore[arg-type]
         self._runs = [self._run(i) for i in range(len(self.cells))]
 
-    def _run(self, i: int) -> _Cell:
+    def _run(self, i: int) -> Cell:
         """Cell i as what runs sequences here: of the same weights, with flags and a state between batches of its own.
 
         Only the first turns the steps around, only the last may return less than all of them.

@@ -12,7 +12,7 @@ from .._typing import Array, BatchShape, Shape
 from ..parameters import Parameter
 from ..step import Step, Stream
 from .base import Layer
-from .cells import RNN
+from .cells import RNN, Cell
 from .recurrent import Recurrent
 from .regularization import unit_of
 from .symbolic import as_inputs
@@ -43,7 +43,8 @@ class Bidirectional(Layer):
         **kwargs: Any,
     ) -> None:
         for argument, given in (("layer", layer), ("backward_layer", backward_layer)):
-            if (not isinstance(given, (Recurrent, RNN)) or given.built) and (argument == "layer" or given is not None):
+            taken = isinstance(given, (Recurrent, RNN)) and not isinstance(given, Cell) and not given.built
+            if not taken and (argument == "layer" or given is not None):
                 raise ValueError(
                     f"Bidirectional: {argument} must be a recurrent layer not built yet, received {given!r}"
                 )
