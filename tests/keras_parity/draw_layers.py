@@ -104,7 +104,8 @@ def draw_convolution(d: Dice, name: str, rank: int) -> Case:
             config["padding"] = "same"
     elif transpose:
         sizes = d.integers(2, 6, rank)
-    return layer(name, config, {"x0": values(d, *formatted(d, [d.integer(1, 3), *sizes, channels], config))})
+    taken = Dice.normal if separable or transpose or depthwise else values  # Keras on JAX takes no integers there
+    return layer(name, config, {"x0": taken(d, *formatted(d, [d.integer(1, 3), *sizes, channels], config))})
 
 
 def draw_pooling(d: Dice, name: str, rank: int) -> Case:
