@@ -9,7 +9,7 @@ import numpy as np
 
 from .._typing import Array, BatchShape
 from ..step import Step
-from .geometry import copied, first_shape, sizes, to_first, to_last
+from .geometry import first_shape, sizes, to_first, to_last
 from .pooling import _Pooling
 
 
@@ -42,7 +42,7 @@ class _AdaptivePooling(_Pooling):
                 y[_at(axis, i)] = part.max(axis) if self.maximum else part.mean(axis)
             tape.append((x, y))
             x = y
-        return copied(np.moveaxis(x, -1, 1) if self.channels_first else x, step), tape
+        return step.copy(np.moveaxis(x, -1, 1) if self.channels_first else x), tape
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if not input_gradient:
@@ -57,7 +57,7 @@ class _AdaptivePooling(_Pooling):
                 share /= share.sum(axis, keepdims=True)
                 dx[window] += share * np.expand_dims(dy[_at(axis, i)], axis)
             dy = dx
-        return to_first(self.channels_first, copied(dy, step), step)
+        return to_first(self.channels_first, step.copy(dy), step)
 
 
 def _at(axis: int, i: int) -> tuple[Any, ...]:
