@@ -422,7 +422,10 @@ def name_of(activation: str | Callable[[Any], Array] | None) -> str:
         for name, function in _BY_NAME.items():
             if activation is function:
                 return name
-        raise ValueError(f"activation must be one of {', '.join(_BY_NAME)} (a name or its function from this module)")
+        raise ValueError(
+            f"activation must be one of {', '.join(_BY_NAME)} (a name or its function from this module), or, where a "
+            f"layer is dense or a convolution, a layer such as LeakyReLU(0.1); received {activation!r}"
+        )
     return lookup("activation", activation, _BY_NAME).__name__
 
 

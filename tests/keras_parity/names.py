@@ -34,17 +34,12 @@ QUANTIZED = "no low-rank adaptation or quantization yet"
 
 # Why vivace lacks a name: a pattern of "area.name", and the reason.
 ABSENT = {
-    "layers.Adaptive*": "not yet",
     "layers.ConvLSTM*": "not yet",
-    "layers.*RNNCell*": "cells are not separate layers: one native call runs a whole sequence",
-    "layers.*Cell": "cells are not separate layers: one native call runs a whole sequence",
-    "layers.RNN": "cells are not separate layers; `OutputGatedRNN` and layers of one's own are (docs/custom.md)",
     "layers.FlaxLayer": ENGINE,
     "layers.JaxLayer": ENGINE,
     "layers.TFSMLayer": ENGINE,
     "layers.TorchModuleWrapper": ENGINE,
     "layers.Pipeline": "a `Sequential` of preprocessing layers does it",
-    "layers.EinsumDense": "`Dense`, `Dot` and `AutogradLayer` cover it",
     "layers.ReversibleEmbedding": "not yet",
     "layers.SpectralNormalization": "not yet",
     "utils.get_registered_*": "`custom_object_scope` and the arguments custom_objects say it",
@@ -63,11 +58,6 @@ ABSENT = {
     "layers.MixUp": AUGMENTATION,
     "layers.Equalization": AUGMENTATION,
     "layers.Solarization": AUGMENTATION,
-    "losses.[Cc]ircle": "metric learning: not yet",
-    "optimizers.Adafactor": "not yet",
-    "optimizers.Ftrl": "not yet",
-    "optimizers.Lamb": "not yet",
-    "optimizers.Muon": "not yet",
     "optimizers.ScheduleFreeAdamW": "not yet",
     "optimizers.MultiOptimizer": "not yet",
     "optimizers.OptimizerMap": "not yet",
@@ -96,6 +86,7 @@ ABSENT = {
 LACKING = {
     "layers.*.lora_*": QUANTIZED,
     "layers.*.quantization_config": QUANTIZED,
+    "layers.EinsumDense.gptq_unpacked_column_size": QUANTIZED,
     "*.input_axes": "fans follow from the shape",
     "*.output_axes": "fans follow from the shape",
     "layers.Layer.autocast": "an array is converted to the layer's dtype",

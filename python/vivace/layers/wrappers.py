@@ -12,6 +12,7 @@ from .._typing import Array, BatchShape, Shape
 from ..parameters import Parameter
 from ..step import Step, Stream
 from .base import Layer
+from .cells import RNN, Cell
 from .normalization import BatchNormalization
 from .recurrent import Recurrent
 from .regularization import unit_of
@@ -26,7 +27,7 @@ class Bidirectional(Layer):
     the same order.
 
     Args:
-        layer: a recurrent layer that is not built yet.
+        layer: a recurrent layer, or an RNN, that is not built yet.
         merge_mode: "concat" (the default; 2 * units outputs), "sum", "mul", "ave", or None: a list of both outputs.
         weights: those to start from, of both layers; None: the initializers'.
         backward_layer: the layer that runs backwards; None: a copy of `layer`.
@@ -36,14 +37,15 @@ class Bidirectional(Layer):
 
     def __init__(
         self,
-        layer: Recurrent,
+        layer: Recurrent | RNN,
         merge_mode: str | None = "concat",
         weights: Sequence[Any] | None = None,
-        backward_layer: Recurrent | None = None,
+        backward_layer: Recurrent | RNN | None = None,
         **kwargs: Any,
     ) -> None:
         for argument, given in (("layer", layer), ("backward_layer", backward_layer)):
-            if (not isinstance(given, Recurrent) or given.built) and (argument == "layer" or given is not None):
+            taken = isinstance(given, (Recurrent, RNN)) and not isinstance(given, Cell) and not given.built
+            if not taken and (argument == "layer" or given is not None):
                 raise ValueError(
                     f"Bidirectional: {argument} must be a recurrent layer not built yet, received {given!r}"
                 )
@@ -60,7 +62,8 @@ class Bidirectional(Layer):
         layer.name = f"forward_{name}"
         if backward_layer is None:
             backward_layer = copy.deepcopy(layer)
-            backward_layer.stream = Stream(None)
+            for one in backward_layer.cells if isinstance(backward_layer, RNN) else [backward_layer]:
+                one.stream = Stream(None)
             backward_layer.go_backwards = not layer.go_backwards
             backward_layer.name = f"backward_{name}"
         elif backward_layer.go_backwards == layer.go_backwards:
@@ -111,7 +114,7 @@ class Bidirectional(Layer):
         return self.forward_layer.flops() + self.backward_layer.flops()
 
     @property
-    def _layers(self) -> tuple[Recurrent, Recurrent]:
+    def _layers(self) -> tuple[Recurrent | RNN, Recurrent | RNN]:
         return self.forward_layer, self.backward_layer
 
     def _halves(self, inputs: Any) -> tuple[Any, Any]:

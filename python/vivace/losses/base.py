@@ -89,7 +89,7 @@ class Loss(Configurable):
         _, pull = pullback(self.name, lambda y: self.call(targets, y), [y])
         return pull(scale)[0]
 
-    def counted(self, targets: Array) -> Array | None:
+    def counted(self, targets: Array, losses: Array) -> Array | None:
         """Which of the losses count (bool, of their shape); None: all."""
         return None
 
@@ -98,7 +98,7 @@ class Loss(Configurable):
 
         weights: (samples,) or of the losses' shape; mask: nonzero where a loss counts, of the losses' shape.
         """
-        for part in (mask, self.counted(targets)):
+        for part in (mask, self.counted(targets, losses)):
             if part is not None and part.shape == losses.shape:
                 weights = part * (1 if weights is None else _like(self.name, weights, losses))
                 if self.reduction in ("sum_over_batch_size", "mean"):

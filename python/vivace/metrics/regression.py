@@ -139,7 +139,7 @@ class SparseCategoricalCrossentropy(_OfLoss):
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
         y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
         values, targets = self.loss.by_row(y_true, y_pred)
-        counted = self.loss.counted(targets)
+        counted = self.loss.counted(targets, values)
         if counted is not None and sample_weight is not None:
             sample_weight = counted * weights_like(self.name, sample_weight, values)
         super(MeanOf, self).update_state(values, sample_weight)

@@ -127,8 +127,8 @@ class Optimizer(Configurable):
         """State arrays needed, each as large as the parameters."""
         return 0
 
-    def first_slot_value(self) -> float:
-        """What the state starts from."""
+    def first_slot_value(self, slot: int) -> float:
+        """What a slot of the state starts from."""
         return 0.0
 
     def exclude_from_weight_decay(
@@ -224,7 +224,7 @@ class Optimizer(Configurable):
                 "give every model an optimizer of its own, and compile with a new one after adding or unfreezing layers"
             )
         self._size, self._dtype = flat.values.shape, flat.values.dtype
-        self.slots = [np.full(self._size, self.first_slot_value(), self._dtype) for _ in range(self.slot_count())]
+        self.slots = [np.full(self._size, self.first_slot_value(k), self._dtype) for k in range(self.slot_count())]
         self.average = flat.values.copy() if self.use_ema else None
         self._scratch = []
         if self._parameters is not None:
@@ -252,20 +252,24 @@ class Optimizer(Configurable):
                 norm = float(np.sqrt(np.multiply(of_one, of_one, out=square).sum(dtype=np.float64)))
                 of_one *= self.clipnorm / max(norm, self.clipnorm)
 
+    def decay_of(self, weight: Parameter) -> float | None:
+        """The weight decay of one weight."""
+        return self.weight_decay
+
     def _decay(self, flat: FlatParameters) -> None:
-        if self.weight_decay is None:
-            return
-        kept = 1 - self.weight_decay * self.learning_rate
         weights, names = self._spared
-        if not weights and not names:
-            values = flat.values
-            values *= kept
+        if not weights and not names and type(self).decay_of is Optimizer.decay_of:
+            if self.weight_decay is not None:
+                values = flat.values
+                values *= 1 - self.weight_decay * self.learning_rate
             return
         spared = set(map(id, weights))
         for parameter in flat.parameters:
+            decay = self.decay_of(parameter)
             called = parameter.name, parameter.path
-            if id(parameter) not in spared and not any(re.search(name, one) for name in names for one in called):
-                parameter.array *= kept
+            if decay is None or id(parameter) in spared or any(re.search(n, c) for n in names for c in called):
+                continue
+            parameter.array *= 1 - decay * self.learning_rate
 
     def _average(self, flat: FlatParameters) -> None:
         average = self.average
