@@ -471,7 +471,7 @@ def test_bad_input_raises(bad: Callable[[], Any], error: type[Exception], messag
         bad()
 
 
-def test_unfreezing_inside_a_nested_model_takes_effect_at_compile() -> None:
+def test_unfreezing_inside_a_nested_model() -> None:
     x = Input((3,))
     inner_layer = Dense(3)
     inner_layer.trainable = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,22 @@ import numpy as np
 import pytest
 
 from vivace import optimizers
-from vivace.callbacks import Callback, EarlyStopping
-from vivace.layers import LSTM, Bidirectional, Conv2D, Dense, Input, Layer, TimeDistributed
-from vivace.models import Sequential
+from vivace.callbacks import Callback, EarlyStopping, LambdaCallback
+from vivace.layers import (
+    LSTM,
+    Activation,
+    BatchNormalization,
+    Bidirectional,
+    Concatenate,
+    Conv2D,
+    Dense,
+    Input,
+    Layer,
+    MaxPooling2D,
+    ReLU,
+    TimeDistributed,
+)  # fmt: skip
+from vivace.models import Model, Sequential, clone_model
 from vivace.regularizers import L2
 from vivace.step import Step
 
@@ -156,3 +170,173 @@ def test_early_stopping_as_keras(options: dict[str, Any], values: list[float], e
     calls = [Scripted(values), EarlyStopping(mode="min", restore_best_weights=True, **options)]
     history = model.fit(np.zeros((2, 1)), np.zeros((2, 1)), epochs=6, verbose=0, callbacks=calls)
     assert (len(history.epoch), model.get_weights()[0].item()) == (epochs, restored)
+
+
+def trained(model: Any, layers: list[Any], x: Any = X, y: Any = Y) -> list[bool]:
+    """Which of the layers a step on the model changes."""
+    before = [layer.get_weights() for layer in layers]
+    model.train_on_batch(x, y)
+    return [
+        any((a != b).any() for a, b in zip(was, layer.get_weights(), strict=True))
+        for was, layer in zip(before, layers, strict=True)
+    ]
+
+
+def chain(*layers: Any) -> Any:
+    return Sequential([Input((4,)), *layers])
+
+
+def graph(*layers: Any) -> Any:
+    x = y = Input((4,))
+    for layer in layers:
+        y = layer(y)
+    return Model(x, y)
+
+
+@pytest.mark.parametrize("made", [chain, graph])
+def test_a_frozen_model_freezes_all_that_is_inside(made: Any) -> None:
+    dense, norm, deep = Dense(4), BatchNormalization(), BatchNormalization()
+    base = made(dense, norm, made(deep))
+    model = classifier(base)
+    assert trained(model, [dense, norm, deep]) == [True] * 3
+    base.trainable = False
+    assert [norm.trainable, deep.trainable, base.trainable_weights] == [False, False, []]
+    assert trained(model, [dense, norm, deep, model.layers[-1]]) == [False, False, False, True]
+    np.testing.assert_array_equal(base(X, training=True), base(X))  # by the statistics of before
+    dense.trainable = True
+    assert trained(model, [dense, norm, deep]) == [True, False, False]  # a layer of a frozen model may learn
+    again = Model.from_config(model.get_config()).layers[0]
+    assert [again.trainable, *(layer.trainable for layer in again.layers if layer.weights)] == [
+        False, True, False, False,
+    ]  # fmt: skip
+    base.trainable = True
+    assert trained(model, [dense, norm, deep]) == [True] * 3
+
+
+@pytest.mark.parametrize("made", [chain, graph])
+def test_freezing_counts_from_the_next_batch_on(made: Any) -> None:
+    first, second = Dense(5), Dense(3)
+    model = made(first, second)
+    model.compile(optimizers.Adam(0.1), "mse")
+    x, y = X, np.ones((20, 3))
+    assert trained(model, [first, second], x, y) == [True, True]
+    first.trainable = False
+    moment = model.optimizer.slots[0][:20].copy()
+    assert trained(model, [first, second], x, y) == [False, True]
+    first.trainable = True
+    model._flat_parameters()
+    model.optimizer._own(model._flat_parameters())
+    np.testing.assert_array_equal(model.optimizer.slots[0][:20], moment)  # which was kept for it
+    assert trained(model, [first, second], x, y) == [True, True]
+
+
+def test_adversaries_leave_each_other_no_gradients() -> None:
+    judge, maker = chain(Dense(4, "relu"), Dense(1, "sigmoid")), chain(Dense(4))
+    both = Sequential([Input((4,)), maker, judge])
+    for model in (judge, both):
+        model.compile(optimizers.SGD(0.1), "binary_crossentropy")
+    for _ in range(3):
+        judge.trainable = False
+        assert trained(both, [maker, judge], X, np.ones((20, 1))) == [True, False]
+        assert not any(p.gradient.any() for p in judge.weights)
+        judge.trainable = True
+        assert trained(judge, [maker, judge], X, np.zeros((20, 1))) == [False, True]
+
+
+IMAGE = np.random.default_rng(0).standard_normal((4, 8, 8, 2)).astype(np.float32)
+
+
+@pytest.mark.parametrize("as_graph", [False, True])
+@pytest.mark.parametrize(
+    ("layers", "change"),
+    [
+        (lambda: [Conv2D(4, 3, activation="relu"), MaxPooling2D()], lambda a, b: setattr(a, "activation", "tanh")),
+        (lambda: [BatchNormalization(), ReLU()], lambda a, b: setattr(b, "max_value", 0.5)),
+        (lambda: [Dense(4), Activation("relu")], lambda a, b: setattr(b, "activation", "sigmoid")),
+    ],
+)
+def test_fused_layers_heed_what_changes_in_them(layers: Any, change: Any, as_graph: bool) -> None:
+    first, second = layers()
+    source = Input((8, 8, 2))
+    model: Any = Model(source, second(first(source))) if as_graph else Sequential([source, first, second])
+    for _ in range(3):
+        before = model.predict(IMAGE)
+    change(first, second)
+    expected = second(first(IMAGE))
+    assert abs(expected - before).max() > 0.1
+    for training in (False, True, False):
+        if not (training and isinstance(first, BatchNormalization)):
+            np.testing.assert_allclose(model(IMAGE, training=training), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_list_of_one_input_is_that_input() -> None:
+    model = classifier()
+    np.testing.assert_array_equal(model.predict([X]), model.predict(X))
+    assert model.evaluate([X], [Y], verbose=0) == model.evaluate((X,), Y, verbose=0)
+    model.fit([X], [Y], verbose=0)
+
+
+def test_a_fit_that_was_interrupted_holds_no_data() -> None:
+    model = classifier()
+    stop = LambdaCallback(on_train_batch_end=lambda batch, logs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        model.fit(X, Y, verbose=0, callbacks=[stop])
+    assert model.feed is None
+
+
+def test_outputs_given_by_name_come_by_name() -> None:
+    x = Input((4,))
+    model, single = Model(x, {"z": Dense(2)(x), "b": Dense(3)(x)}), Model(x, {"only": Dense(2)(x)})
+    assert [w.shape for w in model.get_weights()] == [(4, 3), (3,), (4, 2), (2,)]  # sorted by name, as Keras does
+    for found in (model.predict(X), model.predict(X, batch_size=7), model(X), model(X, training=True)):
+        assert {name: y.shape for name, y in found.items()} == {"b": (20, 3), "z": (20, 2)}
+    assert single(X)["only"].shape == single.predict(X)["only"].shape == (20, 2)
+    parts = model(x)
+    outer = Model(x, Concatenate()([parts["z"], parts["b"]]))
+    for copy in (Model.from_config(outer.get_config()), clone_model(outer), deepcopy(outer)):
+        copy.set_weights(outer.get_weights())
+        np.testing.assert_array_equal(copy.predict(X), np.concatenate([model(X)["z"], model(X)["b"]], -1))
+
+
+def test_an_initializer_keeps_its_array() -> None:
+    kernel = np.ones((4, 3), np.float32)
+    first, second = (Dense(3, kernel_initializer=lambda shape, dtype: kernel) for _ in range(2))
+    for layer in (first, second):
+        layer.build((None, 4))
+    first.set_weights([np.zeros((4, 3)), np.zeros(3)])
+    assert kernel.all()
+    assert second.get_weights()[0].all()
+
+
+@pytest.mark.parametrize("layer", [Dense(3), BatchNormalization(), Bidirectional(LSTM(2)), TimeDistributed(Dense(3))])
+def test_a_layer_may_be_built_by_itself(layer: Any) -> None:
+    layer.build((None, 5, 4))
+    layer.set_weights([np.ones(w.shape) for w in layer.get_weights()])
+    count = len(layer.weights)
+    layer(np.ones((2, 5, 4)))
+    assert len(layer.weights) == count
+    assert all(w.all() for w in layer.get_weights())
+
+
+def test_a_weight_may_be_frozen_by_itself() -> None:
+    model = classifier()
+    assert trained(model, model.layers) == [True, True]
+    kernel, bias = model.layers[0].weights
+    kernel.trainable = False
+    was = kernel.numpy(), bias.numpy()
+    assert trained(model, model.layers) == [True, True]
+    np.testing.assert_array_equal(kernel.numpy(), was[0])
+    assert (bias.numpy() != was[1]).any()
+
+
+def test_a_model_is_called_with_a_list_of_anything_like_arrays() -> None:
+    class Table:
+        def __init__(self, array: Any) -> None:
+            self.array = array
+
+        def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+            return self.array
+
+    a, b = Input((4,)), Input((4,))
+    model = Model([a, b], a - b)
+    np.testing.assert_array_equal(model([Table(X), Table(2 * X)]), -X)

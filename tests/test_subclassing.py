@@ -197,7 +197,7 @@ class Pair(Model):
 @pytest.mark.parametrize("kind", [list, tuple])
 def test_lists_and_tuples_of_inputs(kind: Any, rng: np.random.Generator) -> None:
     model, x = Pair(), [rng.normal(size=(4, 2)) for _ in range(2)]
-    total, product = model(kind(x)).values()
+    product, total = model(kind(x)).values()
     kernel, bias = model.get_weights()
     a, b = (np.tanh(one @ kernel + bias) for one in x)
     np.testing.assert_allclose(total, a + b, rtol=1e-12)
@@ -239,7 +239,7 @@ def test_a_copy_trains_its_own_weights(rng: np.random.Generator) -> None:
     assert any((a != b).any() for a, b in zip(before, other.get_weights(), strict=True))
 
 
-def test_freezing_takes_effect_at_compile(rng: np.random.Generator) -> None:
+def test_freezing_inside_a_class(rng: np.random.Generator) -> None:
     outer_in = Input((4, 6))
     model = Network()
     outer = Model(outer_in, model(outer_in))

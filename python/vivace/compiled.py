@@ -17,7 +17,7 @@ from ._typing import Array
 from .heads import Heads
 from .layers.base import Layer
 from .metrics import Mean, Metric
-from .parameters import FlatParameters, Parameter
+from .parameters import Changes, FlatParameters, Parameter
 from .regularizers import L1L2
 from .step import Step
 from .watching import watched
@@ -36,10 +36,10 @@ class Compiled(Layer):
         self.jit_compile: str | bool = "auto"
         self._compile_given: dict[str, Any] = {}
         self.steps_per_execution = 1
-        self._schedule: Any = None  # how a graph runs; made at first use
         self._flat: FlatParameters | None = None
-        self._frozen: list[Array] = []
+        self._frozen: list[Parameter] = []
         self._views: list[Array] = []
+        self._seen = -1  # of `Changes.layers`, when what trains was found
         self._regularized: list[tuple[Parameter, L1L2]] = []
         self._local = threading.local()  # buffers belong to a thread: a model may serve several at once
 
@@ -47,6 +47,7 @@ class Compiled(Layer):
         object.__setattr__(self, name, value)  # inference does not depend on what changes in a model itself
         if name == "trainable":
             self._pass_on(value)
+            Changes.note_layer()
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_local": None, "_flat": None, "_fused": None}
@@ -117,7 +118,6 @@ class Compiled(Layer):
         self.loss = loss
         self.run_eagerly, self.jit_compile, self.debug_nans = run_eagerly, jit_compile, debug_nans
         self._flat = None
-        forget_schedules(self)
         self.compiled = True
 
     def get_compile_config(self) -> dict[str, Any]:
@@ -206,8 +206,8 @@ class Compiled(Layer):
             value, scale = head.account(head.losses_of(y, targets, step), y, targets, weights, step.mask)
             self._add_loss(value, step, len(y))
             self.backward(head.gradient(y, targets, scale, step), saved, step, input_gradient=False)
-        for gradient in self._frozen:
-            gradient.fill(0)
+        for parameter in self._frozen:
+            parameter.gradient.fill(0)
         for parameter, regularizer in self._regularized:
             regularizer.add_gradient(parameter.array, parameter.gradient)
         self.optimizer.apply(flat)
@@ -275,8 +275,14 @@ class Compiled(Layer):
         getattr(self._local, "steps", {}).pop((rows, False), None)
 
     def _flat_parameters(self) -> FlatParameters:
-        """The block the optimizer works on; rebuilt if a parameter has moved to another model's block since."""
+        """The block the optimizer works on; rebuilt if others train now, or if a parameter has moved to another model's
+        block since.
+        """
         flat = self._flat
+        if flat is not None and self._seen != Changes.layers:
+            self._seen = Changes.layers
+            if list(flat.parameters) != self.trainable_weights:
+                flat = None
         if flat is None or any([p.array is not v for p, v in zip(flat.parameters, self._views)]):  # noqa: B905 (half the time)
             trainable = self.trainable_weights
             pending = [p.gradient.copy() for p in trainable]
@@ -284,7 +290,7 @@ class Compiled(Layer):
             for parameter, gradient in zip(trainable, pending, strict=True):
                 parameter.gradient[...] = gradient
             self._views = [p.array for p in trainable]
-            self._frozen = [p.gradient for p in self.non_trainable_weights]
+            self._frozen = self.non_trainable_weights
             self._regularized = [(p, p.regularizer) for p in trainable if p.regularizer is not None]
         return flat
 
@@ -330,11 +336,3 @@ def _told(value: Any) -> Any:
     if isinstance(value, FunctionType) and value.__module__.split(".")[0] == __package__:
         return value.__name__
     return plain(value)
-
-
-def forget_schedules(layer: Layer) -> None:
-    """Which layers train may have changed, in the model and in those inside it."""
-    if isinstance(layer, Compiled):
-        layer._schedule = None
-    for inner in layer.sublayers().values():
-        forget_schedules(inner)

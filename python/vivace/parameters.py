@@ -45,15 +45,17 @@ class Parameter:
 
     path: where it is in the model, "encoder/dense/kernel"; name: its last part, "kernel".
     key: its name among the layer's own weights, in files.
-    value: the weights, shape as the layer documents it. Whoever takes the array may write to it at any time: inference
-        then prepares the kernel of a convolution anew in every call. `assign` and `Layer.get_weights` spare it that.
+    value: the weights, shape as the layer documents it. Whoever takes the array may write to it until the model trains,
+        which may move the weights: inference then prepares the kernel of a convolution anew in every call. `assign` and
+        `Layer.get_weights` spare it that.
+    trainable: whether it learns, if its layer does; may be set.
     array: the same array, for those that only read it.
     regularizer: a penalty on the value, or None.
     constraint: a function that projects the value after each update, or None.
     gradient: same shape; backward passes add to it, the optimizer consumes it and leaves it zero.
     """
 
-    __slots__ = ("array", "constraint", "exposed", "gradient", "key", "path", "regularizer", "trainable")
+    __slots__ = ("_trainable", "array", "constraint", "exposed", "gradient", "key", "path", "regularizer")
 
     def __init__(
         self,
@@ -69,9 +71,18 @@ class Parameter:
         self.array = value
         self.exposed = False  # whether `value` has been taken
         self.gradient = np.zeros_like(value)
-        self.trainable = trainable
+        self._trainable = trainable
         self.regularizer = regularizer
         self.constraint = constraint
+
+    @property
+    def trainable(self) -> bool:
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = value
+        Changes.note_layer()
 
     @property
     def value(self) -> Array:

@@ -16,7 +16,8 @@ from .step import Step
 class Wiring(NamedTuple):
     """What runs, in order, and which arrays go in and out. Arrays are numbers, those of slots that hold them.
 
-    A unit of several inputs or outputs has a tuple of them.
+    A unit of several inputs or outputs has a tuple of them. What runs depends on the layers' attributes, which counts
+    in `changes` when it was found.
     """
 
     units: Sequence[Any]
@@ -25,6 +26,11 @@ class Wiring(NamedTuple):
     inputs: Sequence[int]
     outputs: Sequence[int]
     slots: int
+    changes: int
+
+    def holds(self) -> bool:
+        """Whether no layer has changed since."""
+        return self.changes == Changes.layers
 
 
 class Varies(Exception):
@@ -42,7 +48,7 @@ class Plan:
 
     def __init__(self, wiring: Wiring) -> None:
         self.wiring = wiring
-        self.changes, self.layer_changes = Changes.count, Changes.layers
+        self.changes = Changes.count
         self.bound = False
         self.varies = False  # whether some unit's output has turned out not to have one shape
         self._values: list[Any] = [None] * wiring.slots
@@ -52,12 +58,7 @@ class Plan:
         self._calls: list[Callable[[], Any]] = []
 
     def holds(self, wiring: Wiring) -> bool:
-        return (
-            self.changes == Changes.count
-            and self.layer_changes == Changes.layers
-            and self.wiring is wiring
-            and not self.varies
-        )
+        return self.changes == Changes.count and self.wiring is wiring and not self.varies
 
     def run(self, x: Any) -> Any:
         """The output for x (of several inputs or outputs lists), valid until the next run.

@@ -113,34 +113,38 @@ class Trainer(Compiled):
             callbacks, self, history=True, epochs=epochs, steps=feed.steps, verbose=verbose,
             do_validation=validation is not None,
         )  # fmt: skip
-        self.stop_training = False
-        self.first_epoch, self.first_batch = initial_epoch, 0
-        self._flat_parameters()
-        logs: Logs = {}
-        calls.call("on_train_begin", {})
-        for epoch in range(self.first_epoch, epochs):
-            if not self.first_batch:
-                self.reset_metrics()
-            calls.call("on_epoch_begin", epoch, {})
-            progress = Progress(f"Epoch {epoch + 1}/{epochs}", feed.steps, verbose)
-            done = self._loop("train", self.train_step, feed.epoch(self.first_batch), calls, progress, self.first_batch)
-            if not done:  # the data has run out
-                progress.close(0, {})
-                break
-            self.first_batch = 0
-            logs = _sorted(self._logs())
-            if validation is not None and _due(f"{self.name}.fit", validation_freq, epoch + 1):
-                self.stop_evaluating = False
-                validation.restart()
-                tested = self._test(validation, calls, None)
-                logs = _sorted(logs | {f"val_{name}": value for name, value in tested.items()})
-            progress.close(done, logs)
-            calls.call("on_epoch_end", epoch, logs)
-            if self.stop_training:
-                break
-        self.optimizer.finalize(self._flat_parameters())
-        calls.call("on_train_end", logs)
-        self.feed = None
+        try:
+            self.stop_training = False
+            self.first_epoch, self.first_batch = initial_epoch, 0
+            self._flat_parameters()
+            logs: Logs = {}
+            calls.call("on_train_begin", {})
+            for epoch in range(self.first_epoch, epochs):
+                if not self.first_batch:
+                    self.reset_metrics()
+                calls.call("on_epoch_begin", epoch, {})
+                progress = Progress(f"Epoch {epoch + 1}/{epochs}", feed.steps, verbose)
+                done = self._loop(
+                    "train", self.train_step, feed.epoch(self.first_batch), calls, progress, self.first_batch
+                )
+                if not done:  # the data has run out
+                    progress.close(0, {})
+                    break
+                self.first_batch = 0
+                logs = _sorted(self._logs())
+                if validation is not None and _due(f"{self.name}.fit", validation_freq, epoch + 1):
+                    self.stop_evaluating = False
+                    validation.restart()
+                    tested = self._test(validation, calls, None)
+                    logs = _sorted(logs | {f"val_{name}": value for name, value in tested.items()})
+                progress.close(done, logs)
+                calls.call("on_epoch_end", epoch, logs)
+                if self.stop_training:
+                    break
+            self.optimizer.finalize(self._flat_parameters())
+            calls.call("on_train_end", logs)
+        finally:
+            self.feed = None
         assert self.history is not None
         return self.history
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ._typing import Array
 from .layers.base import Layer
+from .parameters import Changes
 
 _FORWARD, _BACKWARD = (
     ("forward", "forward_linear", "forward_logits"),
@@ -22,7 +23,7 @@ def watched(model: Any, losses: Sequence[Any]) -> Iterator[None]:
     """Inside, every layer of the model, its losses and its optimizer raise FloatingPointError for such numbers.
 
     Their methods are replaced on the objects themselves, and what has remembered the methods (schedules, fused layers)
-    is made anew, before and behind.
+    is told, before and behind.
     """
     layers = list(_inside(model))
     replaced: list[tuple[Any, str]] = []
@@ -33,23 +34,20 @@ def watched(model: Any, losses: Sequence[Any]) -> Iterator[None]:
             setattr(target, method, lambda *args, **kwargs: check(original, *args, **kwargs))
             replaced.append((target, method))
 
-    models = [model, *(layer for layer in layers if hasattr(layer, "_schedule"))]
     try:
         for target in (*layers, *losses):
-            if hasattr(target, "_schedule"):
+            if hasattr(target, "train_step"):
                 continue  # a model: its layers are watched
             watch = _Watch(target, f"the loss {target.name}" if target in losses else target.name)
             for method in (*_FORWARD, *_BACKWARD):
                 replace(target, method, watch.forward if method in _FORWARD else watch.backward)
         replace(model.optimizer, "apply", _checked_update)
-        for one in models:
-            one._schedule = one._fused = None
+        Changes.note_layer()
         yield
     finally:
         for target, method in replaced:
             delattr(target, method)
-        for one in models:
-            one._schedule = one._fused = None
+        Changes.note_layer()
 
 
 def _inside(layer: Layer) -> Iterator[Layer]:

@@ -60,7 +60,7 @@ class Layer(Configurable):
 
     Args:
         activity_regularizer: a penalty of `vivace.regularizers` on the layer's output, where it stands in a model.
-        trainable: False freezes the layer's parameters (takes effect at the next `compile`).
+        trainable: False freezes the layer's parameters.
         dtype: "float32" or "float64"; default `vivace.config.floatx()`.
         name: unique within a model; made up from the class when omitted ("conv2d", "conv2d_1", ...).
         input_shape: shape of one sample, without the batch; on a model's first layer, it builds the model at once.
@@ -90,7 +90,7 @@ class Layer(Configurable):
         input_dim: int | None = None,
     ) -> None:
         self.name = name or unique_name(type(self).__name__)
-        self.trainable = trainable
+        self._trainable = bool(trainable)
         self.dtype = config.check_dtype(self.name, dtype or config.floatx())
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self.built = False
@@ -334,9 +334,8 @@ class Layer(Configurable):
         Its path begins with the layers that are being built around this one. A "/" in the name stands for a part of
         the layer, as in "query/kernel".
         """
-        value = np.asarray(
-            initializers.get(initializer)(shape, self.dtype), self.dtype, order="C"
-        )  # of any rank, 0 too
+        given = initializers.get(initializer)(shape, self.dtype)
+        value = np.array(given, self.dtype, order="C")  # a copy: the initializer may hand out an array of the user's
         if value.shape != shape:
             raise ValueError(f"{self.name}: the initializer of {name} returned shape {value.shape}, not {shape}")
         around = _BUILDING.get()
@@ -356,11 +355,29 @@ class Layer(Configurable):
         return list(self.parameters)
 
     @property
+    def trainable(self) -> bool:
+        """Whether the layer learns. To set it sets that of all layers inside it; training heeds it from the next batch
+        on.
+        """
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+        for inner in self.sublayers().values():
+            inner.trainable = value
+        Changes.note_layer()
+
+    @property
     def trainable_weights(self) -> list[Parameter]:
         if not self.trainable:
             return []
         inside = [p for layer in self.sublayers().values() for p in layer.trainable_weights]  # each may be frozen
         return [*(p for p in self.parameters if p.trainable), *inside]
+
+    def learned_weights(self) -> list[Parameter]:
+        """What learns in a model that the layer is part of."""
+        return self.trainable_weights
 
     @property
     def non_trainable_weights(self) -> list[Parameter]:

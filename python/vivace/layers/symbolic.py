@@ -182,4 +182,4 @@ def is_symbolic(inputs: Any) -> bool:
 
 
 def _is_input(x: Any) -> bool:
-    return isinstance(x, (SymbolicTensor, np.ndarray))
+    return isinstance(x, SymbolicTensor) or (hasattr(x, "__array__") and np.ndim(x) > 0) or hasattr(x, "__dlpack__")

@@ -41,7 +41,10 @@ class Functional(Model):
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self._given = (), {}  # the graph tells, see get_config
+        # Sorted by name, as Keras does: it is the order of the weights.
+        inputs, outputs = (dict(sorted(g.items())) if isinstance(g, Mapping) else g for g in (inputs, outputs))
         self.inputs, self.outputs = _tensors(self.name, "inputs", inputs), _tensors(self.name, "outputs", outputs)
+        self._schedule: Schedule | None = None
         self._graph = Graph(self.name, self.inputs, self.outputs)
         self._layers = self._graph.layers
         self._source_names = _different([tensor.name for tensor in self.inputs])
@@ -56,8 +59,6 @@ class Functional(Model):
         self._input_dtypes = [self._dtype_of(slot, t) for slot, t in zip(self._graph.inputs, self.inputs, strict=True)]
         self.input_dtype = self._input_dtypes[0] if len(self.inputs) == 1 else None
         self.built = True
-        if not self.trainable:
-            self._pass_on(False)
 
     @property
     def output_names(self) -> list[str]:  # type: ignore[override]
@@ -137,8 +138,8 @@ class Functional(Model):
 
     @property
     def schedule(self) -> Schedule:
-        schedule: Schedule | None = self._schedule
-        if schedule is None:
+        schedule = self._schedule
+        if schedule is None or not schedule.wiring.holds():
             schedule = self._schedule = Schedule(self._graph)
         return schedule
 

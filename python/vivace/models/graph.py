@@ -13,6 +13,7 @@ from ..layers.base import Layer
 from ..layers.core import Activated, InputLayer
 from ..layers.regularization import unit_of
 from ..layers.symbolic import Node, SymbolicTensor
+from ..parameters import Changes
 from ..plan import Wiring
 from ..step import Step
 
@@ -156,7 +157,7 @@ class InMode:
 
 
 class Schedule:
-    """How a graph runs: flat lists, made once.
+    """How a graph runs: flat lists, made once, and again when a layer's attributes have changed.
 
     Tensors live in slots. A gradient belongs to one slot: what several consumers contribute is added up, and handed to
     the layer that made the tensor, which may overwrite it.
@@ -164,6 +165,7 @@ class Schedule:
 
     def __init__(self, graph: Graph) -> None:
         self.inputs, self.outputs, self.slots = graph.inputs, graph.outputs, len(graph.shapes)
+        changes = Changes.layers
         calls = fuse_calls(graph)
         wanted: set[int] = set()  # slots behind which there is something to train
         self.forwards: list[tuple[Any, Any, Any]] = []
@@ -176,14 +178,14 @@ class Schedule:
             targets: Any = call.targets if len(call.targets) > 1 else call.targets[0]
             wants = not wanted.isdisjoint(call.sources)
             parts = (call.unit,) if isinstance(call.unit, Layer) else call.unit.layers
-            active = wants or any(part.trainable_weights for part in parts)
+            active = wants or any(part.learned_weights() for part in parts)
             if active:
                 wanted.update(call.targets)
             units.append(unit)
             self.forwards.append((unit.forward, sources, targets))
             self.backwards.append((unit.backward, sources, targets, active, wants))
         given, made = [source for _, source, _ in self.forwards], [target for _, _, target in self.forwards]
-        self.wiring = Wiring(units, given, made, self.inputs, self.outputs, self.slots)
+        self.wiring = Wiring(units, given, made, self.inputs, self.outputs, self.slots, changes)
         self.last = self._final(calls)
         if self.last is not None:
             self.linear_forwards = [*self.forwards[:-1], (self.last.forward_linear, *self.forwards[-1][1:])]

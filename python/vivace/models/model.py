@@ -97,7 +97,13 @@ class Model(Trainer):
 
     @property
     def trainable_weights(self) -> list[Parameter]:
-        return _once(p for layer in self.layers for p in layer.trainable_weights) if self.trainable else []
+        return self.learned_weights() if self.trainable else []
+
+    def learned_weights(self) -> list[Parameter]:
+        """Those of the layers that learn, in models inside this one too: a model's own `trainable` counts when it
+        is trained itself.
+        """
+        return _once(p for layer in self.layers for p in layer.learned_weights())
 
     def sublayers(self) -> dict[str, Layer]:
         inner = [layer for layer in self.layers if not isinstance(layer, InputLayer)]
@@ -310,7 +316,6 @@ class Model(Trainer):
     def _hold(self, graphs: dict[bool, Functional]) -> None:
         """Run as these graphs."""
         self._traced, graph = graphs, graphs[False]
-        self._schedule = None
         self.dtype, self.input_dtype = graph.dtype, graph.input_dtype
         self.input_shape, self.output_shape = graph.input_shape, graph.output_shape
         self.built = True
@@ -319,10 +324,6 @@ class Model(Trainer):
         """The graph that runs; x: the inputs, if they are known."""
         if not self._traced:
             raise ValueError(f"{self.name}: not built yet; fit it, call it, or call build(input_shape)")
-        if self._schedule is None:  # what trains has changed
-            for graphs in (self._traced, *self._resized.values()):
-                graphs[False]._schedule = graphs[True]._schedule = None
-            self._schedule = True
         if self._resized and x is not None:
             shapes = [array.shape for array in x] if isinstance(x, list) else x.shape
             return self._resized.get(_sample_shapes(shapes), self._traced)[training]

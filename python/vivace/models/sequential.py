@@ -12,6 +12,7 @@ from ..fusion import fuse
 from ..layers.base import Layer, building
 from ..layers.core import Activated, Input, InputLayer
 from ..layers.symbolic import SymbolicTensor, as_inputs
+from ..parameters import Changes
 from ..plan import Wiring
 from ..step import Step
 from ..training import Trainer
@@ -37,7 +38,7 @@ class Sequential(Model):
             self._given = (), {}  # the layers tell, see get_config
         self._layers = []
         self._tensors: list[SymbolicTensor] = []  # the input, and what each layer makes
-        self._fused: Wiring | None = None  # how the chain runs; made again when the chain changes
+        self._fused: Wiring | None = None  # how the chain runs; made again when the chain or a layer changes
         for layer in layers or ():
             self.add(layer)
 
@@ -103,9 +104,8 @@ class Sequential(Model):
     def _made_again(cls, config: Mapping[str, Any]) -> Any:
         if "layers" not in config:
             return super()._made_again(config)
-        model = cls([deserialize(entry) for entry in config["layers"]], config.get("name"))
-        if not config.get("trainable", True):  # True would reach layers that are frozen by themselves
-            model.trainable = False
+        layers = [deserialize(entry) for entry in config["layers"]]  # each knows itself whether it trains
+        model = cls(layers, config.get("name"), trainable=config.get("trainable", True))
         if config.get("build_input_shape") is not None and not model.built and model.layers:
             model.build(tuple(config["build_input_shape"]))
         return model
@@ -185,10 +185,10 @@ class Sequential(Model):
     @property
     def _wiring(self) -> Wiring:
         wiring = self._fused
-        if wiring is None:
-            units = fuse(self.layers)
+        if wiring is None or not wiring.holds():
+            changes, units = Changes.layers, fuse(self.layers)
             count = len(units)
-            wiring = self._fused = Wiring(units, range(count), range(1, count + 1), (0,), (count,), count + 1)
+            wiring = self._fused = Wiring(units, range(count), range(1, count + 1), (0,), (count,), count + 1, changes)
         return wiring
 
     @property
@@ -203,7 +203,7 @@ class Sequential(Model):
         return x, tape
 
     def _inferred(self, x: Array) -> Array:
-        y: Array = self._planned(self._fused or self._wiring, x)
+        y: Array = self._planned(self._wiring, x)
         return y
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:

@@ -78,10 +78,8 @@ def summary_text(
     )
 
 
-def _rows(
-    model: Model, expand_nested: bool, layer_range: tuple[str, str] | None, depth: int = 0, frozen: bool = False
-) -> Iterator[Row]:
-    """A row for each layer; frozen: a model around this one is."""
+def _rows(model: Model, expand_nested: bool, layer_range: tuple[str, str] | None, depth: int = 0) -> Iterator[Row]:
+    """A row for each layer."""
     from .model import Model
 
     layers = model.layers
@@ -103,16 +101,16 @@ def _rows(
             f"{size:,}",
             _mflop(layer.flops() / 1e6) if layer.built else "",
             "" if id(layer) in hidden else _size(kept_bytes(layer)),
-            ("no" if frozen else _trains(layer)) if size else "",
+            _trains(layer) if size else "",
             model.sources_of(layer) or "",
         )
         if nested is not None and expand_nested:
-            yield from _rows(nested, True, None, depth + 1, frozen or not layer.trainable)
+            yield from _rows(nested, True, None, depth + 1)
 
 
 def _trains(layer: Layer) -> str:
     """Whether what can be trained is trained."""
-    able, trained = sum(p.size for p in layer.weights if p.trainable), sum(p.size for p in layer.trainable_weights)
+    able, trained = sum(p.size for p in layer.weights if p.trainable), sum(p.size for p in layer.learned_weights())
     return "yes" if trained == able else "partly" if trained else "no"
 
 

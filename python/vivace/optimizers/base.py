@@ -96,6 +96,7 @@ class Optimizer(Configurable):
         self._scratch: list[Array] = []
         self._loose: FlatParameters | None = None  # the block of weights that were given to `apply` themselves
         self._parameters: tuple[Parameter, ...] | None = None  # whose state this is
+        self._resting: list[tuple[Parameter, list[Array]]] = []  # the state of those that are frozen now
         self._spared: tuple[list[Parameter], list[str]] = ([], [])
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -210,13 +211,17 @@ class Optimizer(Configurable):
     def finalize(self, flat: FlatParameters) -> None:
         """End of training: with `use_ema`, the weights become their moving average."""
         if self.average is not None:
+            self._own(flat)
             flat.values[:] = self.average
 
     def _own(self, flat: FlatParameters) -> None:
         """Have state for the block's parameters: new, the one that is there, or a part of it (some were frozen)."""
         if self._parameters is flat.parameters:
             return
-        old, known = self._state(), {id(p): i for i, p in enumerate(self._parameters or ())}
+        known = {id(p): (p, parts) for p, parts in self._resting}
+        starts = FlatParameters.layout(self._parameters or ())[0]
+        for p, start in zip(self._parameters or (), starts, strict=True):
+            known[id(p)] = p, [array[start : start + p.size] for array in self._state()]
         unknown = [p.path for p in flat.parameters if id(p) not in known]
         if self._parameters is not None and unknown:
             raise ValueError(
@@ -228,12 +233,10 @@ class Optimizer(Configurable):
         self.average = flat.values.copy() if self.use_ema else None
         self._scratch = []
         if self._parameters is not None:
-            starts = FlatParameters.layout(self._parameters)[0]
-            for parameter, to in zip(flat.parameters, FlatParameters.layout(flat.parameters)[0], strict=True):
-                start = starts[known[id(parameter)]]
-                for new, was in zip(self._state(), old, strict=True):
-                    new[to : to + parameter.size] = was[start : start + parameter.size]
-        self._parameters = flat.parameters
+            for p, start in zip(flat.parameters, FlatParameters.layout(flat.parameters)[0], strict=True):
+                for array, part in zip(self._state(), known.pop(id(p))[1], strict=True):
+                    array[start : start + p.size] = part
+        self._parameters, self._resting = flat.parameters, list(known.values())
 
     def _state(self) -> list[Array]:
         return [*self.slots, *([] if self.average is None else [self.average])]
