@@ -17,6 +17,15 @@ RnnShape make_shape(index batch, index steps, index inputs, index units, const s
     throw py::value_error("rnn: cell must be simple, lstm, gru or output_gated, received " + cell);
 }
 
+// What the layer returns if it is not to return sequences, (batch, units): the output of the last step that was computed.
+template <class T>
+void copy_last(const RnnShape& s, const T* workspace, const T* h, T* last) {
+    const bool gated = s.cell == Cell::output_gated;  // it puts out its second gate, which stands in the order of time
+    const T* from = gated ? workspace + s.units : h;
+    const index columns = gated ? s.width() * s.units : s.units, step = gated && s.reverse ? 0 : s.steps - 1;
+    for (index n = 0; n < s.batch; ++n) std::copy_n(from + (n * s.steps + step) * columns, s.units, last + n * s.units);
+}
+
 // The arguments that both directions share, checked.
 template <class T>
 struct Common {
@@ -38,7 +47,8 @@ struct Common {
 
 void forward(const RnnShape& s, const py::array& x, const py::array& kernel, const py::array& recurrent,
              const py::object& bias, const py::object& mask, const py::object& h0, const py::object& c0,
-             const py::object& keep, const py::array& workspace, const py::array& h, const py::object& c) {
+             const py::object& keep, const py::array& workspace, const py::array& h, const py::object& c,
+             const py::object& last) {
     const Arguments arg("rnn_forward");
     arg.for_dtype(x, "x", [&](auto zero) {
         using T = decltype(zero);
@@ -49,8 +59,12 @@ void forward(const RnnShape& s, const py::array& x, const py::array& kernel, con
         T* work = arg.out<T>(workspace, "workspace", {s.batch, s.steps, s.width() * s.units});
         T* out = arg.out<T>(h, "h", {s.batch, s.steps, s.units});
         T* memory = arg.optional_out<T>(c, "c", {s.batch, s.steps, s.units});
+        T* end = arg.optional_out<T>(last, "last", {s.batch, s.units});
         if (s.has_memory() != (memory != nullptr)) arg.fail("c", "goes with an LSTM, and only with one", memory ? "c" : "None");
-        without_gil([&] { rnn_forward(s, in.x, in.w, in.u, b, in.mask, in.initial, in.keep, work, out, memory); });
+        without_gil([&] {
+            rnn_forward(s, in.x, in.w, in.u, b, in.mask, in.initial, in.keep, work, out, memory);
+            if (end) copy_last(s, work, out, end);
+        });
     });
 }
 
@@ -94,7 +108,8 @@ void bind_rnn(py::module_& m) {
         .def_property_readonly("states", [](const RnnShape& s) { return py::make_tuple(s.batch, s.steps, s.units); });
     m.def("rnn_forward", &forward, py::arg("shape"), py::arg("x"), py::arg("kernel"), py::arg("recurrent_kernel"),
           py::arg("bias").none(true), py::arg("mask").none(true), py::arg("h0").none(true), py::arg("c0").none(true),
-          py::arg("keep").none(true), py::arg("workspace"), py::arg("h"), py::arg("c").none(true));
+          py::arg("keep").none(true), py::arg("workspace"), py::arg("h"), py::arg("c").none(true),
+          py::arg("last").none(true) = py::none());
     m.def("rnn_backward", &backward, py::arg("shape"), py::arg("x"), py::arg("kernel"), py::arg("recurrent_kernel"),
           py::arg("mask").none(true), py::arg("h0").none(true), py::arg("c0").none(true), py::arg("keep").none(true),
           py::arg("workspace"),

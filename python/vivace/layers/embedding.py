@@ -16,6 +16,7 @@ from ..step import Step
 from .base import Layer, check_rank, positive
 
 _PADDING = np.zeros((), np.int64)  # NumPy takes twice as long over a plain number
+_BYTE, _any = np.dtype(np.uint8), np.logical_or.reduce
 
 
 class Embedding(Layer):
@@ -78,7 +79,7 @@ class Embedding(Layer):
                 f"{self.name} (Embedding): integers must lie in [0, {self.input_dim}), received {bad}"
             ) from None
         if self.mask_zero:
-            step.mask = (x != _PADDING).view(np.uint8)
+            step.mask = (x != _PADDING).view(_BYTE)
         return y, x
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
@@ -92,14 +93,15 @@ class Masking(Layer):
     def __init__(self, mask_value: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.mask_value = mask_value
+        self._value = np.asarray(mask_value, self.dtype)
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         check_rank(f"{self.name} (Masking)", (input_shape[0], 1, *input_shape[2:]), 3, "(batch, steps, features)")
         return input_shape
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        counts = np.logical_or.reduce(x != self.mask_value, -1)
-        step.mask = counts.view(np.uint8)
+        counts = _any(x != self._value, -1)
+        step.mask = counts.view(_BYTE)
         if self.mask_value == 0:  # they are 0 already
             return x, counts
         return np.multiply(x, counts[..., None], out=step.empty(x.shape, x.dtype)), counts

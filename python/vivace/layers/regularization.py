@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import random
 from .._core import native
-from .._typing import Array, BatchShape
+from .._typing import Array, BatchShape, Shape
 from ..differentiation import pullback
 from ..regularizers import L1L2
 from ..step import Step, Stream
@@ -55,12 +55,14 @@ class _SpatialDropout(Layer):
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         if not step.training or self.rate == 0:
             return x, None
-        ones = (1,) * self.rank
-        shape = (*x.shape[:2], *ones) if self.channels_first else (len(x), *ones, x.shape[-1])
+        shape = self._ways.get(x.shape) or self.new_way(x.shape)
         keep = keep_mask(shape, self.rate, self.stream, x.dtype, step)
-        y = step.empty(x.shape, x.dtype)
-        np.multiply(x, keep, out=y)
-        return y, keep
+        return np.multiply(x, keep, step.empty(x.shape, x.dtype)), keep
+
+    def make_way(self, shape: Shape) -> Shape:
+        """That of the mask."""
+        ones = (1,) * self.rank
+        return (*shape[:2], *ones) if self.channels_first else (shape[0], *ones, shape[-1])
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if saved is not None and input_gradient:
