@@ -155,8 +155,8 @@ class RnnShape:
     def states(self) -> tuple[int, int, int]: ...
 
 # kernel (inputs, gates), recurrent_kernel (units, gates), bias (gates,), for a GRU (2, gates); mask uint8
-# (batch, steps); h0, c0, keep (batch, units); workspace, h and c as the shape says; c for an LSTM only. last
-# (batch, units): the output of the step computed last.
+# (batch, steps); h0, c0, keep (batch, units); workspace and h as the shape says, an LSTM's memories c at the
+# end of the workspace; last (batch, units): the output of the step computed last.
 def rnn_forward(
     shape: RnnShape,
     x: Array,
@@ -169,7 +169,6 @@ def rnn_forward(
     keep: Array | None,
     workspace: Array,
     h: Array,
-    c: Array | None,
     last: Array | None = None,
 ) -> None: ...
 
@@ -185,7 +184,6 @@ def rnn_backward(
     keep: Array | None,
     workspace: Array,
     h: Array,
-    c: Array | None,
     dy: Array | None,
     dx: Array | None,
     dkernel: Array,

@@ -195,7 +195,7 @@ class Recurrent(Layer):
 
     reset_state = reset_states
 
-    def _initial_state(self, batch: int, given: list[Array]) -> tuple[Array | None, Array | None]:
+    def _initial_state(self, batch: int, given: list[Array] | None) -> tuple[Array | None, Array | None]:
         if given:
             return given[0], given[1] if len(given) > 1 else None
         if not self.stateful or self._state is None:
@@ -208,36 +208,56 @@ class Recurrent(Layer):
         return self._state
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
-        given: list[Array] = []
-        mask = step.mask
+        given, mask = None, step.mask
         if type(x) is list:
             x, *given = x
         if type(mask) is list:
             mask = mask[0]
-        kept = kept_state = keep = None
+        kept = kept_state = None
         initial = self._initial_state(len(x), given) if given or self.stateful else _NO_STATE
-        way = self._ways.get(x.shape) or self.new_way(x.shape)
+        shape, workspace_shape, states, last = self._ways.get(x.shape) or self.new_way(x.shape)
         if step.training and (self.dropout or self.recurrent_dropout):
             x, kept, kept_state = self._dropped(x, step)
-        if way[0] is None or (kept_state is not None and kept_state.ndim == 3):
-            y, h, c, tape = self._run_steps(x, mask, initial, kept_state, step)
-            if not self.return_sequences:
-                y = _contiguous(y[:, -1], step)
+        if shape is None or (kept_state is not None and kept_state.ndim == 3):
+            y, h, c, tape = self._run_steps(x, mask, initial, kept_state)
         else:
-            y, h, c, tape = self._run_fused(way, x, mask, initial, kept_state, step)
-        final = []
-        if self.return_state or self.stateful:
-            final = [_contiguous(a[:, -1], step) for a in (h, c) if a is not None]
-            if self.stateful:
-                self._state = (final[0].copy(), final[1].copy() if c is not None else None)
-        step.mask = None
+            kind, bias, (h0, c0) = x.dtype, self.bias, initial
+            workspace, h = step.empty(workspace_shape, kind), step.empty(states, kind)
+            y = h if self.return_sequences else step.empty(last, kind)
+            native.rnn_forward(
+                shape, x, self.kernel.array, self.recurrent_kernel.array, bias.array if bias else None, mask, h0, c0,
+                kept_state, workspace, h, None if y is h else y,
+            )  # fmt: skip
+            if y is h and self.cell == "output_gated":
+                y = step.copy(workspace[:, :: -1 if self.go_backwards else 1, self.units :])
+            c, tape = workspace, (shape, workspace, h)
+        keep = step.mask = None
         if mask is not None and self.return_sequences:
-            step.mask = np.ascontiguousarray(mask[:, ::-1]) if self.go_backwards else mask
-            if self.zero_output_for_mask:
-                keep = (step.mask != 0)[..., None]
-                y = np.multiply(y, keep, out=step.empty(y.shape, y.dtype))
+            y, keep = self._masked(y, mask, step)
         saved = (x, mask, initial, kept, kept_state, tape, given, keep)
-        return [y, *final] if self.return_state else y, saved
+        if self.return_state or self.stateful:
+            y = self._with_states(y, h, c, step)
+        return y, saved
+
+    def _masked(self, y: Array, mask: Array, step: Step) -> tuple[Array, Array | None]:
+        """The outputs in a new array, if some shall be 0, and which those are not (or None). Sets the step's mask."""
+        step.mask = np.ascontiguousarray(mask[:, ::-1]) if self.go_backwards else mask
+        if not self.zero_output_for_mask:
+            return y, None
+        keep = (step.mask != 0)[..., None]
+        return np.multiply(y, keep, out=step.empty(y.shape, y.dtype)), keep
+
+    def _with_states(self, y: Array, h: Array, c: Array | None, step: Step) -> Any:
+        """What the layer returns, from the states of all steps; keeps the last for the next batch (`stateful`).
+
+        c: the LSTM's memories, which are what its workspace ends in.
+        """
+        final = [step.copy(h[:, -1])]
+        if self.cell == "lstm" and c is not None:
+            final.append(step.copy(c.reshape(-1)[-h.size :].reshape(h.shape)[:, -1]))
+        if self.stateful:
+            self._state = final[0].copy(), final[1].copy() if len(final) > 1 else None
+        return [y, *final] if self.return_state else y
 
     def _dropped(self, x: Array, step: Step) -> tuple[Array, Array | None, Array | None]:
         """The input and what dropout leaves of it; what it leaves of it, and of the states: masks, or None."""
@@ -275,27 +295,6 @@ class Recurrent(Layer):
             return dx
         return [dx, dh] if dc is None else [dx, dh, dc]
 
-    def _run_fused(
-        self, way: Any, x: Array, mask: Any, initial: Any, kept: Any, step: Step
-    ) -> tuple[Array, Array, Any, Any]:
-        """(output, states, memories, tape); states (batch, steps, units), in the order computed."""
-        shape, workspace_shape, states, last = way
-        cell, bias, kind = self.cell, self.bias, x.dtype
-        workspace = step.empty(workspace_shape, kind)
-        c = step.empty(states, kind) if cell == "lstm" else None
-        h = step.empty(states, kind)
-        y = None if self.return_sequences else step.empty(last, kind)
-        h0, c0 = initial
-        native.rnn_forward(
-            shape, x, self.kernel.array, self.recurrent_kernel.array, bias.array if bias else None, mask, h0, c0, kept,
-            workspace, h, c, y,
-        )  # fmt: skip
-        if y is None:
-            y = h
-            if cell == "output_gated":
-                y = step.copy(workspace[:, :: -1 if self.go_backwards else 1, self.units :])
-        return y, h, c, (shape, workspace, h, c)
-
     def bind(self, x: Any, step: Step) -> tuple[Array, list[Any]] | None:
         """See `vivace.plan`."""
         if isinstance(x, list) or self.stateful or self.return_state or self.cell == "output_gated":
@@ -303,12 +302,11 @@ class Recurrent(Layer):
         shape, workspace, states, last = self._ways.get(x.shape) or self.new_way(x.shape)
         if shape is None:
             return None
-        c = step.empty(states, x.dtype) if self.cell == "lstm" else None
         bias, h = self.bias.array if self.bias else None, step.empty(states, x.dtype)
         weights = self.kernel.array, self.recurrent_kernel.array, bias
         y = None if self.return_sequences else step.empty(last, x.dtype)
         call = partial(
-            native.rnn_forward, shape, x, *weights, None, None, None, None, step.empty(workspace, x.dtype), h, c, y
+            native.rnn_forward, shape, x, *weights, None, None, None, None, step.empty(workspace, x.dtype), h, y
         )
         return h if y is None else y, [call]
 
@@ -317,11 +315,11 @@ class Recurrent(Layer):
         step: Step, input_gradient: bool,
     ) -> tuple[Array | None, Array, Any]:  # fmt: skip
         """(dx, dh, dc): the gradients of the input and of the initial states."""
-        shape, workspace, h, c = tape
+        shape, workspace, h = tape
         h0, c0 = initial
         dx = step.empty(x.shape, x.dtype) if input_gradient else None
         native.rnn_backward(
-            shape, x, self.kernel.array, self.recurrent_kernel.array, mask, h0, c0, kept, workspace, h, c, dy, dx,
+            shape, x, self.kernel.array, self.recurrent_kernel.array, mask, h0, c0, kept, workspace, h, dy, dx,
             self.kernel.gradient, self.recurrent_kernel.gradient, self.bias.gradient if self.bias else None, dh, dc,
         )  # fmt: skip
         return dx, dh, dc
@@ -329,9 +327,11 @@ class Recurrent(Layer):
     def _kind(self) -> Kind:
         return Kind(self.cell, self.go_backwards, self.activation, self.recurrent_activation, self.reset_after)
 
-    def _run_steps(self, x: Array, mask: Any, initial: Any, kept: Any, step: Step) -> tuple[Array, Array, Any, Any]:
+    def _run_steps(self, x: Array, mask: Any, initial: Any, kept: Any) -> tuple[Array, Array, Any, Any]:
+        """(output, states, memories, tape); states (batch, steps, units), in the order computed."""
         weights = Weights(self.kernel.array, self.recurrent_kernel.array, self.bias.array if self.bias else None)
         y, h, c, tape = recurrent_steps.forward(self._kind(), x, weights, mask, initial, kept)
+        y = y if self.return_sequences else np.ascontiguousarray(y[:, -1])
         return y, h, c if self.cell == "lstm" else None, (weights, tape)
 
     def _run_steps_back(
