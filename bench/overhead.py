@@ -127,6 +127,8 @@ def layers_table() -> list[tuple[Any, ...]]:
     two, both, y, number, random = [x, x], [sequence, sequence], x.copy(), np.array(0.5, "f4"), np.random.default_rng()
     row, column, wide, one = sequence[:, :1], sequence[:, :, :1], np.ones((1, 8), "f4"), np.ones((1, 1, 1), "f4")
     frames, pixels, voxels = (np.ones((1, *(6,) * rank, 1), "f4") for rank in (1, 2, 3))  # of a transposed convolution
+    apart, eights = np.ones((1, 4, 2, 4, 2, 4, 2, 1), "f4"), volume.reshape(1, 4, 1, 4, 1, 4, 1, 1)
+    inside = voxels[:, 1:-1, 1:-1, 1:-1]
     bias, half = np.ones(1, "f4"), np.ones((1, 2), "f4")
     return [
         (L.Dense(1), x), (L.Dense(2, "softmax"), x), (L.Dense(2, "gelu"), x), (L.Activation("relu"), x),
@@ -163,9 +165,11 @@ def layers_table() -> list[tuple[Any, ...]]:
         (L.GlobalAveragePooling1D(), sequence), (L.GlobalAveragePooling2D(), image),
         (L.GlobalAveragePooling3D(), volume), (L.GlobalMaxPooling1D(), sequence), (L.GlobalMaxPooling2D(), image),
         (L.GlobalMaxPooling3D(), volume), (L.ZeroPadding1D(), sequence), (L.ZeroPadding2D(), image),
-        (L.ZeroPadding3D(), volume), (L.Cropping1D(), sequence), (L.Cropping2D(1), image), (L.Cropping3D(1), volume),
+        (L.ZeroPadding3D(), volume, lambda: (voxels.fill(0), np.copyto(inside, volume))),
+        (L.Cropping1D(), sequence), (L.Cropping2D(1), image), (L.Cropping3D(1), volume),
         (L.UpSampling1D(), sequence), (L.UpSampling2D(), image), (L.UpSampling2D(interpolation="bilinear"), image),
-        (L.UpSampling3D(), volume), (L.Resizing(2, 2), image), (L.CenterCrop(2, 2), image), (L.Embedding(4, 4), words),
+        (L.UpSampling3D(), volume, lambda: np.copyto(apart, eights)),
+        (L.Resizing(2, 2), image), (L.CenterCrop(2, 2), image), (L.Embedding(4, 4), words),
         (L.Embedding(4, 4, mask_zero=True), words, lambda: np.not_equal(words, words)),
         (L.Masking(), sequence, lambda: np.logical_or.reduce(np.not_equal(sequence, number), -1)),
         (L.SimpleRNN(2), sequence), (L.GRU(2), sequence), (L.LSTM(2), sequence),

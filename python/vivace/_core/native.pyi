@@ -272,7 +272,7 @@ def group_norm_backward(
     y: Array | None = None,
 ) -> None: ...
 
-# x, y, dx, dy of rows of so many columns, and of any shape; statistics (2, rows); gamma, beta, dgamma, dbeta (columns,).
+# x, y, dx, dy: rows of so many columns, in any shape; statistics (2, rows); gamma, beta, dgamma, dbeta (columns,).
 def row_norm_forward(
     kind: Literal["layer", "rms", "deviation"],
     columns: int,

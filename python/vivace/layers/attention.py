@@ -306,9 +306,7 @@ class _Attention(AttentionLayer):
         if pairs is not None or self.sliding_window is not None:
             pairs = self._pairs(pairs, way.pairs)
         number = self.stream.next() if rate else 0
-        options = Options(
-            self.key_dim**-0.5, self.use_causal_mask, *masks, pairs, rate, self.stream.seed, number
-        )
+        options = Options(self.key_dim**-0.5, self.use_causal_mask, *masks, pairs, rate, self.stream.seed, number)
         native.attention_forward(q, k, v, *options, attended, maximum, share)
         blind = self._blind(options, maximum)
         if blind is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -417,6 +418,12 @@ def positive(owner: str, argument: str, value: int) -> int:
     if not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{owner}: {argument} must be an integer >= 1, received {value!r}")
     return int(value)
+
+
+@lru_cache(maxsize=256)
+def constants(dtype: Any, *values: float) -> tuple[Array, ...]:
+    """Numbers as arrays without axes: NumPy takes twice as long over plain numbers."""
+    return tuple(np.asarray(value, dtype) for value in values)
 
 
 def unchanged(layer: Layer, x: Array, step: Step) -> tuple[Array, list[Any]]:

@@ -440,9 +440,7 @@ class Conv3D(Volumes, _Convolution):
         shape, bias = way.shape, self.bias
         images, kernel = self.gather(x, way, step), self.image_kernel(self.kernel.array, shape, step)
         y = step.empty(way.output, x.dtype)
-        native.conv2d_forward(
-            shape, images, kernel, bias.array if bias else None, y.reshape(shape.output), activation
-        )
+        native.conv2d_forward(shape, images, kernel, bias.array if bias else None, y.reshape(shape.output), activation)
         return y, (x.shape, images, kernel, way)
 
     def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:

@@ -13,7 +13,7 @@ from .._typing import Array, BatchShape, Initializer
 from ..constraints import Constraint
 from ..regularizers import L1L2
 from ..step import Step
-from .base import Layer, check_rank, positive
+from .base import Layer, check_rank, constants, positive
 
 _PADDING = np.zeros((), np.int64)  # NumPy takes twice as long over a plain number
 _BYTE, _any = np.dtype(np.uint8), np.logical_or.reduce
@@ -93,14 +93,14 @@ class Masking(Layer):
     def __init__(self, mask_value: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.mask_value = mask_value
-        self._value = np.asarray(mask_value, self.dtype)
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         check_rank(f"{self.name} (Masking)", (input_shape[0], 1, *input_shape[2:]), 3, "(batch, steps, features)")
         return input_shape
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        counts = _any(x != self._value, -1)
+        (value,) = constants(x.dtype, self.mask_value)
+        counts = _any(x != value, -1)
         step.mask = counts.view(_BYTE)
         if self.mask_value == 0:  # they are 0 already
             return x, counts

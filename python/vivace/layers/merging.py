@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .._typing import Array, BatchShape, Shape
 from ..step import Step
-from .base import Layer
+from .base import Layer, constants
 
 
 class _Joining(Layer):
@@ -202,27 +202,22 @@ class Average(_Merge):
     bind = _Merge.bind
 
     def merge(self, x: list[Array], y: Array) -> None:
-        super().merge(x, y)
-        np.multiply(y, _reciprocal(len(x), y.dtype), y)
+        np.add(x[0], x[1], y) if len(x) == 2 else super().merge(x, y)
+        (share,) = constants(y.dtype, 1 / len(x))
+        np.multiply(y, share, y)
 
     def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
         np.multiply(dy, 1 / len(x), out=out)
-
-
-@lru_cache(maxsize=64)
-def _reciprocal(count: int, dtype: Any) -> Array:
-    """An array without axes: NumPy takes longer over a number."""
-    return np.asarray(1 / count, dtype)
 
 
 class _Extremum(_Merge):
     """A masked step of an input gives way to what the others have there."""
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
-        if not isinstance(step.mask, list):
-            y, saved = super().forward(x, step)
-            return y, (None, *saved)
         masks = step.mask
+        if type(masks) is not list:
+            y, saved = _Merge.forward(self, x, step)
+            return y, (None, *saved)
         stretched, shape = _stretched(x)
         y, counts, taken = stretched[0], _counts(masks[0], stretched[0]), []
         for other, mask in zip(stretched[1:], masks[1:], strict=True):

@@ -232,7 +232,7 @@ class _SeparableConv(_Depthwise):
         native.project_forward(way.channels, between, kernel, bias.array if bias else None, y, activation)
         return y, (x, between)
 
-    def make_way(self, shape: Shape) -> _Way:
+    def make_way(self, shape: Shape) -> _Way:  # type: ignore[override]
         geometry = self.geometry(shape)
         between = (shape[0], *geometry.output[3 - self.rank :])
         return _Way(geometry, (*between[:-1], self.filters), between, between[-1])
