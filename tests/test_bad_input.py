@@ -73,7 +73,7 @@ TABLE: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: callbacks.LambdaCallback(on_epoch=print), ValueError, "unknown hook 'on_epoch'"),
     # not ready
     (lambda: Sequential([Input((2,)), Dense(1)]).fit(X, Y), ValueError, r"You must call `compile\(\)` before `fit`"),
-    (lambda: Sequential([Dense(1)]).summary(), ValueError, "not built yet.*input_shape"),
+    (lambda: Sequential([Dense(1)]).set_weights([1]), ValueError, "not built yet.*input_shape"),
     (lambda: Sequential([Dense(1)]).count_params(), ValueError, "not built yet"),
     (lambda: Sequential().build((None, 3)), ValueError, "the model has no layers"),
     (lambda: Sequential().pop(), ValueError, "the model has no layers"),
@@ -101,7 +101,7 @@ TABLE: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: Conv2D(2, 3)(np.full((1, 8, 8, 1), "a")), TypeError, "conv2d.*: expected numbers, received dtype <U1"),
     (lambda: Dense(2)(np.ones((2, 3), complex)), TypeError, "dense.*: expected numbers, received dtype complex128"),
     (lambda: layers.Add()([X, None]), TypeError, "add.*: expected numbers, received dtype object"),
-    (lambda: Sequential([print]), TypeError, "expected a layer"),
+    (lambda: Sequential([print]), ValueError, "expected a layer"),
     (lambda: Sequential([Dense(1, name="a"), Dense(1, name="a")]), ValueError, "a layer named 'a' already"),
     (lambda: Sequential([Dense(1), Dense(1, dtype="float64")]), ValueError, "give all one dtype"),
     (lambda: Sequential([Dense(1), Input((3,))]), ValueError, "an Input must come first"),

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vivace import constraints, initializers, layers, losses, metrics, optimizers, regularizers
-from vivace._config import Configurable, custom_object_scope, deserialize, serialize, to_data
+from vivace import constraints, initializers, layers, losses, metrics, models, optimizers, regularizers, utils
+from vivace._config import REGISTERED, Configurable, custom_object_scope, deserialize, serialize, to_data
 from vivace.layers import Layer
 from vivace.step import Step
 
@@ -46,11 +46,14 @@ LAYERS: dict[str, tuple[dict[str, Any], Any]] = {
     "Dot": ({"axes": -1, "normalize": True}, [STEPS, STEPS]),
     "Dropout": ({"rate": 0.3, "noise_shape": (None, 1, 3), "seed": 2}, STEPS),
     "ELU": ({"alpha": 0.5}, STEPS),
+    "EinsumDense": ({"equation": "abc,cde->abde", "output_shape": (None, 2, 4), "bias_axes": "de", **KERNEL}, STEPS),
     "Embedding": ({"input_dim": 4, "output_dim": 3, "embeddings_constraint": "unit_norm", "mask_zero": True}, (5,)),
     "Flatten": ({"data_format": "channels_first"}, IMAGE),
     "GRU": ({"units": 3, "reset_after": False, **RECURRENT}, STEPS),
     "GaussianDropout": ({"rate": 0.3, "seed": 1}, STEPS),
     "GaussianNoise": ({"stddev": 0.3, "seed": 1}, STEPS),
+    **{f"Adaptive{kind}Pooling{rank}D": ({"output_size": (3, 2, 2)[:rank]}, shape) for kind in ("Average", "Max")
+       for rank, shape in ((1, STEPS), (2, IMAGE), (3, VOLUME))},
     **{f"Global{kind}Pooling{rank}D": ({"keepdims": True}, shape) for kind in ("Average", "Max")
        for rank, shape in ((1, STEPS), (2, IMAGE), (3, VOLUME))},
     "GroupNormalization": ({"groups": 3, "beta_constraint": "non_neg"}, STEPS),
@@ -85,6 +88,11 @@ LAYERS: dict[str, tuple[dict[str, Any], Any]] = {
     "SeparableConv1D": ({**CONV, **DEPTHWISE, "pointwise_constraint": "max_norm"}, STEPS),
     "SeparableConv2D": ({**CONV, **DEPTHWISE, "dilation_rate": 2}, IMAGE),
     "SimpleRNN": ({"units": 3, **RECURRENT, "go_backwards": True}, STEPS),
+    "SimpleRNNCell": ({"units": 3, "use_bias": False}, [(5,), (3,)]),
+    "GRUCell": ({"units": 3, "reset_after": False, "kernel_constraint": "non_neg"}, [(5,), (3,)]),
+    "LSTMCell": ({"units": 3, "activation": "relu", "unit_forget_bias": False}, [(5,), (3,), (3,)]),
+    "StackedRNNCells": ({"cells": [layers.LSTMCell(3), layers.GRUCell(3)]}, [(5,), (3,), (3,), (3,)]),
+    "RNN": ({"cell": layers.StackedRNNCells([layers.LSTMCell(3), layers.GRUCell(2)]), "go_backwards": True}, STEPS),
     "Softmax": ({"axis": (1, 2)}, STEPS),
     **{f"SpatialDropout{rank}D": ({"rate": 0.3, "seed": 1}, shape)
        for rank, shape in ((1, STEPS), (2, IMAGE), (3, VOLUME))},
@@ -244,6 +252,32 @@ class Scaled(Layer):
         super().__init__(**kwargs)
         self.factor = layers.Rescaling(factor)
         self.table = table
+
+
+@utils.register_keras_serializable("mine")
+class Manifold(layers.Layer):
+    def __init__(self, by: int = 2, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.by = by
+
+    def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
+        return x * self.by, None
+
+
+@utils.register_keras_serializable(name="a_loss_of_mine")
+def absolute(y_true: Any, y_pred: Any) -> Any:
+    return abs(y_true - y_pred)
+
+
+def test_what_is_registered_needs_no_custom_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = models.Sequential([layers.Input((3,)), Manifold(5), layers.Dense(1)])
+    again = models.model_from_json(model.to_json())
+    assert isinstance(again.layers[0], Manifold)
+    assert again.layers[0].by == 5
+    assert metrics.get("absolute").name == "absolute"
+    assert losses.get("absolute").name == losses.get("a_loss_of_mine").name == "absolute"
+    monkeypatch.setitem(REGISTERED, "Dense", Fixed)  # ours stays what it is
+    assert type(deserialize(serialize(layers.Dense(3)))) is layers.Dense
 
 
 class Fixed(layers.Dense):

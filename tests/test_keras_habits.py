@@ -177,7 +177,7 @@ def test_weights_go_by_keras_names() -> None:
     layer(np.ones((2, 3)))
     for kind in ("", "trainable_", "non_trainable_"):
         assert [w.path for w in getattr(layer, f"{kind}variables")] == [
-            w.name for w in getattr(layer, f"{kind}weights")
+            f"norm/{w.name}" for w in getattr(layer, f"{kind}weights")
         ]
     assert (layer.compute_dtype, layer.variable_dtype) == ("float32", "float32")
     gamma = layer.variables[0]
@@ -195,5 +195,5 @@ def test_shapes_that_only_keras_could_have_thought_of() -> None:
     for labels, scores, expected in (((5,), 3, (5,)), ((5, 1), 3, (5,)), ((5, 1, 1), 2, (5, 1))):
         rows = labels[: max(1, len(labels) - 1)]
         assert accuracy(np.zeros(labels), np.ones((*rows, scores))).shape == expected
-    np.testing.assert_allclose(utils.normalize([3.0, 4.0]), [[0.6, 0.8]])
+    np.testing.assert_allclose(utils.normalize(np.array([3.0, 4.0])), [[0.6, 0.8]])
     np.testing.assert_allclose(utils.normalize([[3.0, 0.0], [4.0, 0.0]], axis=0), [[0.6, 0], [0.8, 0]])

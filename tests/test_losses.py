@@ -84,7 +84,7 @@ def test_equals_the_formula_and_its_gradient(loss: losses.Loss, t: Any, y: Any, 
     of_rows, targets = loss.by_row(t, y)
     np.testing.assert_allclose(of_rows, formula(t, y), 1e-6, 1e-7)
     scale = np.asarray(RNG.uniform(0.5, 2, of_rows.shape))
-    counted = loss.counted(targets)
+    counted = loss.counted(targets, of_rows)
     scale = scale if counted is None else scale * counted  # as training does
     expected = numeric_gradient(lambda: float((loss.forward(y, targets, Step(True)) * scale).sum()), y)
     gradient = loss.backward(y, targets, scale, Step(True))
@@ -106,11 +106,45 @@ def test_equals_the_formula_and_its_gradient(loss: losses.Loss, t: Any, y: Any, 
 def test_gradients_by_logits(loss: losses.Loss, t: Any) -> None:
     z, scale = REAL.copy(), RNG.uniform(0.5, 2, ROWS)
     targets = loss.prepare(t, z.shape, "float64")
-    counted = loss.counted(targets)
+    counted = loss.counted(targets, scale)
     scale = scale if counted is None else scale * counted
     expected = numeric_gradient(lambda: float((loss.forward_logits(z, targets, Step(True))[0] * scale).sum()), z)
     p = loss.forward_logits(z, targets, Step(True))[1]
     np.testing.assert_allclose(loss.backward_logits(p, targets, scale, Step(True)), expected, 1e-5, 1e-8)
+
+
+def circle(t: Any, y: Any, gamma: float, margin: float) -> Any:
+    """Written out, sample by sample."""
+    found = []
+    for i, own in enumerate(y):
+        d = [max(0.0, 1 - float(own @ other)) for other in y]
+        alike = [np.exp(-gamma * (margin + x) * (margin - x)) for j, x in enumerate(d) if t[j] == t[i] and j != i]
+        others = [np.exp(gamma * max(1 + margin - x, 0) * (1 - margin - x)) for j, x in enumerate(d) if t[j] != t[i]]
+        found.append(np.log1p(sum(alike) * sum(others)))
+    return np.array(found)
+
+
+def test_circle() -> None:
+    y = RNG.standard_normal((7, 3))
+    y *= 0.9 / np.linalg.norm(y, axis=1, keepdims=True)
+    t = np.array([0, 1, 0, 2, 1, 1, 0])  # 2 stands alone: it has no loss, and does not count
+    loss = losses.Circle(gamma=3.0, margin=0.3)
+    expected = circle(t, y, 3.0, 0.3)
+    assert expected[3] == 0
+    np.testing.assert_allclose(losses.circle(t, y, gamma=3.0, margin=0.3), expected, 1e-12)
+    np.testing.assert_allclose(losses.circle(t, y, t, y, gamma=3.0, margin=0.3), expected, 1e-12)
+    np.testing.assert_allclose(loss(t[:, None], y), expected.sum() / 6, 1e-12)
+    scale = RNG.uniform(0.5, 2, 7)
+    numeric = numeric_gradient(lambda: float((loss.forward(y, t, Step(True)) * scale).sum()), y)
+    np.testing.assert_allclose(loss.backward(y, t, scale, Step(True)), numeric, 1e-5, 1e-7)
+    with_itself = losses.circle(t, y, gamma=3.0, margin=0.3, remove_diagonal=False)
+    assert (with_itself > expected).all()
+    with pytest.raises(ValueError, match="embeddings"):
+        loss(t, y[:, 0])
+
+
+def test_rows_of_zeros_have_no_loss_but_no_warning_either() -> None:
+    assert np.isnan(losses.CategoricalCrossentropy()([[1.0, 0.0]], [[0.0, 0.0]]))
 
 
 def spelled(path: tuple[int, ...]) -> tuple[int, ...]:

@@ -120,7 +120,7 @@ def test_names(name: str) -> None:
 
 def test_training_takes_names_functions_and_objects() -> None:
     model = Sequential([Input((2,)), Dense(1, "sigmoid")])
-    recall = metrics.Recall()
+    recall = metrics.Recall(name="recall")
     model.compile("sgd", "bce", metrics=["accuracy", "auc", losses.mean_absolute_error, recall])
     x, t = np.eye(2), np.array([0, 1])
     assert model.metrics_names == ["loss", "accuracy", "auc", "mean_absolute_error", "recall"]

@@ -38,7 +38,7 @@ def test_a_summary_tells_shapes_parameters_work_and_memory() -> None:
     model = small_resnet()
     lines = summary(model)
     assert lines[0] == 'Model "resnet"'
-    rows = {line.split()[0]: line for line in lines[4:-3]}
+    rows = {line.split()[0]: line for line in lines[4:-5]}
     assert list(rows) == ["image", "stem", "pool", "conv", "norm", "sum", "encoder", "classes"]
     assert rows["stem"].split("  ")[0] == "stem (Conv2D)"
     assert "(None, 16, 16, 8)" in rows["stem"]
@@ -49,7 +49,9 @@ def test_a_summary_tells_shapes_parameters_work_and_memory() -> None:
     assert rows["sum"].endswith("pool, norm")
     assert "Trains" not in lines[2]
     parameters = 224 + 584 + 32 + 292 + 370
-    assert lines[-2] == f"Params: {parameters:,} (5.9 KiB), trainable: {parameters - 16:,}, not trainable: 16"
+    assert lines[-4] == f"Total params: {parameters:,} (5.9 KiB)"
+    assert lines[-3].startswith(f"Trainable params: {parameters - 16:,} (")
+    assert lines[-2] == "Non-trainable params: 16 (64 B)"
     assert kept_in(lines[-1]) == pytest.approx(3 * 2048 + 144 + 40, rel=0.01)  # pool, conv, norm + sum; down; classes
     assert not any(line != line.rstrip() for line in lines)
 
@@ -65,13 +67,13 @@ def test_a_summary_opens_nested_models_and_tells_what_is_frozen() -> None:
     model.get_layer("conv").trainable = False
     lines = summary(model, expand_nested=True, line_length=110)
     assert len(lines[1]) == 110
-    trains = {line.split()[0]: line.split(")")[-1].split() for line in lines[4:-3]}
+    trains = {line.split()[0]: line.split(")")[-1].split() for line in lines[4:-5]}
     assert "Trains" in lines[2]
     for name, expected in (("stem", "yes"), ("norm", "yes"), ("conv", "no"), ("encoder", "no"), ("down", "no")):
         assert expected in trains[name], name
     assert any(line.startswith("  down (Conv2D)") for line in lines)
     part = summary(model, layer_range=("pool", "conv"), show_trainable=True)
-    assert [line.split()[0] for line in part[4:-3]] == ["pool", "conv"]
+    assert [line.split()[0] for line in part[4:-5]] == ["pool", "conv"]
     with pytest.raises(ValueError, match="layer_range must name two of the layers"):
         summary(model, layer_range=("pool", "nobody"))
 

@@ -127,6 +127,105 @@ def adadelta(lr: float = 0.001, rho: float = 0.95) -> Callable[[Any, int], Any]:
     return step
 
 
+def ftrl(lr: float = 0.1, power: float = 0.5, l1: float = 0.05, l2: float = 0.1) -> Callable[[Any, int, Any], Any]:
+    n, z = 0.1, 0.0
+
+    def step(g: Any, t: int, w: Any) -> Any:
+        nonlocal n, z
+        before, n = n, n + g * g
+        z = z + g + 2 * 0.2 * w - (n**power - before**power) / lr * w
+        return np.where(abs(z) <= l1, 0, (np.sign(z) * l1 - z) / (n**power / lr + 2 * l2 + 0.3 / lr)) - w
+
+    return step
+
+
+def adafactor(lr: float = 0.1, floor: float = 1e-3) -> Callable[[Any, int, Any], Any]:
+    r = c = v = 0.0
+
+    def step(g: Any, t: int, w: Any) -> Any:
+        nonlocal r, c, v
+        beta, square = 1 - t**-0.8, g * g
+        if g.ndim == 2:
+            r, c = (beta * old + (1 - beta) * square.mean(axis) for old, axis in ((r, 1), (c, 0)))
+            v = np.outer(r, c) / r.mean()
+        else:
+            v = beta * v + (1 - beta) * square
+        u = g / np.sqrt(v)
+        size = max(floor, np.sqrt((w**2).mean())) * min(lr, t**-0.5)
+        return -size * u / max(1, np.sqrt((u**2).mean()) / 0.9)
+
+    return step
+
+
+def lamb(lr: float = 0.1) -> Callable[[Any, int, Any], Any]:
+    m = v = 0.0
+
+    def step(g: Any, t: int, w: Any) -> Any:
+        nonlocal m, v
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        change = m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-3)
+        return -lr * np.linalg.norm(w) / np.linalg.norm(change) * change
+
+    return step
+
+
+def muon(lr: float = 0.1) -> Callable[[Any, int, Any], Any]:
+    inner, m = adam(lr * 0.5, 0.9, 0.999), 0.0
+
+    def step(g: Any, t: int, w: Any) -> Any:
+        nonlocal m
+        if g.ndim != 2:
+            return inner(g, t) - 0.2 * lr * w
+        m = 0.95 * m + g
+        x = g + 0.95 * m
+        u, s, v = np.linalg.svd(x / (np.linalg.norm(x) + 1e-7), full_matrices=False)
+        for _ in range(5):  # which acts on the singular values alone
+            s = 3.4445 * s - 4.775 * s**3 + 2.0315 * s**5
+        return -lr * 0.2 * np.sqrt(max(g.shape)) * (u * s) @ v - 0.01 * lr * w
+
+    return step
+
+
+BY_WEIGHT: list[tuple[Callable[[], optimizers.Optimizer], Callable[[], Callable[[Any, int, Any], Any]]]] = [
+    (lambda: optimizers.Ftrl(0.1, -0.5, 0.1, 0.05, 0.1, 0.2, 0.3), ftrl),
+    (lambda: optimizers.Adafactor(0.1, clip_threshold=0.9), adafactor),
+    (lambda: optimizers.Lamb(0.1, epsilon=1e-3), lamb),
+    (lambda: optimizers.Muon(0.1, adam_weight_decay=0.2, weight_decay=0.01, adam_lr_ratio=0.5), muon),
+]
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (4,)])
+@pytest.mark.parametrize(("make", "reference"), BY_WEIGHT)
+def test_steps_that_depend_on_the_weights(make: Any, reference: Any, shape: Any, rng: np.random.Generator) -> None:
+    w = rng.standard_normal(shape)
+    flat, optimizer, step = block({"kernel": w, "bias": rng.standard_normal(3)}), make(), reference()
+    for t in range(1, 6):
+        for parameter in flat.parameters:
+            parameter.gradient[...] = g = rng.standard_normal(parameter.shape)
+            if parameter is flat.parameters[0]:
+                w = w + step(g, t, w)
+        optimizer.apply(flat)
+        assert not flat.gradients.any()
+    np.testing.assert_allclose(flat.parameters[0].value, w, 1e-7)
+
+
+def test_muon_leaves_embeddings_and_excluded_layers_to_adam() -> None:
+    w, g = np.ones((2, 3)), {"kernel": np.ones((2, 3))}
+    quiet = {"weight_decay": None, "adam_weight_decay": None}
+    adam_step = one_step(optimizers.Adam(0.1), {"kernel": w}, g)["kernel"]
+    excluded = one_step(optimizers.Muon(0.1, exclude_layers=["ker"], **quiet), {"kernel": w}, g)["kernel"]
+    np.testing.assert_allclose(excluded, adam_step, 1e-6)
+    embedded = one_step(optimizers.Muon(0.1, **quiet), {"embeddings": w}, g)["embeddings"]
+    np.testing.assert_allclose(embedded, adam_step, 1e-6)
+    assert abs(one_step(optimizers.Muon(0.1, **quiet), {"kernel": w}, g)["kernel"] - adam_step).max() > 1e-3
+
+
+def test_ftrl_keeps_what_it_has_no_divisor_for() -> None:
+    for optimizer in (optimizers.Ftrl(0.1, initial_accumulator_value=0.0), optimizers.Ftrl(0.0)):
+        kept = one_step(optimizer, {"kernel": np.ones(2)}, {"kernel": np.zeros(2)})["kernel"]
+        np.testing.assert_array_equal(kept, 1)
+
+
 def lion(lr: float = 0.001, b1: float = 0.9, b2: float = 0.99) -> Callable[[Any, int], Any]:
     m = 0.0
 
@@ -279,7 +378,7 @@ def test_one_optimizer_serves_one_model() -> None:
     optimizer = optimizers.Adam()
     first, second = line(optimizer), line(optimizer)
     first.fit(X, X, epochs=1, verbose=0)
-    with pytest.raises(ValueError, match="holds the state of other weights, and dense.*/kernel is not among them"):
+    with pytest.raises(ValueError, match="holds the state of other weights, and .*dense.*/kernel is not among them"):
         second.fit(X, X, epochs=1, verbose=0)
     first.compile(optimizer, "mse")
     first.fit(X, X, epochs=1, verbose=0)
@@ -332,6 +431,9 @@ def test_training_goes_on_from_a_state_or_a_copy_with_the_same_bits(name: str, r
         (lambda: optimizers.SGD(gradient_accumulation_steps=1), "gradient_accumulation_steps must be an integer >= 2"),
         (lambda: optimizers.AdamW(weight_decay=None), "weight_decay must be a number"),
         (lambda: optimizers.RMSprop(rho=2.0), r"RMSprop: rho must lie in \[0, 1\], received 2.0"),
+        (lambda: optimizers.Ftrl(learning_rate_power=1), "Ftrl: learning_rate_power must not be positive"),
+        (lambda: optimizers.Adafactor(clip_threshold=0), "Adafactor: clip_threshold must be positive"),
+        (lambda: optimizers.Lamb(beta_1=1.0), r"Lamb: beta_1 must lie in \[0, 1\)"),
         (lambda: optimizers.Lion(beta_1=0.0), "Lion: beta_1 must lie in"),
         (lambda: schedules.PiecewiseConstantDecay([1], [1.0]), "one value more than boundaries"),
         (lambda: schedules.CosineDecay(0.1, 0), "CosineDecay: decay_steps must be positive, received 0"),

@@ -145,7 +145,7 @@ def one_by_one(model: Any, x: Any) -> list[Any]:
 
 def same(model: Any, x: Any) -> None:
     y = model.predict_on_batch(x)
-    y = y if isinstance(y, list) else [y]
+    y = list(y.values()) if isinstance(y, dict) else y if isinstance(y, list) else [y]
     for a, b in zip(y, one_by_one(model, x), strict=True):
         np.testing.assert_array_equal(a, b)
         assert a.flags.owndata

@@ -88,9 +88,9 @@ def test_inputs_weights_losses_and_updates_are_named() -> None:
             model.train_on_batch(x, y)
 
     fails("^the input of first is not finite: 1 of 24", np.where(X[2, 1] == X, np.nan, X))
-    fails("^first: its weight first/kernel is not finite", weight=np.inf)
+    fails("^first: its weight kernel is not finite", weight=np.inf)
     fails("^the loss mean_squared_error made it in the forward pass", y=Y + 1e30)
-    fails(r"^the optimizer made it when it updated first/kernel.*input gradient: min", rate=1e39)
+    fails(r"^the optimizer made it when it updated .*first/kernel.*input gradient: min", rate=1e39)
 
 
 def test_a_fused_convolution_is_told_apart() -> None:

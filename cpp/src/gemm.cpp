@@ -150,7 +150,7 @@ void multiply_a_by_rows(const Operands<T>& op) {
     const Panels<T> panels = packed_panels(packed.get(), op.k, op.n);
     const index tiles = (op.m + tile_rows - 1) / tile_rows, tasks = std::min(tiles, std::max<index>(16, tiles / 32));
     constexpr index longest_run = 3 * piece<T>;
-    const index run = std::min(op.k, longest_run);
+    const index runs = (op.k + longest_run - 1) / longest_run, run = (op.k + runs - 1) / runs;  // of equal length
     const index row = run + 64 / static_cast<index>(sizeof(T));  // rows a power of two apart would share L1's lines
     const bool packs_a = panels.count() >= 8;
     const index per_thread = ((tiles + tasks - 1) / tasks) * tile_rows * row;

@@ -26,21 +26,34 @@ if TYPE_CHECKING:
         optimizers,
         plotting,
         regularizers,
+        saving,
         testing,
         utils,
     )
     from . import (
         wrappers as wrappers,
     )
-    from .config import get_num_threads, set_num_threads, show_config, threads
+    from .config import get_num_threads, set_num_threads, show_config, threads, version
     from .explain import explain_kernels
-    from .layers import Input
+    from .initializers import Initializer
+    from .layers import Input, Layer
+    from .losses import Loss
+    from .metrics import Metric
     from .models import Model, Sequential
+    from .optimizers import Optimizer
+    from .regularizers import Regularizer
 
 _NAMES = {
     "Model": "models",
     "Sequential": "models",
     "Input": "layers",
+    "Layer": "layers",
+    "Loss": "losses",
+    "Metric": "metrics",
+    "Optimizer": "optimizers",
+    "Initializer": "initializers",
+    "Regularizer": "regularizers",
+    "version": "config",
     "explain_kernels": "explain",
     "show_config": "config",
     "get_num_threads": "config",
@@ -61,14 +74,21 @@ _MODULES = (
     "optimizers",
     "plotting",
     "regularizers",
+    "saving",
     "testing",
     "utils",
     "wrappers",
 )
 
 __all__ = [
+    "Initializer",
     "Input",
+    "Layer",
+    "Loss",
+    "Metric",
     "Model",
+    "Optimizer",
+    "Regularizer",
     "Sequential",
     "activations",
     "callbacks",
@@ -85,11 +105,13 @@ __all__ = [
     "optimizers",
     "plotting",
     "regularizers",
+    "saving",
     "set_num_threads",
     "show_config",
     "testing",
     "threads",
     "utils",
+    "version",
 ]  # not wrappers, which need scikit-learn
 
 
@@ -100,9 +122,9 @@ def __getattr__(name: str) -> Any:
     if name in _NAMES:
         return getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
     if name == "__version__":
-        from importlib.metadata import version
+        from importlib.metadata import version as installed
 
-        return version("vivace")
+        return installed("vivace")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -12,14 +12,15 @@ import functools
 import importlib
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FunctionType
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from ._naming import CUSTOM
+from ._naming import CUSTOM, REGISTERED
+from ._naming import custom_objects as known_objects
 
 FAMILIES = (
     "optimizers.schedules", "optimizers", "layers", "models", "losses", "metrics", "initializers", "regularizers",
@@ -27,6 +28,7 @@ FAMILIES = (
 )  # fmt: skip
 _UNTOLD = ("input_shape", "weights")  # what a model tells itself: the shape of its first layer, and values
 C = TypeVar("C", bound="Configurable")
+T = TypeVar("T")
 
 
 class Configurable:
@@ -102,6 +104,11 @@ def _arguments(cls: type) -> dict[str, tuple[Any, bool]]:
         if Configurable in base.__bases__:
             found = found | {name: how for name, how in _declared(base).items() if name not in found}
     return found
+
+
+def own_arguments(cls: type) -> set[str]:
+    """The arguments that the class's own constructor names."""
+    return set(_declared(_constructors(cls)[0]))
 
 
 @functools.cache
@@ -189,10 +196,14 @@ def _find(name: str, family: str | None) -> Any:
         known = {key.lower(): one for key, one in known.items()} | known  # Keras writes some in lower case
         if name in known:
             return known[name]
+        if name in REGISTERED:
+            return REGISTERED[name]
         from difflib import get_close_matches
 
         close = get_close_matches(name, [key for key in known if not key.islower()], n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
+    elif name in REGISTERED:
+        return REGISTERED[name]
     where = f"vivace.{family}" if family else "vivace"
     raise ValueError(
         f"{where} has no class {name!r}{hint}; if it is yours, give it in custom_objects={{{name!r}: ...}}"
@@ -225,14 +236,14 @@ def revived(value: Any) -> Any:
         return config["name"]
     if name == "function":
         return function_named(str(config))
-    return deserialize(value) if name in CUSTOM.get() or _family_of(value) else dict(value)
+    return deserialize(value) if name in known_objects() or _family_of(value) else dict(value)
 
 
 def function_named(name: str) -> Any:
     """The custom object of that name. Raises ValueError if there is none: functions are not read from files."""
-    if name not in CUSTOM.get():
+    if name not in known_objects():
         raise ValueError(f"the function {name!r} is not known; give it in custom_objects={{{name!r}: ...}}")
-    return CUSTOM.get()[name]
+    return known_objects()[name]
 
 
 def deserialize_in(
@@ -292,3 +303,30 @@ def custom_object_scope(custom_objects: Mapping[str, Any] | None) -> Iterator[No
         yield
     finally:
         CUSTOM.reset(token)
+
+
+def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Callable[[T], T]:
+    """A decorator for a class or function of one's own: its name stands for it in configurations, and where names may.
+
+    Args:
+        package: as in Keras; names must be unique all the same, as files hold them without it.
+        name: by default that of the class or function.
+    """
+
+    def register(thing: T) -> T:
+        own = thing.__name__  # type: ignore[attr-defined]
+        REGISTERED[own] = REGISTERED[name or own] = thing
+        return thing
+
+    return register
+
+
+def get_custom_objects() -> dict[str, Any]:
+    """What is registered, by name; what is put into this dict is registered too."""
+    return REGISTERED
+
+
+def deserialize_keras_object(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The object that `serialize_keras_object` described; its class is looked up where the dict's "module" says."""
+    with custom_object_scope(custom_objects):
+        return deserialize(config)

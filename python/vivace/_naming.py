@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+REGISTERED: dict[str, Any] = {}  # for the whole process; names of vivace's own come before them
 CUSTOM: ContextVar[dict[str, Any]] = ContextVar("custom_objects", default={})  # noqa: B039  (never changed in place)
 
 
@@ -18,19 +19,24 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z])", "_", name).lower()
 
 
+def custom_objects() -> Mapping[str, Any]:
+    """Classes and functions of the user's own by name: those that hold here, then those that are registered."""
+    return {**REGISTERED, **CUSTOM.get()}
+
+
 def lookup(kind: str, name: str, known: Mapping[str, T]) -> T:
     """known[name] with `name` in snake_case or CamelCase, a class or what makes an object; custom objects come first.
 
-    An unknown one raises ValueError with suggestions.
+    Registered ones come last. An unknown one raises ValueError with suggestions.
     """
     if not isinstance(name, str):
         raise TypeError(f"{kind} must be a name, received {name!r}")
-    if name in CUSTOM.get():
-        custom = CUSTOM.get()[name]
+    of_ours = [known[candidate] for candidate in (name, name.lower(), snake_case(name)) if candidate in known]
+    if name in CUSTOM.get() or (name in REGISTERED and not of_ours):
+        custom = custom_objects()[name]
         return custom if isinstance(custom, type) else lambda: custom  # type: ignore[return-value]
-    for candidate in (name, name.lower(), snake_case(name)):
-        if candidate in known:
-            return known[candidate]
+    if of_ours:
+        return of_ours[0]
     from difflib import get_close_matches
 
     close = get_close_matches(snake_case(name), known, n=1)

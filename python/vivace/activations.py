@@ -11,7 +11,7 @@ by default a new one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -28,8 +28,8 @@ def _floating(x: Any) -> Array:
     """x itself if a kernel can read it; a dense floating-point copy otherwise."""
     if type(x) is np.ndarray and x.dtype.char in "fd" and x.flags.c_contiguous:
         return x
-    x = np.asarray(x)
-    return np.ascontiguousarray(x, dtype=x.dtype if x.dtype in (np.float32, np.float64) else np.float32)
+    x = np.asarray(x) if hasattr(x, "dtype") else np.asarray(x, np.float32)
+    return np.asarray(x, x.dtype if x.dtype in (np.float32, np.float64) else np.float32, order="C")
 
 
 def _fused(name: Any, x: Any, out: Array | None) -> Array:
@@ -426,7 +426,10 @@ def name_of(activation: str | Callable[[Any], Array] | None) -> str:
         for name, function in _BY_NAME.items():
             if activation is function:
                 return name
-        raise ValueError(f"activation must be one of {', '.join(_BY_NAME)} (a name or its function from this module)")
+        raise ValueError(
+            f"activation must be one of {', '.join(_BY_NAME)} (a name or its function from this module), or, where a "
+            f"layer is dense or a convolution, a layer such as LeakyReLU(0.1); received {activation!r}"
+        )
     return lookup("activation", activation, _BY_NAME).__name__
 
 
@@ -437,16 +440,24 @@ def pair(name: str) -> tuple[Callable[..., Array], Callable[..., Array]]:
     return function, globals()[f"{function.__name__}_gradient"]
 
 
+_OTHERS: dict[str, Callable[..., Array]] = {"glu": glu, "threshold": threshold}
+
+
 def get(identifier: str | Callable[..., Array] | None) -> Callable[..., Array]:
     """The function of that name; a function itself; linear for None."""
-    return identifier if callable(identifier) else _BY_NAME[name_of(identifier)]
+    if callable(identifier):
+        return identifier
+    return _OTHERS.get(identifier or "") or _BY_NAME[name_of(identifier)]
 
 
 def serialize(activation: str | Callable[..., Array]) -> str:
     """The activation's name."""
+    for name, function in _OTHERS.items():
+        if activation in (name, function):
+            return name
     return name_of(activation)
 
 
-def deserialize(config: str) -> Callable[..., Array]:
-    """The function of that name."""
-    return get(config)
+def deserialize(config: str, custom_objects: Mapping[str, Any] | None = None) -> Callable[..., Array]:
+    """The function of that name, one's own among them."""
+    return (custom_objects or {}).get(config) or get(config)

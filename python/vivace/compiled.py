@@ -9,6 +9,8 @@ from contextlib import nullcontext
 from types import FunctionType
 from typing import Any
 
+import numpy as np
+
 from . import data, losses, optimizers
 from ._config import plain, revived, serialize
 from ._typing import Array
@@ -43,6 +45,8 @@ class Compiled(Layer):
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)  # inference does not depend on what changes in a model itself
+        if name == "trainable":
+            self._pass_on(value)
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_local": None, "_flat": None, "_fused": None}
@@ -287,12 +291,20 @@ class Compiled(Layer):
     # Preparing data
 
     def _prepare_x(self, what: str, x: Any) -> Any:
+        if data.by_name(x) and len(x) == 1:
+            (x,) = x.values()
+        elif isinstance(x, (list, tuple)) and len(x) == 1 and isinstance(x[0], np.ndarray) and self._is_batch(x[0]):
+            (x,) = x
         x = data.as_input(f"{self.name}.{what}", x, self.input_dtype or self.dtype)
         if not self.built:
             self.build_once((None, *x.shape[1:]))
         assert self.input_shape is not None
         data.check_sample_shape(f"{self.name}.{what}", x, self.input_shape)
         return x
+
+    def _is_batch(self, x: Array) -> bool:
+        """Whether an array may be a batch, rather than a sample."""
+        return x.ndim == (2 if self.input_shape is None else len(self.input_shape))
 
     def _prepare(
         self, what: str, x: Any, y: Any, class_weight: Mapping[int, float] | None = None, sample_weight: Any = None

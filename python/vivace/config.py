@@ -20,10 +20,27 @@ def floatx() -> str:
     return _floatx
 
 
-def set_floatx(dtype: str) -> None:
+def set_floatx(value: str) -> None:
     """Set the default dtype: "float32" or "float64"."""
     global _floatx
-    _floatx = check_dtype("set_floatx", dtype)
+    _floatx = check_dtype("set_floatx", value)
+
+
+def epsilon() -> float:
+    """What keeps divisions and logarithms from 0 in losses: 1e-7."""
+    return 1e-7
+
+
+def image_data_format() -> str:
+    """Where images have their channels unless a layer is told otherwise: "channels_last"."""
+    return "channels_last"
+
+
+def version() -> str:
+    """The version of vivace that is installed."""
+    from importlib import metadata
+
+    return metadata.version("vivace")
 
 
 def check_dtype(owner: str, dtype: Any) -> str:
@@ -76,10 +93,10 @@ class Config(dict[str, Any]):
 
 def show_config() -> Config:
     """Version, ISA level in use and available, threads, compiler, CUDA: a dict that prints as a table."""
-    from importlib.metadata import PackageNotFoundError, version
+    from importlib.metadata import PackageNotFoundError
 
     try:
-        own_version = version("vivace")
+        own_version = version()
     except PackageNotFoundError:  # run from a source tree
         own_version = "not installed"
     return Config(

@@ -249,7 +249,8 @@ def get(identifier: str | Mapping[str, Any] | Function) -> Function:
     Raises ValueError for an unknown name, TypeError for anything else.
     """
     if isinstance(identifier, str):
-        initializer: Function = lookup("initializer", identifier, _BY_NAME)()
+        name = identifier.removesuffix("Initializer")  # as Keras calls two of them
+        initializer: Function = lookup("initializer", name, _BY_NAME)()
         return initializer
     if isinstance(identifier, Mapping):
         return from_dict("initializers", Initializer, identifier)

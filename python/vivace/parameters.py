@@ -43,6 +43,8 @@ class Changes:
 class Parameter:
     """A named array with its gradient.
 
+    path: where it is in the model, "encoder/dense/kernel"; name: its last part, "kernel".
+    key: its name among the layer's own weights, in files.
     value: the weights, shape as the layer documents it. Whoever takes the array may write to it at any time: inference
         then prepares the kernel of a convolution anew in every call. `assign` and `Layer.get_weights` spare it that.
     array: the same array, for those that only read it.
@@ -51,17 +53,19 @@ class Parameter:
     gradient: same shape; backward passes add to it, the optimizer consumes it and leaves it zero.
     """
 
-    __slots__ = ("array", "constraint", "exposed", "gradient", "name", "regularizer", "trainable")
+    __slots__ = ("array", "constraint", "exposed", "gradient", "key", "path", "regularizer", "trainable")
 
     def __init__(
         self,
-        name: str,
+        path: str,
         value: Array,
         trainable: bool = True,
         regularizer: L1L2 | None = None,
         constraint: Callable[[Array], Array] | None = None,
+        key: str | None = None,
     ) -> None:
-        self.name = name
+        self.path = path
+        self.key = key or self.name
         self.array = value
         self.exposed = False  # whether `value` has been taken
         self.gradient = np.zeros_like(value)
@@ -77,8 +81,8 @@ class Parameter:
         return self.array
 
     @property
-    def path(self) -> str:
-        return self.name
+    def name(self) -> str:
+        return self.path.rsplit("/", 1)[-1]
 
     @property
     def dtype(self) -> str:
@@ -100,7 +104,7 @@ class Parameter:
         """Overwrite the value in place. Raises ValueError if the shape differs."""
         array = np.asarray(value)
         if array.shape != self.shape:
-            raise ValueError(f"{self.name}: the weight has shape {self.shape}, received shape {array.shape}")
+            raise ValueError(f"{self.path}: the weight has shape {self.shape}, received shape {array.shape}")
         self.array[...] = array
         Changes.note()
 
@@ -118,7 +122,7 @@ class Parameter:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:
-            raise ValueError(f"{self.name}: an array of a weight is a copy; `value` is the array itself")
+            raise ValueError(f"{self.path}: an array of a weight is a copy; `value` is the array itself")
         return self.array.astype(dtype or self.array.dtype)
 
     def constrain(self) -> None:
@@ -128,7 +132,7 @@ class Parameter:
             Changes.note()
 
     def __repr__(self) -> str:
-        return f"<Parameter {self.name}, shape={self.shape}, dtype={self.array.dtype}>"
+        return f"<Parameter {self.path}, shape={self.shape}, dtype={self.array.dtype}>"
 
 
 class FlatParameters:
@@ -153,6 +157,14 @@ class FlatParameters:
             self._values[part] = parameter.array.ravel()
             parameter.array = self._values[part].reshape(parameter.shape)
             parameter.gradient = self.gradients[part].reshape(parameter.shape)
+
+    def holds(self, parameters: Sequence[Parameter]) -> bool:
+        """Whether it is the block that these parameters, and no others, live in."""
+        return (
+            len(parameters) == len(self.parameters)
+            and all(a is b for a, b in zip(parameters, self.parameters, strict=True))
+            and all(np.may_share_memory(p.array, self._values) for p in parameters if p.size)
+        )
 
     @property
     def values(self) -> Array:

@@ -121,11 +121,11 @@ def _check(run: _Pass, announced: Any, weights: list[Any], rng: np.random.Genera
             assert dx.shape == x.shape, f"{name}: {what} has shape {x.shape}, its gradient {dx.shape}"
             _compare(f"{name}: the gradient of {what}", x, dx, loss, rtol, atol)
     for parameter, gradient in zip(weights, once, strict=True):
-        _compare(f"{name}: the gradient of {parameter.name!r}", parameter.value, gradient, loss, rtol, atol)
+        _compare(f"{name}: the gradient of {parameter.path!r}", parameter.value, gradient, loss, rtol, atol)
     run.backward(dys)
     for parameter, gradient in zip(weights, once, strict=True):
         assert np.allclose(parameter.gradient, 2 * gradient), (
-            f"{name}: backward overwrites the gradient of {parameter.name!r}, it must add to it"
+            f"{name}: backward overwrites the gradient of {parameter.path!r}, it must add to it"
         )
 
 

@@ -128,11 +128,12 @@ class Trainer(Compiled):
                 progress.close(0, {})
                 break
             self.first_batch = 0
-            logs = self._logs()
+            logs = _sorted(self._logs())
             if validation is not None and _due(f"{self.name}.fit", validation_freq, epoch + 1):
                 self.stop_evaluating = False
                 validation.restart()
-                logs |= {f"val_{name}": value for name, value in self._test(validation, calls, None).items()}
+                tested = self._test(validation, calls, None)
+                logs = _sorted(logs | {f"val_{name}": value for name, value in tested.items()})
             progress.close(done, logs)
             calls.call("on_epoch_end", epoch, logs)
             if self.stop_training:
@@ -232,16 +233,22 @@ class Trainer(Compiled):
         """
         if len(args) == 1 and not kwargs and not training and self._takes_as_it_is(args[0]):
             y = self._inferred(args[0])
-            return y.copy() if type(y) is np.ndarray else _copied(y)
+            return self.as_given(y.copy() if type(y) is np.ndarray else _copied(y))
         inputs = self.call_inputs(*args, **kwargs)
         if is_symbolic(inputs):
             return super().__call__(inputs, training=training)
         x = data.batch_of(self._prepare_x("__call__", inputs))
-        return _copied(self.forward(x, self._step(data.samples(x), training=True))[0]) if training else self.infer(x)
+        if training:
+            return self.as_given(_copied(self.forward(x, self._step(data.samples(x), training=True))[0]))
+        return self.infer(x)
+
+    def as_given(self, outputs: Any) -> Any:
+        """The output, or the list of several, in the structure in which the model's outputs were given."""
+        return outputs
 
     def infer(self, x: Any) -> Any:
         """The output for a batch that fits, as a new array."""
-        return _copied(self._inferred(x))
+        return self.as_given(_copied(self._inferred(x)))
 
     def _inferred(self, x: Any) -> Any:
         """The output for a batch that fits, in inference mode, valid until the next pass."""
@@ -295,7 +302,10 @@ class Trainer(Compiled):
         steps: int | None = None,
         callbacks: Callbacks = None,
     ) -> Any:
-        """The outputs (samples, ...) for all inputs, computed in batches (of 32) in inference mode; several: a list.
+        """The outputs (samples, ...) for all inputs, computed in batches (of 32) in inference mode.
+
+        Several come in the structure that the model was made with: a list, a tuple or a dict.
+
 
         x: as in `fit`; a source of batches may hand out x, (x,), (x, y) and so on, of which only x counts.
         verbose: "auto" shows a live line on a terminal if there are several batches; 0 nothing; 1 or 2 as in `fit`.
@@ -317,10 +327,10 @@ class Trainer(Compiled):
         done = self._loop("predict", partial(self._predict_step, outputs), feed.epoch(), calls, progress)
         progress.close(done, {})
         calls.call("on_predict_end", {})
-        return outputs.result(f"{self.name}.predict")
+        return self.as_given(outputs.result(f"{self.name}.predict"))
 
     def _predict_step(self, outputs: _Outputs, x: Any, *_: Any) -> Any:
-        return outputs.add(self._inferred(x))
+        return self.as_given(outputs.add(self._inferred(x)))
 
     # Data
 
@@ -425,8 +435,13 @@ def _copied(y: Any) -> Any:
     return [one.copy() for one in y] if isinstance(y, list) else y.copy()
 
 
+def _sorted(logs: Logs) -> Logs:
+    """By name, as dicts of logs are for whom they are handed out."""
+    return dict(sorted(logs.items()))
+
+
 def _as_result(logs: Logs, return_dict: bool) -> Any:
     if return_dict:
-        return logs
+        return _sorted(logs)
     values = list(logs.values())
     return values[0] if len(values) == 1 else values

@@ -80,7 +80,7 @@ class _Watch:
         dx = run(dy, *args, **kwargs)
         self._require(dx, "{name} made it in the backward pass, in the gradient of its input", told)
         for p in self.parameters:
-            self._require(p.gradient, "{name} made it in the backward pass, in the gradient of " + p.name, told)
+            self._require(p.gradient, "{name} made it in the backward pass, in the gradient of " + p.path, told)
         return dx
 
     def _require(self, arrays: Any, what: str, told: str) -> None:
@@ -89,10 +89,10 @@ class _Watch:
 
 
 def _checked_update(apply: Callable[..., Any], flat: Any) -> Any:
-    told = {p.name: _statistics(p.gradient) for p in flat.parameters}
+    told = {p.path: _statistics(p.gradient) for p in flat.parameters}
     result = apply(flat)
     for p in flat.parameters:
-        _require(p.array, f"the optimizer made it when it updated {p.name}", f"gradient: {told[p.name]}")
+        _require(p.array, f"the optimizer made it when it updated {p.path}", f"gradient: {told[p.path]}")
     return result
 
 

@@ -50,6 +50,10 @@ def draw(key: tuple[str, str], number: int) -> Case:
     make, name, rank = (DRAWS | LOOKUPS)[key]
     job, arrays = make(d, name, rank)
     job = {"dtype": d.dtype} | job
+    if job["kind"] == "layer":
+        more = Dice(SEED, number, len(name))  # of its own: what the class is drawn with stays as it was
+        job["config"] |= {"name": "a_name"} if more.chance(0.2) else {}
+        job["config"] |= {"trainable": False} if more.chance(0.1) else {}
     if job["kind"] in ("layer", "random"):
         try:
             ours.prepare_layer(job, arrays, d)

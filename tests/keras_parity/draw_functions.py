@@ -122,6 +122,20 @@ def draw_ctc(d: Dice, name: str, rank: int) -> Case:
     return job("loss", name, config), {"y_true": t, "y_pred": d.normal(batch, 2 * length + d.integer(0, 5), classes)}
 
 
+def draw_circle(d: Dice, name: str, rank: int) -> Case:
+    """With distances above 0: at 0, rounding decides which way Keras's gradient goes."""
+    count, size = d.integer(2, 9), d.integer(2, 5)
+    y = d.normal(count, size)
+    y *= y.dtype.type(d.number(0.5, 0.98)) / np.linalg.norm(y, axis=1, keepdims=True)
+    config = d.some(reduction=d.pick(*REDUCTIONS), margin=d.number(0.1, 0.6), remove_diagonal=d.chance())
+    config["gamma"] = d.pick(80.0, 8.0, 2.0) if config.get("remove_diagonal") is not None else d.number(1, 20)
+    t = d.labels(d.integer(1, 4), count)
+    arrays: Arrays = {"y_true": d.pick(t, t[:, None], t.astype("int32")), "y_pred": y}
+    if d.chance(0.4):
+        arrays["weight"] = d.uniform(count, high=2)
+    return job("loss", name, config), arrays
+
+
 def draw_function(d: Dice, name: str, rank: int) -> Case:
     """The losses and accuracies as functions of (y_true, y_pred), which do not reduce."""
     module, function = name.split(".")
@@ -204,6 +218,7 @@ def draw_metric(d: Dice, name: str, rank: int) -> Case:
     elif name == "R2Score":
         config = d.some(class_aggregation=d.pick(None, "uniform_average", "variance_weighted_average"))
         config |= d.some(num_regressors=d.integer(0, 3))
+        lead[0] += 3  # of one or two numbers that count, the variance is what float32 leaves of a difference
         batches = [(d.normal(lead[0], classes), d.normal(lead[0], classes)) for _ in range(3)]
         weight_shapes = [lead[:1]]
     elif name in ("Mean", "Sum"):
@@ -244,8 +259,10 @@ def draw_metric(d: Dice, name: str, rank: int) -> Case:
         f"y_pred_{i}": y for i, (_, y) in enumerate(batches)
     }
     if d.chance() and config.get("class_id") is None:  # Keras does not pick the class's weights
-        weights = d.pick(*weight_shapes)
-        arrays |= {f"weight_{i}": d.uniform(*weights, high=2) * (d.rng.random(weights) < 0.8) for i in range(3)}
+        weights = d.pick(*weight_shapes) if name != "R2Score" else lead[:1]
+        low, kept = (0.3, 1.0) if name == "R2Score" else (0.0, 0.8)
+        for i in range(3):
+            arrays[f"weight_{i}"] = d.uniform(*weights, low=low, high=2) * (d.rng.random(weights) < kept)
     return job("metric", name, config, batches=3, arguments=["y_true", "y_pred"]), arrays
 
 
@@ -289,7 +306,8 @@ def draw_optimizer(d: Dice, name: str, rank: int) -> Case:
         config |= {"use_ema": True, **d.some(ema_momentum=d.number(0.5, 1), ema_overwrite_frequency=d.integer(1, 4))}
     config |= d.some(weight_decay=d.number(0, 0.2), gradient_accumulation_steps=d.integer(2, 4))
     if d.chance(0.4):
-        made = schedule(d, d.pick(*SCHEDULES))
+        # At a rate of 0 Keras's Ftrl makes weights NaN: other schedules may end there.
+        made = schedule(d, d.pick(*(SCHEDULES if name != "Ftrl" else SCHEDULES[:2])))
         config["learning_rate"] = {key: made[key] for key in ("class_name", "config")}
     if name == "SGD":
         config |= d.some(momentum=d.number(0, 1), nesterov=d.chance())
@@ -299,12 +317,27 @@ def draw_optimizer(d: Dice, name: str, rank: int) -> Case:
         config |= d.some(initial_accumulator_value=d.number(0, 1), epsilon=d.pick(1e-7, 0.01))
     elif name == "Adadelta":
         config |= d.some(rho=d.number(0.5, 0.99), epsilon=d.pick(1e-7, 0.01))
+    elif name == "Ftrl":
+        strengths = ("l1_regularization", "l2_regularization", "l2_shrinkage_regularization")
+        config |= d.some(**{f"{strength}_strength": d.number(0, 0.5) for strength in strengths}, beta=d.number())
+        # From 0 Keras divides 0 by 0 where there is no gradient yet.
+        config |= d.some(learning_rate_power=d.pick(0.0, -0.5, -0.8), initial_accumulator_value=d.number(0.01, 1))
+    elif name == "Adafactor":
+        config |= d.some(beta_2_decay=-d.number(), epsilon_1=d.pick(1e-30, 1e-4), epsilon_2=d.pick(1e-3, 0.5))
+        config |= d.some(clip_threshold=d.number(0.2, 2), relative_step=d.chance())
+    elif name == "Muon":
+        config |= d.some(adam_beta_1=d.number(0.5, 0.99), adam_beta_2=d.number(0.5, 0.999), epsilon=d.pick(1e-7, 0.01))
+        config |= d.some(adam_weight_decay=d.pick(None, 0.1), momentum=d.number(), nesterov=d.chance())
+        config |= d.some(adam_lr_ratio=d.number(0.1, 2), rms_rate=d.pick(None, 0.4), ns_steps=d.integer(1, 6))
+        config |= d.some(exclude_layers=[d.pick("kern", "bias")])
+        config |= d.pick({}, {"muon_a": 1.875, "muon_b": -1.25, "muon_c": 0.375})  # with others, it runs away
     else:
         config |= d.some(beta_1=d.number(0.5, 0.99), beta_2=d.number(0.5, 0.999))
         config |= d.some(amsgrad=d.chance()) if name in ("Adam", "AdamW") else {}
         config |= d.some(epsilon=d.pick(1e-7, 0.01)) if name != "Lion" else {}
     d.dtype, steps = "float64", d.integer(1, 24) if d.chance(0.8) else 80
-    shapes = {"kernel": (3, 5), "bias": (5,), "scale": ()}
+    shapes: dict[str, tuple[int, ...]] = {"kernel": d.pick((3, 5), (5, 2), (1, 4)), "bias": (5,), "scale": ()}
+    shapes |= d.some(window=(2, 3, 4))
     arrays: Arrays = {key: d.normal(*shape) for key, shape in shapes.items()}
     scale = d.pick(1.0, 1.0, 1e-3, 100.0)
     arrays |= {f"{key}_gradients": d.normal(steps, *shape, scale=scale) for key, shape in shapes.items()}
@@ -384,6 +417,7 @@ def draw_initializer(d: Dice, name: str, rank: int) -> Case:
         config |= d.some(distribution=d.pick("truncated_normal", "untruncated_normal", "uniform"))
     elif name == "Orthogonal":
         config, more["shape"] = d.some(gain=d.number(0.5, 2)), d.pick([60, 70], [70, 60], [3, 3, 20, 50])
+    config |= d.some(seed=d.integer(0, 9)) if not more["exact"] else {}
     more["bounded"] = "Uniform" in name
     return job("initializer", name, config, **more), {}
 
@@ -445,6 +479,7 @@ OTHERS = (
     "Loss",
     "LossFunctionWrapper",
     "CTC",
+    "Circle",
     "Metric",
     "MeanMetricWrapper",
     "MeanRelativeError",
@@ -458,10 +493,12 @@ def classes(module: Any) -> list[tuple[str, int]]:
 TABLE = [
     (draw_loss, classes(losses)),
     (draw_ctc, named("CTC")),
+    (draw_circle, named("Circle")),
     (draw_function, named(*UNREDUCED)),
     (draw_metric, classes(metrics)),
     (draw_schedule, named(*SCHEDULES)),
-    (draw_optimizer, named("SGD", "RMSprop", "Adam", "AdamW", "Adagrad", "Adadelta", "Adamax", "Nadam", "Lion")),
+    (draw_optimizer, named("SGD", "RMSprop", "Adam", "AdamW", "Adagrad", "Adadelta", "Adamax", "Nadam", "Lion",
+                             "Ftrl", "Adafactor", "Lamb", "Muon")),
     (draw_activation_function, named(*ACTIVATIONS)),
     (draw_constraint, named("MaxNorm", "MinMaxNorm", "UnitNorm", "NonNeg")),
     (draw_regularizer, named("L1", "L2", "L1L2", "OrthogonalRegularizer")),

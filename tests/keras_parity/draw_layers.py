@@ -17,8 +17,21 @@ def layer(class_name: str, config: dict[str, Any], arrays: Arrays, **more: Any) 
     return job | more, arrays
 
 
-def activation(d: Dice) -> str | None:
+def activation(d: Dice) -> Any:
+    """By name, or now and then a layer."""
+    if d.chance(0.1):
+        kind, config = d.pick(
+            ("LeakyReLU", {"negative_slope": d.number()}), ("ELU", {"alpha": d.number(0.5, 2)}), ("PReLU", {}),
+            ("ReLU", {"max_value": 1.0, "negative_slope": 0.1}), ("Softmax", {}),
+            ("Activation", {"activation": "gelu"}),
+        )  # fmt: skip
+        return {"class_name": kind, "config": config}
     return d.pick(None, "relu", "tanh", "sigmoid", d.pick(*NAMED))
+
+
+def values(d: Dice, *shape: int) -> Any:
+    """An input, now and then of integers."""
+    return d.labels(5, *shape).astype(d.pick("uint8", "int32")) if d.chance(0.12) else d.normal(*shape)
 
 
 def penalties(d: Dice, *names: str) -> dict[str, Any]:
@@ -37,7 +50,24 @@ def formatted(d: Dice, shape: list[int], config: dict[str, Any]) -> list[int]:
 def draw_dense(d: Dice, name: str, rank: int) -> Case:
     config = {"units": d.integer(1, 9), **d.some(use_bias=d.chance()), **penalties(d, "kernel", "bias", "activity")}
     config["activation"] = activation(d)
-    return layer(name, config, {"x0": d.normal(d.integer(1, 5), *d.integers(1, 5, d.integer(0, 3)), d.integer(1, 7))})
+    return layer(name, config, {"x0": values(d, d.integer(1, 5), *d.integers(1, 5, d.integer(0, 3)), d.integer(1, 7))})
+
+
+def draw_einsum(d: Dice, name: str, rank: int) -> Case:
+    a, b, c, e = d.integers(1, 5, 4)
+    equation, output, shape, biases = d.pick(
+        ("ab,bc->ac", e, [a, b], "c"), ("abc,cd->abd", [d.pick(None, b), e], [a, b, c], "d"),
+        ("abc,cd->abd", [b, e], [a, b, c], "bd"), ("...x,xy->...y", e, [a, *d.integers(1, 4, d.integer(0, 2)), b], "y"),
+        ("ab...,bc->ac...", e, [a, b, *d.integers(1, 4, d.integer(0, 2))], "c"),
+        ("abc,cde->abde", [None, 2, e], [a, b, c], d.pick("de", "e", "d")),
+        ("abcd,cde->abe", [None, e], [a, b, c, 2], "e"), ("abc,bcd->abd", [b, e], [a, b, c], d.pick("bd", "b")),
+        ("abc,bd->adc", [e, c], [a, b, c], d.pick("d", "dc")), ("abc,dbc->adb", [e, b], [a, b, c], "d"),
+        ("abc,bd->ad", e, [a, b, c], "d"),
+    )  # fmt: skip
+    config: dict[str, Any] = {"equation": equation, "output_shape": output, "activation": activation(d)}
+    config |= d.some(bias_axes=biases)
+    config |= penalties(d, "kernel", "activity", *(["bias"] if "bias_axes" in config else []))
+    return layer(name, config, {"x0": values(d, *shape)})
 
 
 def draw_convolution(d: Dice, name: str, rank: int) -> Case:
@@ -74,7 +104,8 @@ def draw_convolution(d: Dice, name: str, rank: int) -> Case:
             config["padding"] = "same"
     elif transpose:
         sizes = d.integers(2, 6, rank)
-    return layer(name, config, {"x0": d.normal(*formatted(d, [d.integer(1, 3), *sizes, channels], config))})
+    taken = Dice.normal if separable or transpose or depthwise else values  # Keras on JAX takes no integers there
+    return layer(name, config, {"x0": taken(d, *formatted(d, [d.integer(1, 3), *sizes, channels], config))})
 
 
 def draw_pooling(d: Dice, name: str, rank: int) -> Case:
@@ -84,7 +115,7 @@ def draw_pooling(d: Dice, name: str, rank: int) -> Case:
     if d.chance(0.2):  # windows larger than the input
         config |= {"padding": "same", "pool_size": d.size(1, 7, rank)}
         shape[1:-1] = d.integers(1, 5, rank)
-    return layer(name, config, {"x0": d.normal(*formatted(d, shape, config))})
+    return layer(name, config, {"x0": values(d, *formatted(d, shape, config))})
 
 
 def draw_global(d: Dice, name: str, rank: int) -> Case:
@@ -96,7 +127,7 @@ def draw_global(d: Dice, name: str, rank: int) -> Case:
         arrays["m0"][:, 0] = True  # a mean of nothing is 0 / 0
     else:
         shape = formatted(d, shape, config)
-    return layer(name, config, {"x0": d.normal(*shape), **arrays})
+    return layer(name, config, {"x0": values(d, *shape), **arrays})
 
 
 def draw_adaptive(d: Dice, name: str, rank: int) -> Case:
@@ -165,7 +196,7 @@ def draw_border(d: Dice, name: str, rank: int) -> Case:
     shape = [2, *d.integers(5, 7, rank), 3]
     if name != "Cropping1D":
         shape = formatted(d, shape, config)
-    return layer(name, config, {"x0": d.normal(*shape)})
+    return layer(name, config, {"x0": values(d, *shape)})
 
 
 def draw_upsampling(d: Dice, name: str, rank: int) -> Case:
@@ -190,7 +221,7 @@ def draw_reshaping(d: Dice, name: str, rank: int) -> Case:
     elif name == "Flatten":
         shape = shape[: d.integer(1, 4)]
         config = d.some(data_format=d.pick("channels_first", "channels_last"))
-    return layer(name, config, {"x0": d.normal(*shape)})
+    return layer(name, config, {"x0": values(d, *shape)})
 
 
 def draw_activation(d: Dice, name: str, rank: int) -> Case:
@@ -244,7 +275,8 @@ def draw_merge(d: Dice, name: str, rank: int) -> Case:
         shapes = shapes if "axis" in config else [[*shape[:-1], d.integer(1, 4)] for _ in range(count)]
     elif d.chance(0.3):
         shapes = [[3, *(1 if d.chance(0.4) else n for n in shape[1:])] for _ in range(count)]
-    arrays: Arrays = {f"x{k}": d.normal(*one) for k, one in enumerate(shapes)}
+    taken = values if name in ("Add", "Multiply", "Concatenate") else Dice.normal
+    arrays: Arrays = {f"x{k}": taken(d, *one) for k, one in enumerate(shapes)}
     if len(shape) == 3 and shapes == [shape] * count:
         arrays |= {f"m{k}": d.mask(*shape[:2]) for k in range(count) if d.chance(0.6)}
     return layer(name, config, arrays, form="list")
@@ -297,11 +329,13 @@ def draw_inert(d: Dice, name: str, rank: int) -> Case:
 RANKS = (1, 2, 3)
 TABLE = [
     (draw_dense, [("Dense", 0)]),
+    (draw_einsum, [("EinsumDense", 0)]),
     (draw_convolution, [("Conv1D", 1), ("Conv2D", 2), ("Conv3D", 3), ("DepthwiseConv1D", 1), ("DepthwiseConv2D", 2),
                         ("SeparableConv1D", 1), ("SeparableConv2D", 2), ("Conv1DTranspose", 1),
                         ("Conv2DTranspose", 2), ("Conv3DTranspose", 3)]),
     (draw_pooling, [(f"{kind}Pooling{rank}D", rank) for kind in ("Max", "Average") for rank in RANKS]),
     (draw_global, [(f"Global{kind}Pooling{rank}D", rank) for kind in ("Max", "Average") for rank in RANKS]),
+    (draw_adaptive, [(f"Adaptive{kind}Pooling{rank}D", rank) for kind in ("Average", "Max") for rank in RANKS]),
     (draw_batch_norm, [("BatchNormalization", 0)]),
     (draw_layer_norm, [("LayerNormalization", 0), ("RMSNormalization", 0), ("UnitNormalization", 0)]),
     (draw_group_norm, [("GroupNormalization", 0)]),

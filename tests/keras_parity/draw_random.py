@@ -20,6 +20,7 @@ def random_layer(d: Dice, name: str, config: dict[str, Any], sample: np.ndarray,
 def draw_noise(d: Dice, name: str, rank: int) -> Case:
     shape = d.integers(1, 4, rank or d.integer(1, 3))
     config: dict[str, Any] = {"stddev" if name == "GaussianNoise" else "rate": d.number(0.05, 0.9)}
+    config |= d.some(seed=d.integer(0, 9))
     if name in ("Dropout", "AlphaDropout"):
         config |= d.some(noise_shape=[None, *(n if d.chance() else d.pick(1, None) for n in shape)])
     if name in ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D") and d.chance(0.1):

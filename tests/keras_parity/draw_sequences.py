@@ -47,6 +47,51 @@ def draw_recurrent(d: Dice, name: str, rank: int) -> Case:
     return layer(name, config, arrays, **more)
 
 
+def cell_of(d: Dice, kind: str) -> dict[str, Any]:
+    config = recurrent_config(d, kind)
+    for argument in ("return_sequences", "go_backwards", "zero_output_for_mask", "activity_regularizer"):
+        config.pop(argument, None)
+    return {"class_name": f"{kind}Cell", "config": config}
+
+
+def draw_cell(d: Dice, name: str, rank: int) -> Case:
+    cell, batch = cell_of(d, name.removesuffix("Cell")), d.integer(1, 4)
+    arrays = {"x0": d.normal(batch, d.integer(1, 5))}
+    arrays |= states_of(d, name.removesuffix("Cell"), cell["config"]["units"], batch)
+    return layer(name, cell["config"], arrays, states="states")
+
+
+def draw_cells(d: Dice, name: str, rank: int) -> Case:
+    """A cell, or several, in an RNN."""
+    kinds = [d.pick("SimpleRNN", "LSTM", "GRU") for _ in range(d.pick(0, 0, 1, 2, 3) or 1)]
+    several, batch, steps = len(kinds) > 1, d.integer(1, 4), d.integer(1, 6)
+    if several:
+        d.dtype = "float32"  # the states of several cells are of no other in Keras on JAX
+    if several and d.chance(0.4):
+        kinds = ["LSTM"] * len(kinds)
+    cells = [cell_of(d, kind) for kind in kinds]
+    config: dict[str, Any] = {"cell": cells if several else cells[0]}
+    if several and d.chance():
+        config["cell"] = {"class_name": "StackedRNNCells", "config": {"cells": cells}}
+    config |= d.some(return_sequences=d.chance(), return_state=d.chance(), go_backwards=d.chance())
+    arrays: Arrays = {"x0": d.normal(batch, steps, d.integer(1, 5))}
+    # At a masked step Keras takes the first state of the last cell, if it is a list, for the output, else of the first.
+    if d.chance() and (not several or kinds[-1] == kinds[0] == "LSTM"):
+        arrays["m0"] = d.mask(batch, steps)
+        config |= d.some(zero_output_for_mask=d.chance()) if config.get("return_sequences") else {}
+    else:
+        config |= d.some(unroll=d.chance())
+    more: dict[str, Any] = {}
+    if d.chance(0.25) and not several:  # Keras cannot keep lists of states
+        config["stateful"], more["passes"] = True, 2
+    elif d.chance(0.4):
+        sizes = [(cell["config"]["units"], 2 if kind == "LSTM" else 1) for cell, kind in zip(cells, kinds, strict=True)]
+        units = [n for n, count in sizes for _ in range(count)]
+        arrays |= {f"s{k}": d.normal(batch, n) for k, n in enumerate(units)}
+        more |= {"nest": [count for _, count in sizes]} if several else {}
+    return layer(name, config, arrays, **more)
+
+
 def draw_bidirectional(d: Dice, name: str, rank: int) -> Case:
     kind, d.dtype = d.pick("SimpleRNN", "LSTM", "GRU"), "float32"  # its layers do not take another in Keras on JAX
     inner = recurrent_config(d, kind) | d.some(return_state=d.chance(0.4))
@@ -61,6 +106,11 @@ def draw_bidirectional(d: Dice, name: str, rank: int) -> Case:
         arrays["m0"] = d.mask(batch, steps)
     if d.chance(0.3):
         arrays |= states_of(d, kind, inner["units"], batch, 2)
+    if d.chance(0.25):  # the same by a cell
+        flags = {flag: inner.pop(flag) for flag in ("return_sequences", "return_state") if flag in inner}
+        inner.pop("zero_output_for_mask", None)
+        cell = {"class_name": f"{kind}Cell", "config": inner}
+        config["layer"] = {"class_name": "RNN", "config": {"cell": cell, **flags}}
     return layer(name, config, arrays)
 
 
@@ -144,11 +194,16 @@ def draw_sequence_attention(d: Dice, name: str, rank: int) -> Case:
     if name == "Attention":
         config |= d.some(score_mode=d.pick("dot", "concat"))
     call = d.some(use_causal_mask=d.chance())
-    return layer(name, config, arrays | masks(d, dict(list(arrays.items())[:2])), form="list", call=call)
+    arrays |= masks(d, dict(list(arrays.items())[:2]))
+    if d.dtype == "float64" and "m1" in arrays:  # of a query that may attend to nothing, see docs/keras-differences.md
+        arrays["m1"][:, 0] = True
+    return layer(name, config, arrays, form="list", call=call)
 
 
 TABLE = [
     (draw_recurrent, [("SimpleRNN", 0), ("LSTM", 0), ("GRU", 0)]),
+    (draw_cell, [("SimpleRNNCell", 0), ("LSTMCell", 0), ("GRUCell", 0)]),
+    (draw_cells, [("RNN", 0)]),
     (draw_bidirectional, [("Bidirectional", 0)]),
     (draw_time_distributed, [("TimeDistributed", 0)]),
     (draw_embedding, [("Embedding", 0)]),

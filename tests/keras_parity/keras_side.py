@@ -27,7 +27,9 @@ def made(module, spec):
     """An object of the module from {"class_name", "config"}; layers, schedules and the like in the config too."""
     config = dict(spec.get("config", {}))
     for name, value in config.items():
-        if isinstance(value, dict) and "class_name" in value:
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            config[name] = [made(module, one) for one in value]
+        elif isinstance(value, dict) and "class_name" in value:
             inner = keras.optimizers.schedules if name == "learning_rate" else keras.layers
             inner = getattr(keras, value["module"]) if "module" in value else inner
             config[name] = made(inner, value)
@@ -37,7 +39,14 @@ def made(module, spec):
 
 
 def flat(x):
-    return list(x) if isinstance(x, (list, tuple)) else [x]
+    return [one for part in x for one in flat(part)] if isinstance(x, (list, tuple)) else [x]
+
+
+def nested(states, sizes):
+    """The states of several cells, one or a list for each, as Keras has them."""
+    rest = list(states)
+    parts = [[rest.pop(0) for _ in range(size)] for size in sizes]
+    return [part if len(part) > 1 else part[0] for part in parts]
 
 
 def numbered(arrays, name):
@@ -58,7 +67,8 @@ def layer(job, arrays):
         for x, mask in zip(xs, masks, strict=True):
             if mask is not None:
                 set_keras_mask(x, jnp.asarray(mask, bool))
-        more = {"initial_state": list(states)} if states else {}
+        states = nested(states, job["nest"]) if states and "nest" in job else list(states)
+        more = {job.get("states", "initial_state"): states} if states else {}
         if states and masks[0] is not None:  # beside states Keras does not look for the mask that the input carries
             more["mask"] = jnp.asarray(masks[0], bool)
         if "p0" in arrays:
@@ -78,7 +88,7 @@ def layer(job, arrays):
     if job["config"].get("stateful"):  # whose states are made by the first call on arrays
         apply([jnp.zeros_like(x) for x in xs], [], [None] * len(xs))
         layer.reset_state()
-        others += [v for v in layer.states if all(v is not o for o in others)]
+        others += [v for v in flat(layer.states) if all(v is not o for o in others)]
     floats = [k for k, x in enumerate(xs) if x.dtype.kind == "f"]
 
     def total(values, inputs, states, other_values, dys):

@@ -30,26 +30,18 @@ PAGE = Path(__file__).parents[2] / "docs" / "keras-names.md"
 ENGINE = "belongs to another framework"
 AUGMENTATION = "image augmentation beyond flips, turns, zooms, shifts, crops, brightness and contrast: not yet"
 FILES = "data sets from folders and downloads are not this package's; NumPy arrays and `PyDataset` are"
-SPARSE = "no sparse or ragged tensors"
 QUANTIZED = "no low-rank adaptation or quantization yet"
 
 # Why vivace lacks a name: a pattern of "area.name", and the reason.
 ABSENT = {
-    "layers.Adaptive*": "not yet",
     "layers.ConvLSTM*": "not yet",
-    "layers.*RNNCell*": "cells are not separate layers: one native call runs a whole sequence",
-    "layers.*Cell": "cells are not separate layers: one native call runs a whole sequence",
-    "layers.RNN": "cells are not separate layers; `OutputGatedRNN` and layers of one's own are (docs/custom.md)",
     "layers.FlaxLayer": ENGINE,
     "layers.JaxLayer": ENGINE,
     "layers.TFSMLayer": ENGINE,
     "layers.TorchModuleWrapper": ENGINE,
     "layers.Pipeline": "a `Sequential` of preprocessing layers does it",
-    "layers.EinsumDense": "`Dense`, `Dot` and `AutogradLayer` cover it",
     "layers.ReversibleEmbedding": "not yet",
     "layers.SpectralNormalization": "not yet",
-    "utils.*_custom_objects": "`custom_object_scope` and the arguments custom_objects say it",
-    "utils.register_keras_serializable": "`custom_object_scope` and the arguments custom_objects say it",
     "utils.get_registered_*": "`custom_object_scope` and the arguments custom_objects say it",
     "utils.split_dataset": "`validation_split` of fit, or slices",
     "layers.Hash*": "`StringLookup` and `IntegerLookup` have no collisions",
@@ -66,11 +58,6 @@ ABSENT = {
     "layers.MixUp": AUGMENTATION,
     "layers.Equalization": AUGMENTATION,
     "layers.Solarization": AUGMENTATION,
-    "losses.[Cc]ircle": "metric learning: not yet",
-    "optimizers.Adafactor": "not yet",
-    "optimizers.Ftrl": "not yet",
-    "optimizers.Lamb": "not yet",
-    "optimizers.Muon": "not yet",
     "optimizers.ScheduleFreeAdamW": "not yet",
     "optimizers.MultiOptimizer": "not yet",
     "optimizers.OptimizerMap": "not yet",
@@ -99,13 +86,9 @@ ABSENT = {
 LACKING = {
     "layers.*.lora_*": QUANTIZED,
     "layers.*.quantization_config": QUANTIZED,
-    "*.sparse": SPARSE,
-    "*.ragged": SPARSE,
-    "layers.Input.tensor": "a layer is called on a tensor",
-    "layers.Input.optional": "every input is needed",
+    "layers.EinsumDense.gptq_unpacked_column_size": QUANTIZED,
     "*.input_axes": "fans follow from the shape",
     "*.output_axes": "fans follow from the shape",
-    "optimizers.*.loss_scale_factor": "for half precision, which training does not use",
     "layers.Layer.autocast": "an array is converted to the layer's dtype",
     "callbacks.CallbackList.*": "internal to fit",
     "utils.Sequence.*": "batches are made in the process itself",
@@ -117,8 +100,6 @@ LACKING = {
 
 # Defaults and orders that are not Keras's, and why: patterns of what `departures` says.
 DEPARTING = (
-    "layers.CategoryEncoding: num_tokens *",  # without it, Keras raises an error
-    "layers.Input: *",  # shapes and names stand first there too; what is between belongs to TensorFlow
     "callbacks.CallbackList: *",  # internal
 )
 

@@ -25,9 +25,12 @@ def numbered(arrays: Arrays, name: str) -> list[np.ndarray]:
 
 
 def made_layer(spec: Job, dtype: str) -> Layer:
-    config = {
-        name: made_layer(value, dtype) if isinstance(value, dict) else value for name, value in spec["config"].items()
-    }
+    def made(value: Any) -> Any:
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return [made(one) for one in value]
+        return made_layer(value, dtype) if isinstance(value, dict) else value
+
+    config = {name: made(value) for name, value in spec["config"].items()}
     layer: Layer = getattr(layers, spec["class_name"])(**config, dtype=dtype)
     return layer
 
@@ -47,13 +50,15 @@ def prepare_layer(job: Job, arrays: Arrays, d: Dice) -> None:
 
 def called(layer: Layer, job: Job, xs: Any, states: Any, masks: Any, training: bool) -> list[Any]:
     """The outputs of a call on arrays."""
-    form, more = job.get("form", "one"), {"initial_state": states} if states else {}
+    form, more = job.get("form", "one"), {job.get("states", "initial_state"): states} if states else {}
     if "attention_mask" in job:
         more["attention_mask"] = job["attention_mask"]
     if states and masks is not None:
         masks = masks[0]
-    y = layer(*(xs if form == "several" else [xs if form == "list" else xs[0]]), mask=masks, training=training, **more)
-    return y if isinstance(y, list) else [y]
+    if masks is not None:
+        more["mask"] = masks
+    y = layer(*(xs if form == "several" else [xs if form == "list" else xs[0]]), training=training, **more)
+    return [y[0], *y[1]] if isinstance(y, tuple) else y if isinstance(y, list) else [y]
 
 
 def layer(job: Job, arrays: Arrays) -> Results:
@@ -61,7 +66,7 @@ def layer(job: Job, arrays: Arrays) -> Results:
         job = job | {"config": job["config"] | {"use_attention_mask": True}}
     layer = made_layer(job, job["dtype"])
     xs, states = numbered(arrays, "x"), numbered(arrays, "s")
-    x: Any = [a.astype(layer.input_dtype) if layer.input_dtype else a for a in xs] + states
+    x: Any = [a.astype(layer.input_dtype or (a.dtype if a.dtype.kind == "f" else layer.dtype)) for a in xs] + states
     masks: Any = [None if (m := arrays.get(f"m{k}")) is None else m.astype(np.uint8) for k in range(len(x))]
     if "p0" in arrays:
         x, masks = [*x, arrays["p0"]], [*masks, None]

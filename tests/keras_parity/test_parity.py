@@ -48,6 +48,8 @@ def differences(job: dict[str, Any], arrays: dict[str, Any], expected: dict[str,
         return same_distribution(got["y"], expected["y"])
     if job["config"].get("go_backwards"):  # Keras leaves the mask in the input's order; ours is that of the output
         got, expected = ({k: a for k, a in part.items() if not k.startswith("mask")} for part in (got, expected))
+    if job["class_name"] == "EinsumDense":  # Keras tells axes of dots backwards, and sizes of the input as unknown
+        got, expected = ({k: a for k, a in part.items() if not k.startswith("shape")} for part in (got, expected))
     wrong = []
     relative, absolute = tolerance(job)
     for name in sorted(got.keys() | expected.keys()):

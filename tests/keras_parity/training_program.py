@@ -19,10 +19,15 @@ def model_of(api: Any, case: Case) -> Any:
         two = layers.Dense(3, "softmax", name="two", kernel_regularizer=case["regularizer"])(h)
         return api.Model([a, b], [one, two])
     shapes = {"steps": (5, 3), "image": (6, 6, 2), "words": (5,), "tags": (None,)}
+    shapes |= {"chain": (5,), "chain_of_steps": (5,)}
     x = layers.Input(shapes.get(case["kind"], (4,)))
     if case["kind"] == "image":
         h = layers.Conv2D(3, 3, padding="same", activation="relu", kernel_regularizer=case["regularizer"])(x)
         h = layers.Flatten()(layers.MaxPooling2D()(layers.BatchNormalization()(h)))
+    elif case["kind"] in ("chain", "chain_of_steps"):
+        h = layers.Embedding(7, 4, mask_zero=True)(x)
+        for link in case["chain"]:
+            h = linked(layers, link, h)
     elif case["kind"] in ("words", "tags"):
         h = layers.Embedding(7, 4, mask_zero=True)(x)
         h = layers.Bidirectional(layers.LSTM(3, return_sequences=case["kind"] == "tags"))(h)
@@ -33,6 +38,26 @@ def model_of(api: Any, case: Case) -> Any:
     if case["kind"] == "steps":
         h = layers.SimpleRNN(4, return_sequences=True)(h)
     return api.Model(x, layers.Dense(case["units"], case["activation"], name="out")(h))
+
+
+def linked(layers: Any, link: Any, h: Any) -> Any:
+    """What a link of a chain, [name, configuration], makes of a sequence with a mask."""
+    name, config = link[0], dict(link[1])
+    if name == "Residual":
+        return layers.Add()([h, layers.Dense(h.shape[-1], **config)(h)])
+    if name == "Joined":
+        return layers.Concatenate()([h, layers.GRU(2, return_sequences=True)(h)])
+    if name == "SelfAttention":
+        return layers.MultiHeadAttention(2, 3)(h, h, **config)
+    if name == "DotAttention":
+        return layers.Attention(**config)([h, h])
+    if name in ("Bidirectional", "TimeDistributed"):
+        inner, of_inner = config.pop("layer")
+        return getattr(layers, name)(getattr(layers, inner)(**of_inner), **config)(h)
+    if name == "RNN":
+        cells = [getattr(layers, kind)(units) for kind, units in config.pop("cells")]
+        return layers.RNN(cells if len(cells) > 1 else cells[0], **config)(h)
+    return getattr(layers, name)(**config)(h)
 
 
 def metric_of(api: Any, identifier: Any) -> Any:

@@ -226,7 +226,7 @@ class TensorBoard(Callback):
             self._add("epoch_steps_per_second", steps / (time.perf_counter() - self._began), epoch, "train")
         if self.histogram_freq and epoch % self.histogram_freq == 0:
             for parameter in self.model.weights:
-                self._part("train").add_histogram(f"{parameter.name}/histogram", parameter.array, epoch)
+                self._part("train").add_histogram(f"{parameter.path}/histogram", parameter.array, epoch)
         for writer in self._open.values():
             writer.flush()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,8 +35,10 @@ class MonitorCallback(Callback):
         min_delta: smallest change that counts, 0.
 
     Raises:
-        ValueError: another mode; or, at the end of the first epoch, a value that is not there, or of which "auto" does
-            not know the better direction.
+        ValueError: another mode; or, at the end of the first epoch, a value of which "auto" does not know the better
+            direction.
+
+    A value that is not there draws a warning, and nothing happens.
     """
 
     def __init__(self, monitor: str = "val_loss", mode: str = "auto", min_delta: float = 0.0) -> None:
@@ -44,15 +48,19 @@ class MonitorCallback(Callback):
         self.best: float | None = None
 
     def value(self, logs: Logs | None) -> float | None:
-        """The value to watch; None after an epoch without validation, if there are others."""
+        """The value to watch; None after an epoch without it, with a warning unless others have one."""
         if logs and self.monitor in logs:
             return float(logs[self.monitor])
-        if self.monitor.startswith("val_") and self.params.get("do_validation") and self.monitor[4:] in (logs or {}):
-            return None
-        raise ValueError(
-            f"{type(self).__name__}: no {self.monitor!r} in the logs, which hold {sorted(logs or {})}; "
-            "give fit validation data, or monitor one of these"
-        )
+        if self.mode == "auto":
+            self.mode = self._direction()
+        name = self.monitor.removeprefix("val_")
+        if name == self.monitor or not self.params.get("do_validation") or name not in (logs or {}):
+            warnings.warn(
+                f"{type(self).__name__} does nothing: no {self.monitor!r} in the logs, which hold "
+                f"{sorted(logs or {})}; give fit validation data, or monitor one of these",
+                stacklevel=2,
+            )
+        return None
 
     def improved(self, value: float, reference: float | None) -> bool:
         """Whether the value is better than another one (or the first), by more than `min_delta`."""
@@ -235,21 +243,28 @@ class BatchCount:
 
 
 class LearningRateScheduler(Callback):
-    """Sets the learning rate before each epoch to schedule(epoch, learning_rate); the logs tell it.
+    """Sets the learning rate before each epoch to schedule(epoch, learning_rate), or schedule(epoch); the logs tell it.
 
     verbose: 1 tells of each change.
     """
 
-    def __init__(self, schedule: Callable[[int, float], float], verbose: int = 0) -> None:
+    def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
         self.schedule, self.verbose = schedule, verbose
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        rate = self.schedule(epoch, self.model.optimizer.learning_rate)
+        rate = self.schedule(epoch, self.model.optimizer.learning_rate) if self._takes_rate() else self.schedule(epoch)
         self.model.optimizer.learning_rate = rate
         say(f"Epoch {epoch + 1}: the learning rate is {rate}", self.verbose)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         _add_learning_rate(self.model, logs)
+
+    def _takes_rate(self) -> bool:
+        try:
+            inspect.signature(self.schedule).bind(0, 0.0)
+        except TypeError:
+            return False
+        return True
 
 
 class ReduceLROnPlateau(MonitorCallback):

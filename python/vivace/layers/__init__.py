@@ -4,8 +4,17 @@ from functools import partial
 
 from .._config import deserialize_in, serialize
 from .activation import ELU, LeakyReLU, PReLU, ReLU, Softmax
+from .adaptive import (
+    AdaptiveAveragePooling1D,
+    AdaptiveAveragePooling2D,
+    AdaptiveAveragePooling3D,
+    AdaptiveMaxPooling1D,
+    AdaptiveMaxPooling2D,
+    AdaptiveMaxPooling3D,
+)
 from .attention import GroupQueryAttention, MultiHeadAttention
 from .base import Layer
+from .cells import RNN, GRUCell, LSTMCell, SimpleRNNCell, StackedRNNCells
 from .conv import Conv1D, Conv2D, Conv3D, Convolution1D, Convolution2D, Convolution3D
 from .conv_transpose import (
     Conv1DTranspose,
@@ -17,6 +26,7 @@ from .conv_transpose import (
 )
 from .core import Activation, Dense, Dropout, Flatten, Input, InputLayer, RepeatVector
 from .custom import AutogradLayer
+from .einsum import EinsumDense
 from .embedding import Embedding, Masking
 from .images import (
     CenterCrop,
@@ -125,8 +135,15 @@ __all__ = [
     "ELU",
     "GRU",
     "LSTM",
+    "RNN",
     "Activation",
     "ActivityRegularization",
+    "AdaptiveAveragePooling1D",
+    "AdaptiveAveragePooling2D",
+    "AdaptiveAveragePooling3D",
+    "AdaptiveMaxPooling1D",
+    "AdaptiveMaxPooling2D",
+    "AdaptiveMaxPooling3D",
     "Add",
     "AdditiveAttention",
     "AlphaDropout",
@@ -165,8 +182,10 @@ __all__ = [
     "Discretization",
     "Dot",
     "Dropout",
+    "EinsumDense",
     "Embedding",
     "Flatten",
+    "GRUCell",
     "GaussianDropout",
     "GaussianNoise",
     "GetItem",
@@ -188,6 +207,7 @@ __all__ = [
     "Input",
     "InputLayer",
     "IntegerLookup",
+    "LSTMCell",
     "Lambda",
     "Layer",
     "LayerNormalization",
@@ -225,10 +245,12 @@ __all__ = [
     "SeparableConvolution1D",
     "SeparableConvolution2D",
     "SimpleRNN",
+    "SimpleRNNCell",
     "Softmax",
     "SpatialDropout1D",
     "SpatialDropout2D",
     "SpatialDropout3D",
+    "StackedRNNCells",
     "StringLookup",
     "Subtract",
     "TextVectorization",

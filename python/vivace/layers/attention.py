@@ -26,19 +26,17 @@ class _Projection:
     def __init__(self, kernel: Parameter, bias: Parameter | None, inputs: Shape, outputs: Shape) -> None:
         self.kernel, self.bias, self.outputs = kernel, bias, outputs
         self.matrix = math.prod(inputs), math.prod(outputs)
-        self.inputs = self.matrix[0]
 
     def forward(self, x: Array, shape: Shape, step: Step) -> Array:
         """(..., *inputs) -> (..., *outputs), which is `shape`."""
-        y = step.empty(shape, x.dtype)
-        bias = self.bias
-        native.project_forward(self.inputs, x, self.kernel.array, bias.array if bias else None, y)
+        y, bias = step.empty(shape, x.dtype), self.bias
+        native.project_forward(self.matrix[0], x, self.kernel.array, bias.array if bias else None, y)
         return y
 
     def bind(self, x: Array, shape: Shape, step: Step) -> tuple[Array, Any]:
         """The output, and what computes it."""
         y, bias = step.empty(shape, x.dtype), self.bias.array if self.bias else None
-        return y, partial(native.project_forward, self.inputs, x, self.kernel.array, bias, y)
+        return y, partial(native.project_forward, self.matrix[0], x, self.kernel.array, bias, y)
 
     def backward(self, x: Array, dy: Array, step: Step) -> Array:
         self.weight_gradient(x, dy)
@@ -83,6 +81,12 @@ class _Way(NamedTuple):
     statistics: Shape
     pairs: Shape
     output: Shape
+
+
+def _shapes(query: Any, value: Any, key: Any) -> Any:
+    """Shapes given one by one as the list of all; a single one may be such a list already."""
+    more = [shape for shape in (value, key) if shape is not None]
+    return [query, *more] if more else query
 
 
 class AttentionLayer(Layer):
@@ -230,7 +234,9 @@ class _Attention(AttentionLayer):
         parts = list(given) if several else [given]
         return (parts[:-1], parts[-1]) if self.use_attention_mask else (parts, None)
 
-    def compute_output_shape(self, input_shape: Any) -> BatchShape:
+    def compute_output_shape(self, query_shape: Any, value_shape: Any = None, key_shape: Any = None) -> BatchShape:
+        """Shape of the output, for the inputs' shapes one by one or in a list."""
+        input_shape = _shapes(query_shape, value_shape, key_shape)
         query, value, key = (tuple(shape) for shape in self._inputs(input_shape, "compute_output_shape"))
         kind = f"{self.name} ({type(self).__name__})"
         for name, shape in (("query", query), ("value", value), ("key", key)):
@@ -260,7 +266,9 @@ class _Attention(AttentionLayer):
             raise ValueError(f"{kind}: attention_mask must be (batch, queries, keys), {pairs}, received shape {mask}")
         return [output, (pairs[0], self.heads, *pairs[1:])] if self.return_attention_scores else output  # type: ignore[return-value]
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, query_shape: Any, value_shape: Any = None, key_shape: Any = None) -> None:
+        """Create the weights, for the inputs' shapes one by one or in a list."""
+        input_shape = _shapes(query_shape, value_shape, key_shape)
         query, value, key = (shape[-1] for shape in self._inputs(input_shape, "build"))
         self.features = (query, value, key)
         self.query = self._projection("query", (query,), (self.heads, self.key_dim))
@@ -272,11 +280,11 @@ class _Attention(AttentionLayer):
     def _projection(self, name: str, inputs: Shape, outputs: Shape) -> _Projection:
         shape, bias = (*inputs, *outputs), None
         kernel = self.add_weight(
-            f"{name}_kernel", shape, self.kernel_initializer, True, self.kernel_regularizer, self.kernel_constraint
+            f"{name}/kernel", shape, self.kernel_initializer, True, self.kernel_regularizer, self.kernel_constraint
         )
         if self.use_bias:
             bias = self.add_weight(
-                f"{name}_bias", outputs, self.bias_initializer, True, self.bias_regularizer, self.bias_constraint
+                f"{name}/bias", outputs, self.bias_initializer, True, self.bias_regularizer, self.bias_constraint
             )
         return _Projection(kernel, bias, inputs, outputs)
 
@@ -303,8 +311,7 @@ class _Attention(AttentionLayer):
         statistics = step.empty(way.statistics, q.dtype)
         maximum, share = statistics
         rate = self.dropout if step.training else 0.0
-        if pairs is not None or self.sliding_window is not None:
-            pairs = self._pairs(pairs, way.pairs)
+        pairs = None if pairs is self.sliding_window is None else self._pairs(pairs, way.pairs)
         number = self.stream.next() if rate else 0
         options = Options(self.key_dim**-0.5, self.use_causal_mask, *masks, pairs, rate, self.stream.seed, number)
         native.attention_forward(q, k, v, *options, attended, maximum, share)
@@ -371,8 +378,6 @@ class _Attention(AttentionLayer):
 
     def _masks(self, mask: Any, inputs: int) -> tuple[Array | None, Array | None]:
         """Of the queries and of the keys; values and keys that are masked both count for nothing."""
-        if mask is None:
-            return None, None
         parts = list(mask) if isinstance(mask, (list, tuple)) else [mask]
         if inputs == 1:
             return _bytes(parts[0]), _bytes(parts[0])

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from .. import config, initializers, regularizers
-from .._config import Configurable
+from .._config import Configurable, own_arguments
 from .._naming import unique_name
 from .._typing import FLOATS, Array, BatchShape, Initializer, Shape
 from ..parameters import Changes, Parameter
@@ -69,7 +71,9 @@ class Layer(Configurable):
     former: ClassVar[tuple[str, ...]] = ("input_dim",)
     input_dtype: Any = None  # of the input, where it is not the layer's dtype
     several_inputs = False  # whether it takes more than one
+    holder = ""  # what the weights' paths have behind the layer's name: the cell of a recurrent layer
     _dropped_a_mask = False
+    _penalties: list[float] = []  # noqa: RUF012   # of the last call on arrays
     _accepted: tuple[Any, Any] = None, None  # shape (of several: a list) and dtype of what it takes as it is
 
     if not TYPE_CHECKING:
@@ -102,6 +106,14 @@ class Layer(Configurable):
         object.__setattr__(self, name, value)
         if name[0] != "_":  # an activation, say, that a plan for inference has bound
             Changes.note_layer()
+            if name == "trainable":
+                self._pass_on(value)
+
+    def _pass_on(self, trainable: bool) -> None:
+        """What is said of a layer is said of those inside it."""
+        if "_nodes" in vars(self):  # made whole
+            for layer in self.sublayers().values():
+                layer.trainable = trainable
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """A user's class with a `call` instead of a `forward` is composed of other layers, and that is a model."""
@@ -109,13 +121,20 @@ class Layer(Configurable):
         if Layer in cls.__bases__ and "call" in vars(cls) and "forward" not in vars(cls):
             model = importlib.import_module("..models", __package__).Model
             cls.__bases__ = tuple(model if base is Layer else base for base in cls.__bases__)
+        if "build" in vars(cls):
+            cls.build = _noting(cls.build)  # type: ignore[method-assign]
 
     def build(self, input_shape: BatchShape) -> None:
         """Create the parameters for inputs of this shape (batch first, None for its size)."""
+        self.built = True
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         """Shape of the output for an input of this shape. Raises ValueError when the layer cannot take it."""
         return input_shape
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """The same as calling the layer."""
+        return self(*args, **kwargs)
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         raise TypeError(f"{type(self).__name__} must define forward(x, step)")
@@ -153,6 +172,12 @@ class Layer(Configurable):
         self._accepted = None, None
         self.input_shape, self.output_shape = input_shape, output_shape
         return output_shape
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        if config.get("activity_regularizer") is None and "activity_regularizer" not in own_arguments(type(self)):
+            config.pop("activity_regularizer", None)  # some of Keras's layers do not know it
+        return config
 
     def get_build_config(self) -> dict[str, Any]:
         """The shape that the layer was built for."""
@@ -197,10 +222,32 @@ class Layer(Configurable):
         elif not x.flags.c_contiguous:
             x = np.ascontiguousarray(x)
         y: Any = self.forward(x, step)[0]
+        if step.penalty or self.activity_regularizer is not None:
+            self._penalize(y, step.penalty)
         # What the step has made is nobody else's; anything else may be the input.
         if y is step.last or step.made(y):
             return y
         return y.copy() if type(y) is not list else [one.copy() for one in y]
+
+    def _penalize(self, y: Any, penalty: float) -> None:
+        """Remember what an output adds to the loss, for `losses`."""
+        if self.activity_regularizer is not None:
+            penalty += sum(self.activity_regularizer(one) / len(one) for one in (y if type(y) is list else [y]))
+        self._penalties = [penalty]
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """The mask of the output, bool (batch, steps), for inputs that have such a mask; None: all steps count.
+
+        Arguments are those of a call on arrays.
+        """
+        step = OneCall()
+        x = self._accept(self.call_inputs(inputs))
+        if previous_mask is not None:
+            step.mask = step_masks(previous_mask, type(x) is list)
+        self.forward(x, step)
+        masks = step.mask if type(step.mask) is list else [step.mask]
+        found = [None if mask is None else mask.astype(bool) for mask in masks]
+        return found if type(step.mask) is list else found[0]
 
     def _accept(self, inputs: Any) -> Any:
         """The inputs as `forward` takes them: arrays of shapes that the layer is built for. Builds it if need be."""
@@ -282,13 +329,20 @@ class Layer(Configurable):
         regularizer: L1L2 | None = None,
         constraint: Callable[[Array], Array] | None = None,
     ) -> Parameter:
-        """Create a parameter `<layer>/<name>`, filled by the initializer."""
+        """Create a parameter of this name, filled by the initializer.
+
+        Its path begins with the layers that are being built around this one. A "/" in the name stands for a part of
+        the layer, as in "query/kernel".
+        """
         value = np.asarray(
             initializers.get(initializer)(shape, self.dtype), self.dtype, order="C"
         )  # of any rank, 0 too
         if value.shape != shape:
             raise ValueError(f"{self.name}: the initializer of {name} returned shape {value.shape}, not {shape}")
-        parameter = Parameter(f"{self.name}/{name}", value, trainable, regularizer, constraint)
+        around = _BUILDING.get()
+        owners = around if around and around[-1] is self else (*around, self)
+        path = "/".join(filter(None, [*(owner.name for owner in owners), self.holder, name]))
+        parameter = Parameter(path, value, trainable, regularizer, constraint, name.replace("/", "_"))
         self.parameters.append(parameter)
         return parameter
 
@@ -328,8 +382,8 @@ class Layer(Configurable):
 
     @property
     def losses(self) -> list[float]:
-        """What each regularizer adds to the loss: those of the weights that train."""
-        return [p.regularizer(p.array) for p in self.trainable_weights if p.regularizer is not None]
+        """What is added to the loss: by the output of the last call on arrays, and by each weight that trains."""
+        return self._penalties + [p.regularizer(p.array) for p in self.trainable_weights if p.regularizer is not None]
 
     @property
     def compute_dtype(self) -> str:
@@ -357,14 +411,15 @@ class Layer(Configurable):
             ValueError: wrong number of arrays or a wrong shape (named).
         """
         own = self.weights
-        self.check_built("set_weights")
+        if weights:
+            self.check_built("set_weights")
         if len(weights) != len(own):
             raise ValueError(f"{self.name}.set_weights: expected {len(own)} arrays, received {len(weights)}")
         arrays = [np.asarray(w) for w in weights]
         for parameter, array in zip(own, arrays, strict=True):
             if array.shape != parameter.shape:
                 raise ValueError(
-                    f"{self.name}.set_weights: {parameter.name} has shape {parameter.shape}, received {array.shape}"
+                    f"{self.name}.set_weights: {parameter.path} has shape {parameter.shape}, received {array.shape}"
                 )
         for parameter, array in zip(own, arrays, strict=True):
             parameter.assign(array)
@@ -384,6 +439,34 @@ class Layer(Configurable):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}, output_shape={self.output_shape}>"
+
+
+_BUILDING: ContextVar[tuple[Layer, ...]] = ContextVar("building", default=())
+
+
+@contextmanager
+def building(layer: Layer) -> Iterator[None]:
+    """While layers are built inside this one, their weights' paths begin with its name."""
+    around = _BUILDING.get()
+    token = _BUILDING.set(around if around and around[-1] is layer else (*around, layer))
+    try:
+        yield
+    finally:
+        _BUILDING.reset(token)
+
+
+def _noting(build: Callable[..., None]) -> Callable[..., None]:
+    """A class's `build` that leaves a mark that the layer is built, for whom calls it by oneself."""
+
+    @functools.wraps(build)
+    def noted(self: Any, *shapes: Any, **named: Any) -> None:
+        with building(self):
+            build(self, *shapes, **named)
+        self.built = True
+        if self.input_shape is None and len(shapes) == 1:
+            self.input_shape = shapes[0]
+
+    return noted
 
 
 def _alike(arrays: list[Any], shapes: Any, dtype: Any) -> bool:
@@ -420,7 +503,7 @@ def positive(owner: str, argument: str, value: int) -> int:
     return int(value)
 
 
-@lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256)
 def constants(dtype: Any, *values: float) -> tuple[Array, ...]:
     """Numbers as arrays without axes: NumPy takes twice as long over plain numbers."""
     return tuple(np.asarray(value, dtype) for value in values)

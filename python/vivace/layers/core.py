@@ -14,6 +14,7 @@ from .._config import take_former
 from .._core import native
 from .._typing import Array, BatchShape, Initializer, Shape
 from ..constraints import Constraint
+from ..parameters import Parameter
 from ..regularizers import L1L2
 from ..step import Step, Stream
 from .base import Layer, check_rank, only_off, positive, unchanged
@@ -71,9 +72,12 @@ def Input(
     shape: Sequence[int | None] | None = None,
     batch_size: int | None = None,
     dtype: str | None = None,
-    name: str | None = None,
-    *,
+    sparse: bool | None = None,
+    ragged: bool | None = None,
     batch_shape: Sequence[int | None] | None = None,
+    name: str | None = None,
+    tensor: Any = None,
+    optional: bool = False,
 ) -> SymbolicTensor:
     """An input of a model: a symbolic tensor to call layers on, or the first entry of a Sequential.
 
@@ -82,9 +86,12 @@ def Input(
         batch_size: accepted for Keras's sake; a model takes batches of any size.
         dtype: "float32", "float64" or an integer type, such as for an Embedding.
         batch_shape: in place of `shape`: with the batch axis first.
+        sparse, ragged, tensor, optional: not supported; None or False.
     """
-    tensor: SymbolicTensor = InputLayer(shape, batch_size, dtype, batch_shape=batch_shape, name=name).output
-    return tensor
+    made: SymbolicTensor = InputLayer(
+        shape, batch_size, dtype, sparse, ragged, batch_shape, tensor, optional, name
+    ).output
+    return made
 
 
 class Activated(Layer):
@@ -92,11 +99,26 @@ class Activated(Layer):
 
     A loss that is fused with the activation (softmax with cross-entropy) takes the values before it, the logits:
     training then calls `forward_linear` and `backward_linear` on the model's last layer.
+
+    activation: by name, or a layer, such as LeakyReLU(0.1), whose weights are then this layer's too.
     """
 
-    def __init__(self, activation: str | Callable[[Any], Array] | None, **kwargs: Any) -> None:
+    def __init__(self, activation: str | Layer | Callable[[Any], Array] | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.activation = activations.name_of(activation)
+        self.activation: Any = activation if isinstance(activation, Layer) else activations.name_of(activation)
+
+    def sublayers(self) -> dict[str, Layer]:
+        return {"activation": self.activation} if isinstance(self.activation, Layer) else {}
+
+    @property
+    def weights(self) -> list[Parameter]:
+        return [*self.parameters, *(self.activation.weights if isinstance(self.activation, Layer) else ())]
+
+    def build_once(self, input_shape: BatchShape) -> BatchShape:
+        output_shape = super().build_once(input_shape)
+        if isinstance(self.activation, Layer):
+            self.activation.build_once(output_shape)
+        return output_shape
 
     def forward_linear(self, x: Array, step: Step, activation: Any = "linear") -> tuple[Array, Any]:
         """The layer with one of the fused activations in place of its own."""
@@ -110,6 +132,11 @@ class Activated(Layer):
             y, saved = self.forward_linear(x, step, self.activation)
             return y, (None, y, saved)
         z, saved = self.forward_linear(x, step)
+        if isinstance(self.activation, Layer):
+            mask, step.mask = step.mask, None  # which the activation does not see
+            y, inner = self.activation.forward(z, step)
+            step.mask = mask
+            return y, (z, inner, saved)
         if self.activation == "softmax":
             y = step.empty(z.shape, z.dtype)
             native.softmax_forward(z, y)
@@ -128,16 +155,23 @@ class Activated(Layer):
             return []
         if self.activation == "softmax":
             return [partial(native.softmax_forward, y, y)]
+        if isinstance(self.activation, Layer):
+            layer = self.activation
+            return [lambda: np.copyto(y, layer.forward(y, Step(training=False))[0])]
         return [partial(activations.pair(self.activation)[0], y, out=y)]
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         z, y, inner = saved
-        if self.activation == "softmax":
+        if isinstance(self.activation, Layer):
+            of_output = self.activation.backward(dy, y, step)
+            assert of_output is not None
+            dy = of_output
+        elif self.activation == "softmax":
             native.softmax_backward(y, dy, dy)
         elif self.activation not in activations.FUSED:
             dy = activations.pair(self.activation)[1](z, y, dy, out=dy)
         elif self.activation != "linear":
-            native.activation_backward(self.activation, y, dy, dy)  # type: ignore[arg-type]
+            native.activation_backward(self.activation, y, dy, dy)
         return self.backward_linear(dy, inner, step, input_gradient)
 
 

@@ -37,7 +37,7 @@ class AutogradLayer(Layer):
         raise TypeError(f"{type(self).__name__} must define call(x, **weights)")
 
     def _names(self) -> list[str]:
-        return [parameter.name.split("/", 1)[1] for parameter in self.parameters]
+        return [parameter.key for parameter in self.parameters]
 
     def _function(self, *arrays: Any) -> Any:
         """`call` as a function of all arrays: the inputs, then the weights."""

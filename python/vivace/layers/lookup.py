@@ -14,7 +14,7 @@ import numpy as np
 
 from .._config import Configurable
 from .._naming import unique_name
-from .._typing import Array
+from .._typing import Array, BatchShape
 from .base import only_off
 
 _MODES = ("int", "one_hot", "multi_hot", "count")
@@ -274,11 +274,17 @@ class CategoryEncoding(Configurable):
 
     family = "layers"
 
-    def __init__(self, num_tokens: int, output_mode: str = "multi_hot") -> None:
-        if num_tokens < 1:
+    def __init__(self, num_tokens: int | None = None, output_mode: str = "multi_hot", sparse: bool = False) -> None:
+        if num_tokens is None or num_tokens < 1:
             raise ValueError(f"CategoryEncoding: num_tokens must be at least 1, received {num_tokens}")
+        only_off("CategoryEncoding", sparse=sparse)
         self.num_tokens = num_tokens
         self.output_mode = _check_mode("CategoryEncoding", output_mode, _MODES[1:])
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """Shape of the vectors for integers of this shape."""
+        each = self.output_mode == "one_hot" and input_shape[-1] != 1
+        return (*(input_shape if each else input_shape[:-1]), self.num_tokens)
 
     def __call__(self, data: Any, count_weights: Any = None) -> Array:
         """float32 (..., num_tokens).

@@ -22,6 +22,8 @@ from .base import Layer, only_off
 class _Normalization(Layer):
     """A layer with a scale gamma and an offset beta, both optional, along some axes of its input."""
 
+    gamma_is_called = "gamma"
+
     def __init__(
         self,
         axis: int | Sequence[int],
@@ -84,7 +86,7 @@ class _Normalization(Layer):
         self.gamma = self.beta = None
         if self.scale:
             self.gamma = self.add_weight(
-                "gamma", shape, self.gamma_initializer, True, self.gamma_regularizer, self.gamma_constraint
+                self.gamma_is_called, shape, self.gamma_initializer, True, self.gamma_regularizer, self.gamma_constraint
             )
         if self.center:
             self.beta = self.add_weight(
@@ -409,15 +411,11 @@ class RMSNormalization(_RowNormalization):
     """
 
     kind = "rms"
+    gamma_is_called = "scale"
     bind = _RowNormalization.bind
 
     def __init__(self, axis: int | Sequence[int] = -1, epsilon: float = 1e-6, **kwargs: Any) -> None:
         super().__init__(axis, epsilon, False, True, "zeros", "ones", None, None, None, None, **kwargs)
-
-    def build(self, input_shape: BatchShape) -> None:
-        super().build(input_shape)
-        assert self.gamma is not None
-        self.gamma.name = f"{self.name}/scale"
 
 
 class UnitNormalization(_RowNormalization):
@@ -430,6 +428,7 @@ class UnitNormalization(_RowNormalization):
     """
 
     kind = "rms"
+    gamma_is_called = "scale"
     bind = _RowNormalization.bind
 
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any) -> None:

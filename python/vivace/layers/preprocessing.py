@@ -91,8 +91,8 @@ class Normalization(Layer):
     def build(self, input_shape: BatchShape) -> None:
         shape = tuple(input_shape[axis] or 0 for axis in self._kept(len(input_shape)))
         if self.given is None:
-            self.mean = self.add_weight("mean", shape, "zeros", trainable=False)
-            self.variance = self.add_weight("variance", shape, "ones", trainable=False)
+            self.adapt_mean = self.add_weight("mean", shape, "zeros", trainable=False)
+            self.adapt_variance = self.add_weight("variance", shape, "ones", trainable=False)
             self.add_weight("count", (), "zeros", trainable=False)
 
     def adapt(self, data: Any) -> None:
@@ -102,13 +102,32 @@ class Normalization(Layer):
         x = np.asarray(data)
         self.build_once((None, *x.shape[1:]))
         others = tuple(axis for axis in range(x.ndim) if axis not in self._kept(x.ndim))
-        self.mean.assign(x.mean(others, dtype=np.float64))
-        self.variance.assign(x.var(others, dtype=np.float64))
+        self.adapt_mean.assign(x.mean(others, dtype=np.float64))
+        self.adapt_variance.assign(x.var(others, dtype=np.float64))
+
+    @property
+    def mean(self) -> Array | None:
+        """The mean in a shape that broadcasts to the input's; None before the layer is built."""
+        return self._shown(0)
+
+    @property
+    def variance(self) -> Array | None:
+        """The variance in such a shape."""
+        return self._shown(1)
+
+    def _shown(self, which: int) -> Array | None:
+        if self.input_shape is None:
+            return None
+        one = (self.given or (self.adapt_mean.array, self.adapt_variance.array))[which]
+        kept = self._kept(len(self.input_shape))
+        sizes = tuple(size or 1 for size in self.input_shape)
+        wide = np.broadcast_to(one, [sizes[axis] for axis in kept])
+        return wide.reshape([size if axis in kept else 1 for axis, size in enumerate(sizes)])
 
     def make_way(self, shape: tuple[Shape, int]) -> tuple[Array, Array]:
         """Mean and deviation in a shape that broadcasts to the input's, as of a count of changes."""
         sizes, _ = shape
-        mean, variance = self.given or (self.mean.array, self.variance.array)
+        mean, variance = self.given or (self.adapt_mean.array, self.adapt_variance.array)
         kept = self._kept(len(sizes))
         thin = [size if axis in kept else 1 for axis, size in enumerate(sizes)]
         deviation = np.maximum(np.sqrt(variance), np.asarray(1e-7, variance.dtype))
@@ -118,7 +137,7 @@ class Normalization(Layer):
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         key = x.shape, Changes.count
-        exposed = self.given is None and (self.mean.exposed or self.variance.exposed)
+        exposed = self.given is None and (self.adapt_mean.exposed or self.adapt_variance.exposed)
         mean, deviation = self.make_way(key) if exposed else self._ways.get(key) or self.new_way(key)
         y = step.empty(x.shape, x.dtype)
         if self.invert:

@@ -149,6 +149,10 @@ class Recurrent(Layer):
     def bias_shape(self) -> Shape:
         return (self.gates * self.units,)
 
+    def get_initial_state(self, batch_size: int | None = None) -> list[Array]:
+        """Zeros, as many states as the layer has, each (batch_size, units)."""
+        return [np.zeros((batch_size or 1, self.units), self.dtype) for _ in range(self.states_count())]
+
     def states_count(self) -> int:
         """How many states a sequence has."""
         return 2 if self.cell == "lstm" else 1
@@ -369,6 +373,7 @@ def _copy_or_zeros(x: Array | None, shape: Shape, step: Step, dtype: Any) -> Arr
 class SimpleRNN(Recurrent):
     __doc__ = f"h_t = tanh(x_t W + h_(t-1) U + b).\n\n    {Recurrent.__doc__}"
     cell = "simple"
+    holder = "simple_rnn_cell"
     gates = 1
     bind = Recurrent.bind
 
@@ -414,6 +419,7 @@ class LSTM(Recurrent):
 
     {Recurrent.__doc__}"""
     cell = "lstm"
+    holder = "lstm_cell"
     gates = 4
     bind = Recurrent.bind
 
@@ -470,6 +476,7 @@ class GRU(Recurrent):
 
     {Recurrent.__doc__}"""
     cell = "gru"
+    holder = "gru_cell"
     gates = 3
     bind = Recurrent.bind
 

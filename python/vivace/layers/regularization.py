@@ -46,6 +46,12 @@ class _SpatialDropout(Layer):
         self.seed = seed
         self.stream = Stream(seed)
 
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        if self.trainable:  # an argument that Keras does not have
+            del config["trainable"]
+        return config
+
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         if len(input_shape) != self.rank + 2:
             axes = f"channels, {AXES[self.rank]}" if self.channels_first else f"{AXES[self.rank]}, channels"

@@ -228,6 +228,9 @@ class ZeroPadding1D(_ZeroPadding):
     __doc__ = f"(batch, steps, channels). {_ZeroPadding.__doc__}"
     rank = 1
 
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"padding": self.padding[0]}
+
 
 class ZeroPadding2D(_ZeroPadding):
     __doc__ = f"(batch, height, width, channels). {_ZeroPadding.__doc__}"
@@ -280,6 +283,9 @@ class _Cropping(_Spatial):
 class Cropping1D(_Cropping):
     __doc__ = f"(batch, steps, channels). {_Cropping.__doc__}"
     rank = 1
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"cropping": self.cropping[0]}
 
     def __init__(self, cropping: int | Sequence[int] = (1, 1), **kwargs: Any) -> None:
         super().__init__(cropping, **kwargs)
@@ -354,6 +360,12 @@ class _UpSampling(_Spatial):
 class UpSampling1D(_UpSampling):
     __doc__ = f"(batch, steps, channels). {_UpSampling.__doc__}"
     rank = 1
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config() | {"size": self.size[0]}
+        if not self.channels_first:  # an argument that Keras does not have
+            del config["data_format"]
+        return config
 
 
 class UpSampling2D(_UpSampling):

@@ -12,6 +12,8 @@ from .._typing import Array, BatchShape, Shape
 from ..parameters import Parameter
 from ..step import Step, Stream
 from .base import Layer
+from .cells import RNN, Cell
+from .normalization import BatchNormalization
 from .recurrent import Recurrent
 from .regularization import unit_of
 from .symbolic import as_inputs
@@ -25,7 +27,7 @@ class Bidirectional(Layer):
     the same order.
 
     Args:
-        layer: a recurrent layer that is not built yet.
+        layer: a recurrent layer, or an RNN, that is not built yet.
         merge_mode: "concat" (the default; 2 * units outputs), "sum", "mul", "ave", or None: a list of both outputs.
         weights: those to start from, of both layers; None: the initializers'.
         backward_layer: the layer that runs backwards; None: a copy of `layer`.
@@ -35,14 +37,15 @@ class Bidirectional(Layer):
 
     def __init__(
         self,
-        layer: Recurrent,
+        layer: Recurrent | RNN,
         merge_mode: str | None = "concat",
         weights: Sequence[Any] | None = None,
-        backward_layer: Recurrent | None = None,
+        backward_layer: Recurrent | RNN | None = None,
         **kwargs: Any,
     ) -> None:
         for argument, given in (("layer", layer), ("backward_layer", backward_layer)):
-            if (not isinstance(given, Recurrent) or given.built) and (argument == "layer" or given is not None):
+            taken = isinstance(given, (Recurrent, RNN)) and not isinstance(given, Cell) and not given.built
+            if not taken and (argument == "layer" or given is not None):
                 raise ValueError(
                     f"Bidirectional: {argument} must be a recurrent layer not built yet, received {given!r}"
                 )
@@ -59,7 +62,8 @@ class Bidirectional(Layer):
         layer.name = f"forward_{name}"
         if backward_layer is None:
             backward_layer = copy.deepcopy(layer)
-            backward_layer.stream = Stream(None)
+            for one in backward_layer.cells if isinstance(backward_layer, RNN) else [backward_layer]:
+                one.stream = Stream(None)
             backward_layer.go_backwards = not layer.go_backwards
             backward_layer.name = f"backward_{name}"
         elif backward_layer.go_backwards == layer.go_backwards:
@@ -110,7 +114,7 @@ class Bidirectional(Layer):
         return self.forward_layer.flops() + self.backward_layer.flops()
 
     @property
-    def _layers(self) -> tuple[Recurrent, Recurrent]:
+    def _layers(self) -> tuple[Recurrent | RNN, Recurrent | RNN]:
         return self.forward_layer, self.backward_layer
 
     def _halves(self, inputs: Any) -> tuple[Any, Any]:
@@ -197,6 +201,11 @@ def _one_or_list(x: list[Any]) -> Any:
     return x[0] if len(x) == 1 else x
 
 
+def _normalizes_batches(layer: Layer) -> bool:
+    """Whether the layer, or one inside it, takes statistics of the batch in training."""
+    return isinstance(layer, BatchNormalization) or any(map(_normalizes_batches, layer.sublayers().values()))
+
+
 class TimeDistributed(Layer):
     """Applies a layer to every step: (batch, steps, ...) is (batch * steps, ...) to it."""
 
@@ -226,6 +235,11 @@ class TimeDistributed(Layer):
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         mask, step.mask = step.mask, None  # of (batch, steps), which the layer does not see
+        if step.training and _normalizes_batches(self.layer):  # each step is a batch of its own
+            unit = unit_of(self.layer)
+            each = [unit.forward(np.ascontiguousarray(x[:, t]), step) for t in range(x.shape[1])]
+            step.mask = mask
+            return np.stack([y for y, _ in each], axis=1), [saved for _, saved in each]
         shape, output = self._ways.get(x.shape) or self.new_way(x.shape)
         y, saved = unit_of(self.layer, x.shape[1]).forward(x.reshape(shape), step)
         step.mask = mask
@@ -237,6 +251,12 @@ class TimeDistributed(Layer):
         return inner, (*shape[:2], *(size or 0 for size in self.layer.compute_output_shape(inner)[1:]))
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        if isinstance(saved, list):
+            unit = unit_of(self.layer)
+            each = [
+                unit.backward(np.ascontiguousarray(dy[:, t]), saved[t], step, input_gradient) for t in range(len(saved))
+            ]
+            return np.stack(each, axis=1) if input_gradient else None
         inner, shape = saved
         dx = unit_of(self.layer, shape[1]).backward(dy.reshape(-1, *dy.shape[2:]), inner, step, input_gradient)
         return None if dx is None else dx.reshape(shape)

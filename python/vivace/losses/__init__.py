@@ -34,6 +34,7 @@ from .functions import (
     categorical_focal_crossentropy,
     categorical_generalized_cross_entropy,
     categorical_hinge,
+    circle,
     cosine_similarity,
     ctc,
     dice,
@@ -65,6 +66,7 @@ from .regression import (
     Poisson,
     SquaredHinge,
 )
+from .similarity import Circle
 from .temporal import CTC
 
 deserialize = partial(deserialize_in, "losses")
@@ -90,6 +92,7 @@ _BY_NAME: dict[str, type[Loss]] = {
     "dice": Dice,
     "tversky": Tversky,
     "ctc": CTC,
+    "circle": Circle,
 }
 _SHORT = {
     "mse": "mean_squared_error",
@@ -109,7 +112,8 @@ def get(identifier: str | Loss | Callable[..., Any] | Mapping[str, Any]) -> Loss
     if isinstance(identifier, Loss):
         return identifier
     if isinstance(identifier, str):
-        return lookup("loss", identifier, _KNOWN)()
+        found: Any = lookup("loss", identifier, _KNOWN)()
+        return found if isinstance(found, Loss) else get(found)
     if isinstance(identifier, Mapping):
         return from_dict("losses", Loss, identifier)
     name = getattr(identifier, "__name__", "")
@@ -129,6 +133,7 @@ __all__ = [
     "CategoricalFocalCrossentropy",
     "CategoricalGeneralizedCrossEntropy",
     "CategoricalHinge",
+    "Circle",
     "CosineSimilarity",
     "Dice",
     "Hinge",
@@ -151,6 +156,7 @@ __all__ = [
     "categorical_focal_crossentropy",
     "categorical_generalized_cross_entropy",
     "categorical_hinge",
+    "circle",
     "cosine_similarity",
     "ctc",
     "deserialize",

@@ -72,8 +72,13 @@ class Loss(Configurable):
         raise TypeError(f"{self.name} takes no logits")
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """The losses of a subclass that leaves its gradient to autograd: one for each sample or row, or one for all."""
-        raise TypeError(f"{self.name} must define call(y_true, y_pred), or forward and backward")
+        """The losses before the reduction: one for each sample or row, or one for all.
+
+        A subclass that leaves its gradient to autograd defines it.
+        """
+        if type(self).forward is Loss.forward:
+            raise TypeError(f"{self.name} must define call(y_true, y_pred), or forward and backward")
+        return self.by_row(y_true, y_pred)[0]
 
     def forward(self, y: Array, targets: Array, step: Step) -> Array:
         """Losses, most often one per row, from the model's output."""
@@ -84,7 +89,7 @@ class Loss(Configurable):
         _, pull = pullback(self.name, lambda y: self.call(targets, y), [y])
         return pull(scale)[0]
 
-    def counted(self, targets: Array) -> Array | None:
+    def counted(self, targets: Array, losses: Array) -> Array | None:
         """Which of the losses count (bool, of their shape); None: all."""
         return None
 
@@ -93,7 +98,7 @@ class Loss(Configurable):
 
         weights: (samples,) or of the losses' shape; mask: nonzero where a loss counts, of the losses' shape.
         """
-        for part in (mask, self.counted(targets)):
+        for part in (mask, self.counted(targets, losses)):
             if part is not None and part.shape == losses.shape:
                 weights = part * (1 if weights is None else _like(self.name, weights, losses))
                 if self.reduction in ("sum_over_batch_size", "mean"):
@@ -108,7 +113,8 @@ class Loss(Configurable):
             if divisor == 0:
                 return np.zeros(losses.shape, losses.dtype)
         else:
-            divisor = 1 if self.reduction == "sum" else max(1, losses.size)
+            count = losses.size if losses.ndim else np.size(weights)
+            divisor = 1 if self.reduction == "sum" else max(1, count)
         return np.ascontiguousarray(factor / divisor, dtype=losses.dtype)
 
     def reduce(
@@ -122,7 +128,9 @@ class Loss(Configurable):
 
     def by_row(self, y_true: Any, y_pred: Any) -> tuple[Array, Array]:
         """The losses of predictions before the reduction, and the prepared targets."""
-        y = np.asarray(y_pred)
+        y = np.asarray(y_pred) if hasattr(y_pred, "dtype") else np.asarray(y_pred, np.float32)
+        if y.ndim == 1 and np.shape(y_true) == (*y.shape, 1):
+            y = y[:, None]
         kept = y.dtype if y.dtype in (np.float32, np.float64) else np.dtype(np.float32)
         y = np.ascontiguousarray(y, dtype=self.dtype or kept)
         targets = self.prepare(y_true, y.shape, y.dtype)
@@ -139,7 +147,8 @@ class Loss(Configurable):
         if self.reduction in ("none", None):
             if weights is None:
                 return losses
-            weighted = losses * _like(self.name, weights, losses)
+            factor = _like(self.name, weights, losses) if losses.ndim else weights
+            weighted = np.asarray(losses * factor, losses.dtype)
             return weighted[:, None] if losses.ndim == 1 and weights.ndim == 2 else weighted
         scale = self.scale(losses.astype(np.float64), targets, weights, None)
         return float(losses.mean(dtype=np.float64) if scale is None else (losses * scale).sum(dtype=np.float64))
@@ -149,8 +158,8 @@ def _like(owner: str, weights: Array, losses: Array) -> Array:
     """Weights of samples, or of losses, broadcast to the losses' shape."""
     if weights.ndim == 0:
         return np.broadcast_to(weights, losses.shape)
-    if losses.ndim == 0:  # one loss for the whole batch: every sample has a share in it
-        return weights.mean()
+    if losses.ndim == 0:  # one loss for the whole batch counts once for every sample
+        return weights.sum()
     if weights.shape == (*losses.shape, 1):
         weights = weights[..., 0]
     if weights.shape == losses.shape:

@@ -18,9 +18,13 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def over_axis(method: Method) -> Method:
-    """A method of arrays whose last axis is that of the classes, for arrays in which the loss's `axis` is."""
+    """A method of arrays whose last axis is that of the classes, for arrays in which the loss's `axis` is.
+
+    Of probabilities that are all 0 the loss is NaN, as in Keras, and NumPy says nothing.
+    """
 
     @functools.wraps(method)
+    @np.errstate(divide="ignore", invalid="ignore")
     def moved(self: Any, y: Array, targets: Array, *rest: Any) -> Any:
         if self.axis == -1 or self.axis == y.ndim - 1:
             return method(self, y, targets, *rest)
@@ -99,7 +103,7 @@ class SparseCategoricalCrossentropy(_OverClasses):
         if axis != -1:
             self.fused_activation = None  # which is over the last axis
 
-    def counted(self, targets: Array) -> Array | None:
+    def counted(self, targets: Array, losses: Array) -> Array | None:
         return None if self.ignore_class is None else targets != self.ignore_class
 
     def _labels(self, targets: Array) -> Array:

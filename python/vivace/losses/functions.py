@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from .._typing import Array
 from . import crossentropy, regions, regression
+from .similarity import Circle
 from .temporal import CTC
 
 
@@ -140,3 +143,24 @@ def tversky(
 def ctc(y_true: Any, y_pred: Any) -> Array:
     """See `CTC`. Returns (samples,)."""
     return CTC().by_row(y_true, y_pred)[0]
+
+
+def circle(
+    y_true: Any,
+    y_pred: Any,
+    ref_labels: Any = None,
+    ref_embeddings: Any = None,
+    remove_diagonal: bool = True,
+    gamma: float = 80,
+    margin: float = 0.4,
+) -> Array:
+    """See `Circle`. Returns (samples,).
+
+    ref_labels, ref_embeddings: those to compare with; by default y_true and y_pred themselves.
+    """
+    loss = Circle(gamma, margin, remove_diagonal)
+    y = np.asarray(y_pred)
+    others = y if ref_embeddings is None else np.asarray(ref_embeddings, y.dtype)
+    labels = loss.prepare(y_true, y.shape, y.dtype)
+    known = labels if ref_labels is None else loss.prepare(ref_labels, others.shape, y.dtype)
+    return loss.between(y, labels, others, known)

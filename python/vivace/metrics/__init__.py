@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from .._config import deserialize_in, from_dict, serialize
-from .._naming import lookup
+from .._naming import custom_objects, lookup
 from .._typing import BatchShape
 from ..losses import (
     binary_crossentropy,
@@ -154,7 +154,9 @@ def get(
     elif identifier.lower() in ("crossentropy", "ce"):
         kinds = BinaryCrossentropy, SparseCategoricalCrossentropy, CategoricalCrossentropy
     else:
-        return lookup("metric", identifier, _BY_NAME)(name=identifier)
+        found: Any = lookup("metric", identifier, _BY_NAME)
+        own = custom_objects().get(identifier)
+        return found(name=identifier) if own is None or isinstance(own, type) else MeanMetricWrapper(own, identifier)
     return kinds[0 if output_shape[-1] == 1 else 1 if target_rank < len(output_shape) else 2](name=identifier)
 
 

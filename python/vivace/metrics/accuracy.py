@@ -47,7 +47,8 @@ class SparseCategoricalAccuracy(MeanOf):
             super().update_state(y_true, y, sample_weight)
             return
         labels = np.ascontiguousarray(self.labels(np.asarray(y_true), y))
-        self.add(native.count_correct(np.ascontiguousarray(y), labels), labels.size)
+        each = max(1, labels.size // max(1, len(labels)))
+        self.add(native.count_correct(np.ascontiguousarray(y), labels) / each, labels.size / each)
 
 
 class CategoricalAccuracy(SparseCategoricalAccuracy):

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import initializers
 from .._config import Configurable
-from .._naming import snake_case
+from .._naming import snake_case, unique_name
 from .._typing import Array
 
 
@@ -46,13 +46,13 @@ class Metric(Configurable):
 
     Args:
         dtype: of what `add_weight` makes, "float64" by default. The metrics here always sum in float64.
-        name: the class's name in snake_case by default.
+        name: by default the class's name in snake_case, with a number from the second one on ("auc", "auc_1").
     """
 
     family = "metrics"
 
     def __init__(self, dtype: Any = None, name: str | None = None) -> None:
-        self.name = name or snake_case(type(self).__name__)
+        self.name = name or unique_name(type(self).__name__)
         self.dtype = dtype
         self.variables: list[Variable] = []
         self.reset_state()
@@ -97,19 +97,24 @@ class Metric(Configurable):
 
 
 def weights_like(owner: str, sample_weight: Any, values: Array) -> Array:
-    """Weights, (samples,) or with more axes, broadcast to the shape of what they weigh."""
+    """Weights, (samples,) or with more axes (of which some may have size 1), in the shape of what they weigh."""
     weights = np.asarray(sample_weight, dtype=np.float64)
     if weights.ndim == values.ndim + 1 and weights.shape[-1] == 1:
         weights = weights[..., 0]
-    if weights.ndim and weights.shape != values.shape[: weights.ndim]:
+    wide = weights.reshape((*weights.shape, *(1,) * (values.ndim - weights.ndim)))
+    fits = wide.ndim == values.ndim and wide.shape[:1] in ((), values.shape[:1], () if weights.ndim else (1,))
+    if not fits or any(a not in (1, b) for a, b in zip(wide.shape, values.shape, strict=True)):
         raise ValueError(f"{owner}: sample_weight has shape {weights.shape}, the values have {values.shape}")
-    return np.broadcast_to(weights.reshape(*weights.shape, *(1,) * (values.ndim - weights.ndim)), values.shape)
+    return np.broadcast_to(wide, values.shape)
 
 
 class Mean(Metric):
-    """The weighted mean of given values; 0 before the first."""
+    """The weighted mean of given values; 0 before the first.
 
-    def __init__(self, name: str | None = None, dtype: Any = None) -> None:
+    Values (samples, ...) count once for each sample, however many a sample has; a single weight is that of the batch.
+    """
+
+    def __init__(self, name: str | None = "mean", dtype: Any = None) -> None:
         super().__init__(dtype, name)
 
     def reset_state(self) -> None:
@@ -123,11 +128,15 @@ class Mean(Metric):
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
         values = np.asarray(values)
+        samples = len(values) if values.ndim else 1
+        each = max(1, values.size // max(1, samples))
         if sample_weight is None:
-            self.add(float(values.sum(dtype=np.float64)), values.size)
-        else:
-            weights = weights_like(self.name, sample_weight, values)
-            self.add(float((values * weights).sum(dtype=np.float64)), float(weights.sum()))
+            self.add(float(values.sum(dtype=np.float64)) / each, samples)
+            return
+        weights = weights_like(self.name, sample_weight, values)
+        if np.ndim(sample_weight) == 0:
+            each = max(1, values.size)
+        self.add(float((values * weights).sum(dtype=np.float64)) / each, float(weights.sum()) / each)
 
     def result(self) -> float:
         return self.total / self.count if self.count else 0.0
@@ -136,7 +145,7 @@ class Mean(Metric):
 class Sum(Metric):
     """The weighted sum of given values."""
 
-    def __init__(self, name: str | None = None, dtype: Any = None) -> None:
+    def __init__(self, name: str | None = "sum", dtype: Any = None) -> None:
         super().__init__(dtype, name)
 
     def reset_state(self) -> None:
@@ -152,7 +161,13 @@ class Sum(Metric):
 
 
 class MeanOf(Mean):
-    """The mean of `values(y_true, y_pred)`, which a subclass defines: one for each row or element."""
+    """The mean of `values(y_true, y_pred)`, which a subclass defines: one for each row or element.
+
+    name: the class's name in snake_case by default.
+    """
+
+    def __init__(self, name: str | None = None, dtype: Any = None) -> None:
+        super().__init__(name or snake_case(type(self).__name__), dtype)
 
     def values(self, y_true: Array, y_pred: Array) -> Array:
         raise TypeError(f"{type(self).__name__} must define values(y_true, y_pred)")

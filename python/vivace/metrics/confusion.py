@@ -64,6 +64,10 @@ class Confusion(Metric):
         self.count(t != 0, y, weights)
 
     def count(self, t: Array, y: Array, weights: Array) -> None:
+        if y.ndim < 2 and (self.class_id is not None or self.by_label):
+            raise ValueError(
+                f"{self.name}: class_id and multi_label need predictions (samples, classes), received shape {y.shape}"
+            )
         if self.top_k is not None:
             best = np.argsort(-y, axis=-1, kind="stable")[..., : self.top_k]
             kept = np.full(y.shape, _NEVER)
@@ -354,7 +358,8 @@ class FBetaScore(Metric):
         super().__init__(dtype, name)
 
     def reset_state(self) -> None:
-        self.sums: Any = np.zeros((3, 1))  # true positives, predicted positives, targets, by class
+        # true positives, predicted positives, targets, by class
+        self.sums: Any = np.zeros_like(getattr(self, "sums", np.zeros((3, 1))))
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         t, y = same_shape(self.name, np.asarray(y_true, np.float64), np.asarray(y_pred))

@@ -139,7 +139,7 @@ class SparseCategoricalCrossentropy(_OfLoss):
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
         y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
         values, targets = self.loss.by_row(y_true, y_pred)
-        counted = self.loss.counted(targets)
+        counted = self.loss.counted(targets, values)
         if counted is not None and sample_weight is not None:
             sample_weight = counted * weights_like(self.name, sample_weight, values)
         super(MeanOf, self).update_state(values, sample_weight)
@@ -234,7 +234,8 @@ class R2Score(Metric):
         super().__init__(dtype, name)
 
     def reset_state(self) -> None:
-        self.sums: Any = np.zeros((4, 1))  # of t, t^2, (t - y)^2 and 1, by output
+        # of t, t^2, (t - y)^2 and 1, by output
+        self.sums: Any = np.zeros_like(getattr(self, "sums", np.zeros((4, 1))))
         self.elements = 0
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:

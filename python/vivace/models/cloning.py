@@ -10,7 +10,7 @@ from .._config import custom_object_scope, deserialize
 from ..layers.base import Layer
 from ..layers.core import InputLayer
 from ..layers.symbolic import SymbolicTensor
-from .functional import Functional
+from .functional import Functional, structured
 from .model import Model
 from .sequential import Sequential
 
@@ -103,10 +103,11 @@ def _cloned_graph(
         kwargs = {} if call.training is None else {"training": call.training}
         made = call_function(layers[id(call.unit)], *([inputs] if call.several else inputs), **kwargs)
         tensors |= dict(zip(call.targets, _list(made), strict=True))
-    outputs: Any = [tensors[slot] for slot in graph.outputs]
-    if model._by_name:
-        outputs = dict(zip(model.output_names, outputs, strict=True))
-    return Functional([tensors[slot] for slot in graph.inputs], outputs, name=model.name)
+    inputs, outputs = (
+        structured([tensors[slot] for slot in slots], model._structures[which])
+        for slots, which in ((graph.inputs, "inputs"), (graph.outputs, "outputs"))
+    )
+    return Functional(inputs, outputs, name=model.name)
 
 
 def _call(layer: Layer, *args: Any, **kwargs: Any) -> Any:
@@ -114,4 +115,6 @@ def _call(layer: Layer, *args: Any, **kwargs: Any) -> Any:
 
 
 def _list(x: Any) -> list[Any]:
+    if isinstance(x, Mapping):
+        return list(x.values())
     return [] if x is None else list(x) if isinstance(x, (list, tuple)) else [x]

@@ -24,7 +24,8 @@ class Functional(Model):
         model = Model(x, Dense(10, "softmax")(Flatten()(x)))
 
     Arrays of several inputs or outputs are handed over as a list in their order, or as a dict by name: that of the
-    Input, or of the layer that makes the output (or, where outputs were given as a dict, its keys).
+    Input, or of the layer that makes the output (or, where they were given as a dict, its keys). The model returns
+    its outputs in the structure that they were given in: a tensor, a list, a tuple or a dict.
 
     Args:
         inputs: a symbolic tensor, or a list or dict of several; any tensor of a graph will do.
@@ -43,20 +44,34 @@ class Functional(Model):
         self.inputs, self.outputs = _tensors(self.name, "inputs", inputs), _tensors(self.name, "outputs", outputs)
         self._graph = Graph(self.name, self.inputs, self.outputs)
         self._layers = self._graph.layers
-        self.input_names = _different([tensor.name for tensor in self.inputs])
-        self._by_name = isinstance(outputs, Mapping)
-        self._output_names = list(outputs) if self._by_name else _different([tensor.name for tensor in self.outputs])
+        self._source_names = _different([tensor.name for tensor in self.inputs])
+        self.input_names = list(inputs) if isinstance(inputs, Mapping) else self._source_names
+        self._structures = {"inputs": _structure_of(inputs), "outputs": _structure_of(outputs)}
+        self._output_names = (
+            list(outputs) if isinstance(outputs, Mapping) else _different([tensor.name for tensor in self.outputs])
+        )
         self._check_layers()
         self.input_shape = _one_or_list([tensor.shape for tensor in self.inputs])
         self.output_shape = _one_or_list([tensor.shape for tensor in self.outputs])
         self._input_dtypes = [self._dtype_of(slot, t) for slot, t in zip(self._graph.inputs, self.inputs, strict=True)]
         self.input_dtype = self._input_dtypes[0] if len(self.inputs) == 1 else None
         self.built = True
+        if not self.trainable:
+            self._pass_on(False)
 
     @property
     def output_names(self) -> list[str]:  # type: ignore[override]
         """What outputs are called in dicts of targets, losses and logs."""
         return self._output_names
+
+    def as_given(self, outputs: Any) -> Any:
+        return structured(outputs, self._structures["outputs"])
+
+    def _ends(self, which: str) -> Any:
+        return structured(list(getattr(self, which)), self._structures[which])
+
+    def _record(self, inputs: Any, training: bool | None) -> Any:
+        return self.as_given(super()._record(inputs, training))
 
     def _check_layers(self) -> None:
         names = [layer.name for layer in self.layers]
@@ -154,7 +169,7 @@ class Functional(Model):
     def connections(self) -> list[tuple[Layer, Layer]]:
         makers: dict[int, Layer] = {slot: call.unit for call in self._graph.calls for slot in call.targets}
         known = {layer.name: layer for layer in self.layers}
-        for slot, name in zip(self._graph.inputs, self.input_names, strict=True):
+        for slot, name in zip(self._graph.inputs, self._source_names, strict=True):
             if name in known:
                 makers.setdefault(slot, known[name])
         pairs = [(makers.get(slot), call.unit) for call in self._graph.calls for slot in call.sources]
@@ -162,7 +177,7 @@ class Functional(Model):
 
     def sources_of(self, layer: Layer) -> str | None:
         makers = {slot: call.unit.name for call in self._graph.calls for slot in call.targets}
-        makers |= dict(zip(self._graph.inputs, self.input_names, strict=True))
+        makers |= dict(zip(self._graph.inputs, self._source_names, strict=True))
         calls = [", ".join(makers[slot] for slot in call.sources) for call in self._graph.calls if call.unit is layer]
         return "; ".join(calls) or "-"
 
@@ -188,7 +203,7 @@ class Functional(Model):
             InputLayer.from_config(tensor.node.layer.get_config())
             if isinstance(tensor.node.layer, InputLayer)
             else InputLayer(tensor.shape[1:], dtype=self._dtype_of(slot, tensor) or self.dtype, name=f"{name}_input")
-            for slot, tensor, name in zip(self._graph.inputs, self.inputs, self.input_names, strict=True)
+            for slot, tensor, name in zip(self._graph.inputs, self.inputs, self._source_names, strict=True)
         ]
 
     def get_config(self) -> dict[str, Any]:
@@ -209,7 +224,6 @@ class Functional(Model):
             given = [_described(made[slot], graph.shapes[slot], self.dtype) for slot in call.sources]
             kwargs = {} if call.training is None else {"training": call.training}
             own.append({"args": [given] if call.several else given, "kwargs": kwargs})
-        addressed = [made[slot] for slot in graph.outputs]
         entries += [
             {"name": layer.name, **serialize(layer), "inbound_nodes": nodes[layer.name]} for layer in self.layers
         ]
@@ -217,19 +231,18 @@ class Functional(Model):
             "name": self.name,
             "trainable": self.trainable,
             "layers": entries,
-            "input_layers": [made[slot] for slot in graph.inputs],
-            "output_layers": dict(zip(self.output_names, addressed, strict=True)) if self._by_name else addressed,
+            "input_layers": self._addressed("inputs", [made[slot] for slot in graph.inputs]),
+            "output_layers": self._addressed("outputs", [made[slot] for slot in graph.outputs]),
         }
+
+    def _addressed(self, which: str, made: list[Any]) -> Any:
+        structure = self._structures[which]
+        return made if structure is tuple else structured(made, structure)
 
     @classmethod
     def _made_again(cls, config: Mapping[str, Any]) -> Any:
         tensors = rebuilt({entry["name"]: (deserialize(entry), entry) for entry in config["layers"]})
-        inputs, outputs = (
-            [tensors[tuple(address)] for address in addresses(config[which])]
-            for which in ("input_layers", "output_layers")
-        )
-        if isinstance(config["output_layers"], Mapping):
-            outputs = dict(zip(config["output_layers"], outputs, strict=True))  # type: ignore[assignment]
+        inputs, outputs = (_at(tensors, config[which]) for which in ("input_layers", "output_layers"))
         return cls(inputs, outputs, name=config.get("name"), trainable=config.get("trainable", True))
 
     # Copies: tensors and nodes are recorded anew, since what is behind them nests as deep as the graph
@@ -242,7 +255,7 @@ class Functional(Model):
         graph = self._graph
         tensors: dict[int, SymbolicTensor] = {}
         layers = {layer.name: layer for layer in self.layers}
-        for slot, name in zip(graph.inputs, self.input_names, strict=True):
+        for slot, name in zip(graph.inputs, self._source_names, strict=True):
             source = layers.get(name)
             if not isinstance(source, InputLayer):
                 source = InputLayer(graph.shapes[slot][1:], name=name)
@@ -271,6 +284,14 @@ def addresses(given: Any) -> list[Any]:
     return [one for part in given for one in addresses(part)]
 
 
+def _at(tensors: Mapping[tuple[Any, ...], SymbolicTensor], given: Any) -> Any:
+    """The tensors of such addresses, in their structure."""
+    if isinstance(given, Mapping):
+        return dict(zip(given, (tensors[tuple(one)] for one in addresses(given)), strict=True))
+    found = [tensors[tuple(one)] for one in addresses(given)]
+    return found[0] if isinstance(given[0], str) else found
+
+
 def rebuilt(layers: Mapping[str, tuple[Layer, Mapping[str, Any]]]) -> dict[tuple[Any, ...], SymbolicTensor]:
     """The tensors of a graph by address, from its layers and the entries that say how they are called.
 
@@ -292,7 +313,8 @@ def rebuilt(layers: Mapping[str, tuple[Layer, Mapping[str, Any]]]) -> dict[tuple
                     *_with_tensors(node["args"], tensors),
                     **{key: _with_tensors(v, tensors) for key, v in node.get("kwargs", {}).items() if v is not None},
                 )
-                for i, tensor in enumerate(made if isinstance(made, list) else [made]):
+                made = list(made.values()) if isinstance(made, Mapping) else made
+                for i, tensor in enumerate(made if isinstance(made, (list, tuple)) else [made]):
                     tensors[name, counts[name], i] = tensor
                 counts[name] += 1
                 progress = True
@@ -352,3 +374,17 @@ def _different(names: list[str]) -> list[str]:
 
 def _one_or_list(x: list[Any]) -> Any:
     return x[0] if len(x) == 1 else x
+
+
+def _structure_of(given: Any) -> Any:
+    """How tensors were given: list, tuple, the names of a dict, or (None) one by itself."""
+    return list(given) if isinstance(given, Mapping) else type(given) if isinstance(given, (list, tuple)) else None
+
+
+def structured(parts: Any, structure: Any) -> Any:
+    """One thing, or a list of several, in such a structure; what comes as a list stays one where that is a list."""
+    if structure is None and isinstance(parts, list) and len(parts) == 1:
+        return parts[0]
+    if isinstance(structure, list):
+        return dict(zip(structure, parts if isinstance(parts, list) else [parts], strict=True))
+    return tuple(parts) if structure is tuple and isinstance(parts, list) else parts

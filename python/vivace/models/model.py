@@ -14,7 +14,7 @@ from .. import data, optimizers
 from .._config import custom_object_scope, serialize, to_data
 from .._naming import snake_case
 from .._typing import Array
-from ..layers.base import Layer
+from ..layers.base import Layer, building
 from ..layers.core import Input, InputLayer
 from ..layers.symbolic import SymbolicTensor
 from ..parameters import Parameter
@@ -65,6 +65,22 @@ class Model(Trainer):
         if inputs is not None:
             graph = self._between(inputs, outputs)
             self._hold({False: graph, True: graph})
+
+    # The ends of the graph
+
+    @property
+    def input(self) -> Any:
+        """The symbolic input; several in the structure (list, tuple or dict) that the model was given."""
+        return self._ends("inputs")
+
+    @property
+    def output(self) -> Any:
+        """The symbolic output; several in the structure that the model was given."""
+        return self._ends("outputs")
+
+    def _ends(self, which: str) -> Any:
+        tensors = getattr(self, which)
+        return tensors[0] if len(tensors) == 1 else list(tensors)
 
     # Layers and weights
 
@@ -244,8 +260,9 @@ class Model(Trainer):
             given = dict(zip(names, tensors, strict=True))
         elif self._structure is tuple and several:
             given = tuple(tensors)
-        graph = self._between(tensors, self._called(given, False))
-        trains = self._between(tensors, self._called(given, True)) if self._takes("training") else graph
+        with building(self):
+            graph = self._between(tensors, self._called(given, False))
+            trains = self._between(tensors, self._called(given, True)) if self._takes("training") else graph
         return {False: graph, True: trains}
 
     def _takes(self, argument: str) -> bool:
@@ -272,7 +289,7 @@ class Model(Trainer):
                     f"{type(self).__name__}.call must return what its layers return, tensors or a list or dict of "
                     f"them; received {part!r}"
                 )
-        return outputs if isinstance(outputs, Mapping) else parts
+        return outputs if isinstance(outputs, (Mapping, tuple)) else parts
 
     def _between(self, inputs: Any, outputs: Any) -> Functional:
         """The graph between these tensors. Raises ValueError if it has weights that the model does not have."""
@@ -314,6 +331,9 @@ class Model(Trainer):
     @property
     def output_names(self) -> list[str]:  # type: ignore[override]
         return self._of_mode(False).output_names if self._traced else []
+
+    def as_given(self, outputs: Any) -> Any:
+        return self._of_mode(False).as_given(outputs) if self._traced else outputs
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
         graph = self._of_mode(step.training, x)
@@ -439,7 +459,6 @@ class Model(Trainer):
         Raises:
             ValueError: the model is not built; no such layer.
         """
-        self.check_built("summary")
         text = summary_text(self, line_length or 0, expand_nested, show_trainable, layer_range)
         (print_fn or print)(text)
 

@@ -9,7 +9,7 @@ from typing import Any
 from .._config import deserialize, serialize
 from .._typing import Array, BatchShape
 from ..fusion import fuse
-from ..layers.base import Layer
+from ..layers.base import Layer, building
 from ..layers.core import Activated, Input, InputLayer
 from ..layers.symbolic import SymbolicTensor, as_inputs
 from ..plan import Wiring
@@ -44,11 +44,11 @@ class Sequential(Model):
     # Making the chain
 
     def add(self, layer: Layer | SymbolicTensor) -> None:
-        """Append a layer or, first, an `Input`. Raises TypeError for anything else, ValueError if it does not fit."""
+        """Append a layer or, first, an `Input`. Raises ValueError for anything else, or if it does not fit."""
         if isinstance(layer, SymbolicTensor) and isinstance(layer.node.layer, InputLayer):
             layer = layer.node.layer
         if not isinstance(layer, Layer):
-            raise TypeError(f"{self.name}.add: expected a layer, received {layer!r}")
+            raise ValueError(f"{self.name}.add: expected a layer, received {layer!r}")
         if any(layer is other for other in self.layers):
             raise ValueError(f"{self.name}.add: {layer.name} is in the model already")
         if not self.layers and self.declared_input_shape is None:
@@ -104,7 +104,8 @@ class Sequential(Model):
         if "layers" not in config:
             return super()._made_again(config)
         model = cls([deserialize(entry) for entry in config["layers"]], config.get("name"))
-        model.trainable = config.get("trainable", True)
+        if not config.get("trainable", True):  # True would reach layers that are frozen by themselves
+            model.trainable = False
         if config.get("build_input_shape") is not None and not model.built and model.layers:
             model.build(tuple(config["build_input_shape"]))
         return model
@@ -135,7 +136,8 @@ class Sequential(Model):
         shape: Any = input_shape
         for i, layer in enumerate(self.layers):
             try:
-                shape = layer.build_once(shape)
+                with building(self):
+                    shape = layer.build_once(shape)
                 if isinstance(shape, list):
                     raise ValueError(f"{layer.name} has {len(shape)} outputs; the layers of a Sequential have one each")
             except ValueError as error:

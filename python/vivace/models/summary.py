@@ -53,8 +53,12 @@ def summary_text(
         return "  ".join(cells).rstrip()
 
     rule = "-" * (sum(widths.values()) + 2 * (len(columns) - 1))
-    total, trainable = model.count_params(), sum(p.size for p in model.trainable_weights)
-    weights, kept = sum(p.array.nbytes for p in model.weights), kept_bytes(model)
+    kept = kept_bytes(model)
+    groups = {
+        "Total": model.weights,
+        "Trainable": model.trainable_weights,
+        "Non-trainable": model.non_trainable_weights,
+    }
     return "\n".join(
         [
             f'Model "{model.name}"',
@@ -63,8 +67,13 @@ def summary_text(
             rule,
             *map(line, rows),
             rule,
-            f"Params: {total:,} ({_size(weights)}), trainable: {trainable:,}, not trainable: {total - trainable:,}",
-            f"Per sample: {model.flops() / 1e6:,.2f} MFLOP forward; {_size(kept)} of activations kept in training",
+            *(
+                f"{what} params: {sum(p.size for p in some):,} ({_size(sum(p.array.nbytes for p in some)) or '0 B'})"
+                for what, some in groups.items()
+            ),
+            "Not built yet: the shape of the input is not known."
+            if not model.built
+            else f"Per sample: {model.flops() / 1e6:,.2f} MFLOP forward; {_size(kept)} of activations kept in training",
         ]
     )
 
@@ -111,6 +120,8 @@ def kept_bytes(layer: Layer) -> int:
     """Bytes of outputs that training keeps for one sample: those of the layers, but for inputs and views of inputs."""
     from .model import Model
 
+    if not layer.built:
+        return 0
     if isinstance(layer, Model):
         hidden = unstored(layer)
         return sum(kept_bytes(inner) for inner in layer.layers if id(inner) not in hidden)
@@ -123,12 +134,12 @@ def kept_bytes(layer: Layer) -> int:
 
 def unstored(model: Model) -> set[int]:
     """Layers that run as one with what stands behind them: their outputs are never stored."""
-    fused = (unit for unit in model.units() if isinstance(unit, (ConvPool, Normalized)))
+    fused = (unit for unit in (model.units() if model.built else ()) if isinstance(unit, (ConvPool, Normalized)))
     return {id(layer) for unit in fused for layer in unit.layers[:-1]}
 
 
 def _shapes(shape: BatchShape | list[BatchShape] | None) -> str:
-    return ", ".join(map(str, shape)) if isinstance(shape, list) else str(shape)
+    return ", ".join(map(str, shape)) if isinstance(shape, list) else "?" if shape is None else str(shape)
 
 
 def _mflop(count: float) -> str:

@@ -10,8 +10,9 @@ from .._config import deserialize_in, from_dict, serialize
 from .._naming import lookup
 from . import schedules
 from .adam import Adam, Adamax, AdamW, Nadam
-from .adaptive import Adadelta, Adagrad, RMSprop
+from .adaptive import Adadelta, Adagrad, Ftrl, RMSprop
 from .base import Optimizer
+from .by_weight import Adafactor, Lamb, Muon
 from .sgd import SGD, Lion
 
 deserialize = partial(deserialize_in, "optimizers")
@@ -25,6 +26,10 @@ _BY_NAME: dict[str, type[Optimizer]] = {
     "adamax": Adamax,
     "nadam": Nadam,
     "lion": Lion,
+    "ftrl": Ftrl,
+    "adafactor": Adafactor,
+    "lamb": Lamb,
+    "muon": Muon,
 }
 
 
@@ -48,11 +53,15 @@ def get(identifier: str | Mapping[str, Any] | Optimizer) -> Optimizer:
 __all__ = [
     "SGD",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adamax",
+    "Ftrl",
+    "Lamb",
     "Lion",
+    "Muon",
     "Nadam",
     "Optimizer",
     "RMSprop",

@@ -99,7 +99,7 @@ class Adagrad(Optimizer):
     def slot_count(self) -> int:
         return 1
 
-    def first_slot_value(self) -> float:
+    def first_slot_value(self, slot: int) -> float:
         return self.initial_accumulator_value
 
     def update(self, values: Array, gradients: Array) -> None:
@@ -155,3 +155,77 @@ class Adadelta(Optimizer):
         step *= self.learning_rate
         values -= step
         gradients.fill(0)
+
+
+class Ftrl(Optimizer):
+    """Follow the regularized leader (McMahan et al. 2013), for sparse features.
+
+    With p = -learning_rate_power: s = ((n + g^2)^p - n^p) / lr; z += g + 2 shrinkage w - s w; n += g^2;
+    w = (clip(z, -l1, l1) - z) / (n^p / lr + 2 l2 + beta / lr). A weight whose divisor is 0 (nothing has been seen of
+    it, and the accumulator starts from 0) stays as it is, and so do all at a learning rate of 0.
+
+    Args:
+        learning_rate: 0.001.
+        learning_rate_power: at most 0, -0.5; 0 keeps the rate.
+        initial_accumulator_value: what n starts from, 0.1.
+        l1_regularization_strength, l2_regularization_strength: 0.
+        l2_shrinkage_regularization_strength: a penalty on the size of the weights, 0.
+        beta: 0.
+        options: as of `Optimizer`.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | Callable[[int], float] = 0.001,
+        learning_rate_power: float = -0.5,
+        initial_accumulator_value: float = 0.1,
+        l1_regularization_strength: float = 0.0,
+        l2_regularization_strength: float = 0.0,
+        l2_shrinkage_regularization_strength: float = 0.0,
+        beta: float = 0.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        if not learning_rate_power <= 0:
+            raise ValueError(f"Ftrl: learning_rate_power must not be positive, received {learning_rate_power!r}")
+        for argument, value in (
+            ("initial_accumulator_value", initial_accumulator_value),
+            ("l1_regularization_strength", l1_regularization_strength),
+            ("l2_regularization_strength", l2_regularization_strength),
+            ("l2_shrinkage_regularization_strength", l2_shrinkage_regularization_strength),
+        ):
+            if not value >= 0:
+                raise ValueError(f"Ftrl: {argument} must not be negative, received {value!r}")
+        self.learning_rate_power = float(learning_rate_power)
+        self.initial_accumulator_value = float(initial_accumulator_value)
+        self.l1_regularization_strength = float(l1_regularization_strength)
+        self.l2_regularization_strength = float(l2_regularization_strength)
+        self.l2_shrinkage_regularization_strength = float(l2_shrinkage_regularization_strength)
+        self.beta = float(beta)
+
+    def slot_count(self) -> int:
+        return 2
+
+    def first_slot_value(self, slot: int) -> float:
+        return 0.0 if slot else self.initial_accumulator_value
+
+    def update(self, values: Array, gradients: Array) -> None:
+        (n, lead), g, rate, power = self.slots, gradients, self.learning_rate, -self.learning_rate_power
+        if rate == 0:
+            g.fill(0)
+            return
+        before = np.power(n, power, out=self.scratch(0))
+        n += np.square(g, out=self.scratch(1))
+        after = np.power(n, power, out=self.scratch(1))
+        g += 2 * self.l2_shrinkage_regularization_strength * values
+        before -= after
+        before *= values
+        before /= rate
+        g += before
+        lead += g
+        after /= rate
+        after += 2 * self.l2_regularization_strength + self.beta / rate
+        np.clip(lead, -self.l1_regularization_strength, self.l1_regularization_strength, out=g)
+        g -= lead
+        np.divide(g, after, out=values, where=after != 0)
+        g.fill(0)

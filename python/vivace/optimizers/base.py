@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,7 @@ class Optimizer(Configurable):
         use_ema: keep a moving average of the weights; `fit` ends by putting it into the model.
         ema_momentum: the average's share that an update keeps, 0.99.
         ema_overwrite_frequency: put the average into the model after every so many updates; None.
+        loss_scale_factor: None; it is for half precision, which training does not use.
         gradient_accumulation_steps: update only at every so many steps, from the mean gradient; None.
         name: the class's name in lower case.
 
@@ -52,11 +55,14 @@ class Optimizer(Configurable):
         use_ema: bool = False,
         ema_momentum: float = 0.99,
         ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: None = None,
         gradient_accumulation_steps: int | None = None,
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
         owner = type(self).__name__
+        if loss_scale_factor is not None:
+            raise ValueError(f"{owner}: loss_scale_factor is not supported, received {loss_scale_factor!r}")
         take_former(kwargs, "decay", "it is ignored; a schedule as learning_rate does it")
         if kwargs:
             raise TypeError(f"{owner} got an unexpected argument {next(iter(kwargs))!r}")
@@ -88,11 +94,18 @@ class Optimizer(Configurable):
         self.slots: list[Array] = []  # state, each of the block's shape
         self.average: Array | None = None
         self._scratch: list[Array] = []
+        self._loose: FlatParameters | None = None  # the block of weights that were given to `apply` themselves
         self._parameters: tuple[Parameter, ...] | None = None  # whose state this is
         self._spared: tuple[list[Parameter], list[str]] = ([], [])
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """As in Keras, the arguments above may follow a class's own by position."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = _with_options(cls.__init__)  # type: ignore[method-assign]
+
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_scratch": []}
+        return self.__dict__ | {"_scratch": [], "_loose": None}
 
     @property
     def learning_rate(self) -> float:
@@ -114,8 +127,8 @@ class Optimizer(Configurable):
         """State arrays needed, each as large as the parameters."""
         return 0
 
-    def first_slot_value(self) -> float:
-        """What the state starts from."""
+    def first_slot_value(self, slot: int) -> float:
+        """What a slot of the state starts from."""
         return 0.0
 
     def exclude_from_weight_decay(
@@ -125,17 +138,26 @@ class Optimizer(Configurable):
 
         Args:
             var_list: weights, entries of `model.weights`.
-            var_names: regular expressions; a weight whose name ("dense/bias") one of them matches is spared.
+            var_names: regular expressions; a weight whose name ("bias") or path ("dense/bias") one of them matches is
+                spared.
         """
         self._spared = list(var_list or ()), list(var_names or ())
 
     # One step
 
-    def apply(self, flat: FlatParameters) -> None:
-        """One step on a model's block: the weights change, the gradients are left zero, ready to accumulate again.
+    def apply(
+        self, grads: FlatParameters | Sequence[Any], trainable_variables: Iterable[Parameter] | None = None
+    ) -> None:
+        """One step: the weights change, their gradients are left zero, ready to accumulate again.
 
-        Raises ValueError if the optimizer holds the state of other weights.
+        Args:
+            grads: a model's block, with the gradients in it; or the gradients of trainable_variables, arrays.
+            trainable_variables: weights, entries of `model.weights` say; by default those of the step before.
+
+        Raises:
+            ValueError: gradients of another number or shape, or the optimizer holds the state of other weights.
         """
+        flat = grads if isinstance(grads, FlatParameters) else self._gathered(list(grads), trainable_variables)
         self._own(flat)
         every = self.gradient_accumulation_steps or 1
         if (self.steps + 1) % every == 0:
@@ -149,6 +171,32 @@ class Optimizer(Configurable):
         for parameter in flat.constrained:
             parameter.constrain()
         self.steps += 1
+
+    def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Parameter]]) -> None:
+        """`apply` for pairs of a gradient and a weight."""
+        grads, variables = zip(*grads_and_vars, strict=True)
+        self.apply(grads, variables)
+
+    def build(self, variables: Iterable[Parameter]) -> None:
+        """Make the state for these weights; done at the first step anyway."""
+        self._loose = FlatParameters(list(variables))
+        self._own(self._loose)
+
+    def _gathered(self, grads: list[Any], variables: Iterable[Parameter] | None) -> FlatParameters:
+        """A block of these weights with these gradients."""
+        parameters = list(self._parameters or ()) if variables is None else list(variables)
+        if len(grads) != len(parameters):
+            raise ValueError(f"{self.name}.apply: received {len(grads)} gradients for {len(parameters)} weights")
+        flat = self._loose
+        if flat is None or not flat.holds(parameters):
+            flat = self._loose = FlatParameters(parameters)
+        for parameter, grad in zip(parameters, grads, strict=True):
+            if np.shape(grad) != parameter.shape:
+                raise ValueError(
+                    f"{self.name}.apply: {parameter.path} has shape {parameter.shape}, its gradient {np.shape(grad)}"
+                )
+            parameter.gradient[...] = np.asarray(grad)
+        return flat
 
     def update(self, values: Array, gradients: Array) -> None:
         raise TypeError(f"{type(self).__name__} must define update(values, gradients)")
@@ -169,14 +217,14 @@ class Optimizer(Configurable):
         if self._parameters is flat.parameters:
             return
         old, known = self._state(), {id(p): i for i, p in enumerate(self._parameters or ())}
-        unknown = [p.name for p in flat.parameters if id(p) not in known]
+        unknown = [p.path for p in flat.parameters if id(p) not in known]
         if self._parameters is not None and unknown:
             raise ValueError(
                 f"{self.name}: this optimizer holds the state of other weights, and {unknown[0]} is not among them; "
                 "give every model an optimizer of its own, and compile with a new one after adding or unfreezing layers"
             )
         self._size, self._dtype = flat.values.shape, flat.values.dtype
-        self.slots = [np.full(self._size, self.first_slot_value(), self._dtype) for _ in range(self.slot_count())]
+        self.slots = [np.full(self._size, self.first_slot_value(k), self._dtype) for k in range(self.slot_count())]
         self.average = flat.values.copy() if self.use_ema else None
         self._scratch = []
         if self._parameters is not None:
@@ -204,19 +252,24 @@ class Optimizer(Configurable):
                 norm = float(np.sqrt(np.multiply(of_one, of_one, out=square).sum(dtype=np.float64)))
                 of_one *= self.clipnorm / max(norm, self.clipnorm)
 
+    def decay_of(self, weight: Parameter) -> float | None:
+        """The weight decay of one weight."""
+        return self.weight_decay
+
     def _decay(self, flat: FlatParameters) -> None:
-        if self.weight_decay is None:
-            return
-        kept = 1 - self.weight_decay * self.learning_rate
         weights, names = self._spared
-        if not weights and not names:
-            values = flat.values
-            values *= kept
+        if not weights and not names and type(self).decay_of is Optimizer.decay_of:
+            if self.weight_decay is not None:
+                values = flat.values
+                values *= 1 - self.weight_decay * self.learning_rate
             return
         spared = set(map(id, weights))
         for parameter in flat.parameters:
-            if id(parameter) not in spared and not any(re.search(name, parameter.name) for name in names):
-                parameter.array *= kept
+            decay = self.decay_of(parameter)
+            called = parameter.name, parameter.path
+            if decay is None or id(parameter) in spared or any(re.search(n, c) for n in names for c in called):
+                continue
+            parameter.array *= 1 - decay * self.learning_rate
 
     def _average(self, flat: FlatParameters) -> None:
         average = self.average
@@ -259,3 +312,19 @@ class Optimizer(Configurable):
         if self._schedule is None and "learning_rate" in state:
             self.learning_rate = float(state["learning_rate"])
         self.steps = int(state["steps"])
+
+
+def _with_options(init: Callable[..., None]) -> Callable[..., None]:
+    """A constructor that hands on what is given by position behind its own arguments, if it has **options."""
+    parameters = list(inspect.signature(init).parameters.values())
+    own = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+        return init
+    options = [name for name in inspect.signature(Optimizer.__init__).parameters if name not in own]
+
+    @functools.wraps(init)
+    def made(self: Any, *args: Any, **kwargs: Any) -> None:
+        count = len(own) - 1
+        init(self, *args[:count], **dict(zip(options, args[count:], strict=False)), **kwargs)
+
+    return made

@@ -53,7 +53,7 @@ def read_file(owner: str, path: Path) -> tuple[dict[str, Array], dict[str, str]]
 
 def named_parameters(model: Layer) -> dict[str, Parameter]:
     """Parameters by a path that survives renaming layers: position, class and weight, "0_conv2d/kernel"."""
-    named = {parameter.name.rsplit("/", 1)[-1]: parameter for parameter in model.parameters}
+    named = {parameter.key: parameter for parameter in model.parameters}
     for path, layer in model.sublayers().items():
         named |= {f"{path}/{name}": parameter for name, parameter in named_parameters(layer).items()}
     return named

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from .._config import custom_object_scope, deserialize, serialize
+from .._config import (
+    custom_object_scope,
+    deserialize_keras_object,
+    get_custom_objects,
+    register_keras_serializable,
+    serialize,
+)
 from .._naming import reset_names
 from .._typing import Array
 from ..random import set_random_seed
@@ -23,6 +29,8 @@ def to_categorical(x: Any, num_classes: int | None = None) -> Array:
     labels = np.asarray(x)
     if labels.ndim > 1 and labels.shape[-1] == 1:
         labels = labels[..., 0]
+    if labels.dtype.kind in "bf" and (labels == np.trunc(labels)).all():
+        labels = labels.astype(np.int64)
     if labels.dtype.kind not in "iu":
         raise TypeError(f"to_categorical: labels must be integers, received dtype {labels.dtype}")
     classes = int(labels.max()) + 1 if num_classes is None else num_classes
@@ -49,9 +57,13 @@ def pad_sequences(
     for argument, where in (("padding", padding), ("truncating", truncating)):
         if where not in ("pre", "post"):
             raise ValueError(f"pad_sequences: {argument} must be 'pre' or 'post', received {where!r}")
+    if not isinstance(sequences, Iterable) or any(not isinstance(sequence, Iterable) for sequence in sequences):
+        raise ValueError(f"pad_sequences: sequences must be a list of lists or arrays, received {sequences!r}")
     arrays = [np.asarray(sequence, dtype=dtype) for sequence in sequences]
     length = max((len(a) for a in arrays), default=0) if maxlen is None else maxlen
     rest = next((a.shape[1:] for a in arrays if len(a)), ())
+    if any(len(a) and a.shape[1:] != rest for a in arrays):
+        raise ValueError(f"pad_sequences: elements must have one shape, received {[a.shape[1:] for a in arrays]}")
     out = np.full((len(arrays), length, *rest), value, dtype)
     for row, array in zip(out, arrays, strict=True):
         kept = array[:length] if truncating == "post" else array[max(0, len(array) - length) :]
@@ -61,15 +73,16 @@ def pad_sequences(
 
 
 def normalize(x: Any, axis: int = -1, order: int = 2) -> Array:
-    """x divided by its norm of that order along the axis; zeros stay zeros. Of a vector a row, as in Keras."""
-    norms = np.atleast_1d(np.linalg.norm(np.asarray(x), order, axis))
-    return np.asarray(np.asarray(x) / np.expand_dims(np.where(norms == 0, 1, norms), axis))
+    """x divided by its norm of that order along the axis; zeros stay zeros.
 
-
-def deserialize_keras_object(config: Any, custom_objects: dict[str, Any] | None = None) -> Any:
-    """The object that `serialize_keras_object` described; its class is looked up where the dict's "module" says."""
-    with custom_object_scope(custom_objects):
-        return deserialize(config)
+    Of a vector, an array gives a row, as in Keras; what is not an array becomes one of float32 in its shape.
+    """
+    if not isinstance(x, np.ndarray):
+        x = np.asarray(x, np.float32)
+        norms = np.linalg.norm(x, order, axis, keepdims=True)
+        return np.asarray(x / np.where(norms == 0, 1, norms))
+    norms = np.atleast_1d(np.linalg.norm(x, order, axis))
+    return np.asarray(x / np.expand_dims(np.where(norms == 0, 1, norms), axis))
 
 
 clear_session = reset_names
@@ -82,10 +95,12 @@ __all__ = [
     "clear_session",
     "custom_object_scope",
     "deserialize_keras_object",
+    "get_custom_objects",
     "model_to_dot",
     "normalize",
     "pad_sequences",
     "plot_model",
+    "register_keras_serializable",
     "reset_names",
     "serialize_keras_object",
     "set_random_seed",

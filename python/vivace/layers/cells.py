@@ -1,0 +1,381 @@
+"""Recurrent cells, and the layer that runs them over sequences."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .._typing import Array, BatchShape, Initializer
+from ..constraints import Constraint
+from ..parameters import Parameter
+from ..regularizers import L1L2
+from ..step import Step
+from .base import Layer
+from .recurrent import GRU, LSTM, Recurrent, SimpleRNN
+from .symbolic import as_inputs
+
+
+class Cell(Recurrent):
+    """One step of a recurrent layer: (x, states) -> (output, new states), x (batch, features), states (batch, units).
+
+    In an `RNN` the same cell runs whole sequences, by the calls that the layer of its kind makes.
+    """
+
+    holder = ""  # the weights are its own
+
+    def __call__(self, *args: Any, training: bool | None = None, mask: Any = None, **kwargs: Any) -> Any:
+        """(x, states) -> the output, and the list of states after it. states: those before, one or a list."""
+        y, *after = super().__call__(*args, training=training, **kwargs)
+        return y, after
+
+    def call_inputs(self, x: Any, states: Any = None) -> Any:
+        if states is None:
+            raise ValueError(f"{self.name} ({type(self).__name__}) takes the states too: {self.name}(x, states)")
+        return as_inputs(x, tuple(_flat(states)))
+
+    @property
+    def state_size(self) -> int | list[int]:
+        return self.units if self.states_count() == 1 else [self.units] * self.states_count()
+
+    @property
+    def output_size(self) -> int:
+        return self.units
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        shape, *states = input_shape if isinstance(input_shape, list) else [input_shape]
+        if len(shape) != 2:
+            raise ValueError(
+                f"{self.name} ({type(self).__name__}) takes one step, (batch, features); received shape {shape}"
+            )
+        state = (shape[0], self.units)
+        super().compute_output_shape([(shape[0], 1, shape[1]), *states])
+        return [state] * (1 + self.states_count())
+
+    def flops(self) -> int:
+        return 2 * (self.kernel.size + self.recurrent_kernel.size)
+
+    def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
+        x, *states = x
+        step.mask = None
+        return super().forward([x[:, None], *states], step)
+
+    def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        dx, *dstates = super().backward(dy, saved, step, input_gradient)
+        return [None if dx is None else dx[:, 0], *dstates]
+
+
+class SimpleRNNCell(Cell, SimpleRNN):
+    """One step of a `SimpleRNN`. Arguments as there."""
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | Callable[[Any], Array] | None = "tanh",
+        use_bias: bool = True,
+        kernel_initializer: str | Initializer = "glorot_uniform",
+        recurrent_initializer: str | Initializer = "orthogonal",
+        bias_initializer: str | Initializer = "zeros",
+        kernel_regularizer: str | L1L2 | None = None,
+        recurrent_regularizer: str | L1L2 | None = None,
+        bias_regularizer: str | L1L2 | None = None,
+        kernel_constraint: str | Constraint | None = None,
+        recurrent_constraint: str | Constraint | None = None,
+        bias_constraint: str | Constraint | None = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        SimpleRNN.__init__(
+            self, units, activation, use_bias, kernel_initializer, recurrent_initializer, bias_initializer,
+            kernel_regularizer, recurrent_regularizer, bias_regularizer, kwargs.pop("activity_regularizer", None),
+            kernel_constraint, recurrent_constraint, bias_constraint, dropout, recurrent_dropout, seed=seed, **kwargs,
+        )  # fmt: skip
+        self.return_state = True
+
+
+class LSTMCell(Cell, LSTM):
+    """One step of an `LSTM`. Arguments as there; the states are h and c."""
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | Callable[[Any], Array] | None = "tanh",
+        recurrent_activation: str | Callable[[Any], Array] | None = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: str | Initializer = "glorot_uniform",
+        recurrent_initializer: str | Initializer = "orthogonal",
+        bias_initializer: str | Initializer = "zeros",
+        unit_forget_bias: bool = True,
+        kernel_regularizer: str | L1L2 | None = None,
+        recurrent_regularizer: str | L1L2 | None = None,
+        bias_regularizer: str | L1L2 | None = None,
+        kernel_constraint: str | Constraint | None = None,
+        recurrent_constraint: str | Constraint | None = None,
+        bias_constraint: str | Constraint | None = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        LSTM.__init__(
+            self, units, activation, recurrent_activation, use_bias, kernel_initializer, recurrent_initializer,
+            bias_initializer, unit_forget_bias, kernel_regularizer, recurrent_regularizer, bias_regularizer,
+            kwargs.pop("activity_regularizer", None), kernel_constraint, recurrent_constraint, bias_constraint,
+            dropout, recurrent_dropout, seed, **kwargs,
+        )  # fmt: skip
+        self.return_state = True
+
+
+class GRUCell(Cell, GRU):
+    """One step of a `GRU`. Arguments as there."""
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | Callable[[Any], Array] | None = "tanh",
+        recurrent_activation: str | Callable[[Any], Array] | None = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: str | Initializer = "glorot_uniform",
+        recurrent_initializer: str | Initializer = "orthogonal",
+        bias_initializer: str | Initializer = "zeros",
+        kernel_regularizer: str | L1L2 | None = None,
+        recurrent_regularizer: str | L1L2 | None = None,
+        bias_regularizer: str | L1L2 | None = None,
+        kernel_constraint: str | Constraint | None = None,
+        recurrent_constraint: str | Constraint | None = None,
+        bias_constraint: str | Constraint | None = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        reset_after: bool = True,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        GRU.__init__(
+            self, units, activation, recurrent_activation, use_bias, kernel_initializer, recurrent_initializer,
+            bias_initializer, kernel_regularizer, recurrent_regularizer, bias_regularizer,
+            kwargs.pop("activity_regularizer", None), kernel_constraint, recurrent_constraint, bias_constraint,
+            dropout, recurrent_dropout, seed, reset_after=reset_after, **kwargs,
+        )  # fmt: skip
+        self.return_state = True
+
+
+class StackedRNNCells(Layer):
+    """Cells that run one behind the other in every step, as one cell: its states are those of all, in order."""
+
+    several_inputs = True
+
+    def __init__(self, cells: Sequence[Cell], **kwargs: Any) -> None:
+        for cell in cells:
+            if not isinstance(cell, Cell):
+                raise TypeError(f"StackedRNNCells: cells must be SimpleRNNCell, LSTMCell or GRUCell, received {cell!r}")
+        super().__init__(**{"dtype": cells[0].dtype if cells else None, **kwargs})
+        self.cells = list(cells)
+
+    def __call__(self, *args: Any, training: bool | None = None, mask: Any = None, **kwargs: Any) -> Any:
+        """(x, states) -> the output, and the list of states after it. states: those before, in nested lists or flat."""
+        y, *after = super().__call__(*args, training=training, **kwargs)
+        return y, after
+
+    @property
+    def state_size(self) -> list[int | list[int]]:
+        return [cell.state_size for cell in self.cells]
+
+    @property
+    def output_size(self) -> int:
+        return self.cells[-1].output_size
+
+    def states_count(self) -> int:
+        return sum(cell.states_count() for cell in self.cells)
+
+    def get_initial_state(self, batch_size: int) -> list[list[Array]]:
+        """Zeros, for each cell a list."""
+        return [cell.get_initial_state(batch_size) for cell in self.cells]
+
+    def call_inputs(self, x: Any, states: Any = None) -> Any:
+        return as_inputs(x, tuple(_flat(states)))
+
+    def sublayers(self) -> dict[str, Layer]:
+        return {f"cell_{i}": cell for i, cell in enumerate(self.cells)}
+
+    @property
+    def weights(self) -> list[Parameter]:
+        return [weight for cell in self.cells for weight in cell.weights]
+
+    def shared_out(self, states: Sequence[Any]) -> list[list[Any]]:
+        """The states, or what belongs to each of them, for each cell."""
+        rest = list(states)
+        return [[rest.pop(0) for _ in range(cell.states_count())] for cell in self.cells]
+
+    def build(self, input_shape: Any) -> None:
+        self.compute_output_shape(input_shape)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        x, *states = input_shape
+        after: list[BatchShape] = []
+        for cell, own in zip(self.cells, self.shared_out(states), strict=True):
+            made: Any = cell.build_once([x, *own])  # type: ignore[arg-type]
+            x, *new = made
+            after += new
+        return [x, *after]
+
+    def flops(self) -> int:
+        return sum(cell.flops() for cell in self.cells)
+
+    def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
+        x, *states = x
+        after, tape = [], []
+        for cell, own in zip(self.cells, self.shared_out(states), strict=True):
+            (x, *new), saved = cell.forward([x, *own], step)
+            after += new
+            tape.append(saved)
+        return [x, *after], tape
+
+    def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        d, *dstates = dy
+        before: list[Any] = []
+        for i, own in reversed(list(enumerate(self.shared_out(dstates)))):
+            d, *first = self.cells[i].backward([d, *own], saved[i], step, input_gradient or i > 0)
+            before = first + before
+        return [d, *before]
+
+
+class RNN(Layer):
+    """Runs a cell, or several one behind the other, over sequences: (batch, steps, features) -> (batch, units).
+
+    With return_sequences the output is (batch, steps, units); with return_state it is a list [output, *final states],
+    the states of all cells in order. A mask may have any pattern: a masked step carries the states on.
+
+    Each cell runs the whole sequence in one native call, as the layer of its kind does: `RNN(LSTMCell(8))` computes
+    what `LSTM(8)` computes, as fast.
+
+    Args:
+        cell: a SimpleRNNCell, LSTMCell, GRUCell or StackedRNNCells, or a list of cells.
+        return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask: as of `LSTM`.
+    """
+
+    several_inputs = True
+
+    def __init__(
+        self,
+        cell: Cell | StackedRNNCells | Sequence[Cell],
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        one: Any = StackedRNNCells(cell) if isinstance(cell, (list, tuple)) else cell
+        if not isinstance(one, (Cell, StackedRNNCells)) or not getattr(one, "cells", [one]):
+            raise TypeError(f"RNN: cell must be a SimpleRNNCell, LSTMCell, GRUCell or several, received {cell!r}")
+        super().__init__(**{"dtype": one.dtype, **kwargs})
+        self.cell = one
+        self.return_sequences, self.return_state, self.go_backwards = return_sequences, return_state, go_backwards
+        self.stateful, self.unroll, self.zero_output_for_mask = stateful, unroll, zero_output_for_mask
+        self._runs: list[Cell] = []
+
+    @property
+    def cells(self) -> list[Cell]:
+        return self.cell.cells if isinstance(self.cell, StackedRNNCells) else [self.cell]
+
+    @property
+    def state_size(self) -> list[Any]:
+        size = self.cell.state_size
+        return list(size) if isinstance(size, list) else [size]
+
+    def call_inputs(self, x: Any, initial_state: Any = None) -> Any:
+        """initial_state: of all cells in order, each (batch, units); zeros by default."""
+        return as_inputs(x, tuple(_flat(initial_state)))
+
+    def sublayers(self) -> dict[str, Layer]:
+        return {"cell": self.cell}
+
+    @property
+    def weights(self) -> list[Parameter]:
+        return self.cell.weights
+
+    def build(self, input_shape: Any) -> None:
+        shape = input_shape[0] if isinstance(input_shape, list) else input_shape
+        states = [(shape[0], cell.units) for cell in self.cells for _ in range(cell.states_count())]
+        self.cell.build_once([(shape[0], *shape[2:]), *states])  # type: ignore[arg-type]
+        self._runs = [self._run(i) for i in range(len(self.cells))]
+
+    def _run(self, i: int) -> Cell:
+        """Cell i as what runs sequences here: of the same weights, with flags and a state between batches of its own.
+
+        Only the first turns the steps around, only the last may return less than all of them.
+        """
+        run, last = copy.copy(self.cells[i]), i == len(self.cells) - 1
+        run.return_sequences = not last or self.return_sequences
+        run.go_backwards, run.stateful = self.go_backwards and i == 0, self.stateful
+        run.zero_output_for_mask = last and self.zero_output_for_mask
+        return run
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        shape, *states = input_shape if isinstance(input_shape, list) else [input_shape]
+        if len(shape) != 3 or shape[2] is None:
+            raise ValueError(
+                f"{self.name} (RNN) takes inputs of rank 3, (batch, steps, features); received shape {shape}"
+            )
+        expected = [(shape[0], cell.units) for cell in self.cells for _ in range(cell.states_count())]
+        if states and [tuple(state[1:]) for state in states] != [state[1:] for state in expected]:
+            raise ValueError(f"{self.name} (RNN) takes initial states of shapes {expected}, received {states}")
+        if self.built and shape[2] != self.cells[0].kernel.shape[0]:
+            raise ValueError(
+                f"{self.name} (RNN) was built for {self.cells[0].kernel.shape[0]} features, received shape {shape}"
+            )
+        units = self.cells[-1].units
+        y = (*shape[:2], units) if self.return_sequences else (shape[0], units)
+        return [y, *expected] if self.return_state else y
+
+    def flops(self) -> int:
+        shape: Any = self.input_shape or (None, 1)
+        return ((shape[0] if isinstance(shape, list) else shape)[1] or 1) * self.cell.flops()
+
+    def reset_states(self) -> None:
+        """Forget the states kept between batches (`stateful`)."""
+        for run in self._runs:
+            run.reset_states()
+
+    reset_state = reset_states
+
+    def _shared_out(self, states: list[Any]) -> list[list[Any]]:
+        return self.cell.shared_out(states) if isinstance(self.cell, StackedRNNCells) else [states]
+
+    def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
+        x, *states = x if isinstance(x, list) else [x]
+        step.mask = step.mask[0] if isinstance(step.mask, list) else step.mask
+        after, tape = [], []
+        shares = self._shared_out(states) if states else [[] for _ in self.cells]
+        for run, own in zip(self._runs, shares, strict=True):
+            (x, *new), saved = Recurrent.forward(run, [x, *own], step)
+            after += new
+            tape.append(saved)
+        return [x, *after] if self.return_state else x, (tape, bool(states))
+
+    def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        tape, states_given = saved
+        d, *dstates = dy if self.return_state else [dy]
+        shares = self._shared_out(dstates) if self.return_state else [[] for _ in self.cells]
+        before: list[Any] = []
+        for i in range(len(self.cells) - 1, -1, -1):
+            own = shares[i] or [None] * self.cells[i].states_count()
+            back = Recurrent.backward(self._runs[i], [d, *own], tape[i], step, input_gradient or i > 0)
+            d, *first = back if states_given else [back]
+            before = first + before
+        return [d, *before] if states_given else d
+
+
+def _flat(states: Any) -> list[Any]:
+    """States in nested lists, in order."""
+    if states is None:
+        return []
+    if not isinstance(states, (list, tuple)):
+        return [states]
+    return [one for part in states for one in _flat(part)]
+
+
+__all__ = ["RNN", "GRUCell", "LSTMCell", "SimpleRNNCell", "StackedRNNCells"]

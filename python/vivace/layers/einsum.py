@@ -1,0 +1,218 @@
+"""EinsumDense: a dense layer over any axes, as one matrix product."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import constraints, initializers, regularizers
+from .._core import native
+from .._typing import Array, BatchShape, Initializer, Shape
+from ..constraints import Constraint
+from ..regularizers import L1L2
+from ..step import Step
+from .core import Activated
+
+_FORM = re.compile(r"(\.{3})?([A-Za-z]+)(\.{3})?,([A-Za-z]+)->(\.{3})?([A-Za-z]+)(\.{3})?")
+
+
+class EinsumDense(Activated):
+    """y = activation(einsum(equation, x, kernel) + bias).
+
+    Inputs and output have the batch first. Weights: kernel, of the shape that the equation's second term tells; bias,
+    of the output's axes from the first of `bias_axes` on, with 1 for those that are not among them.
+
+    Args:
+        equation: such as "ab,bc->ac", "...x,xy->...y" or "abc,cde->abde": input, kernel -> output. Each axis of the
+            kernel is one of the input's or of the output's; three dots, in front or at the end, are axes that stay.
+        output_shape: of one sample, an integer or several; None for an axis that is the input's, and nothing for dots.
+        activation: a name or function of `vivace.activations`; None, the default, is "linear".
+        bias_axes: the output's axes that have a bias, such as "de"; None: no bias.
+        kernel_initializer, bias_initializer: "glorot_uniform" and "zeros".
+        kernel_regularizer, bias_regularizer, activity_regularizer, kernel_constraint, bias_constraint: as of `Dense`.
+
+    Raises:
+        ValueError: an equation of another form, or one that does not fit the shapes.
+    """
+
+    def __init__(
+        self,
+        equation: str,
+        output_shape: int | Sequence[int | None],
+        activation: str | Callable[[Any], Array] | None = None,
+        bias_axes: str | None = None,
+        kernel_initializer: str | Initializer = "glorot_uniform",
+        bias_initializer: str | Initializer = "zeros",
+        kernel_regularizer: str | L1L2 | None = None,
+        bias_regularizer: str | L1L2 | None = None,
+        kernel_constraint: str | Constraint | None = None,
+        bias_constraint: str | Constraint | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(activation, **kwargs)
+        self.equation, self.bias_axes = equation, bias_axes
+        self.partial_output_shape = (output_shape,) if isinstance(output_shape, int) else tuple(output_shape)
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
+        form = _FORM.fullmatch(equation.replace(" ", ""))
+        if form is None or (form[1], form[3]) != (form[5], form[7]) or (form[1] and form[3]):
+            raise ValueError(
+                f"{self.name} (EinsumDense): equation must be of the form X,Y->Z, ...X,Y->...Z or X...,Y->Z..., "
+                f"received {equation!r}"
+            )
+        self._dots, self._terms = "front" if form[1] else "end" if form[3] else "", (form[2], form[4], form[6])
+        self._check_terms()
+
+    def _check_terms(self) -> None:
+        x, kernel, y = self._terms
+        wrong = [axis for term in self._terms for axis in term if term.count(axis) > 1]
+        wrong += [axis for axis in kernel if axis not in x + y] + [axis for axis in y if axis not in x + kernel]
+        wrong += [axis for axis in self.bias_axes or "" if axis not in y]
+        if wrong:
+            raise ValueError(
+                f"{self.name} (EinsumDense): axis {wrong[0]!r} is in equation {self.equation!r} twice in one term, or "
+                f"in one only, or among bias_axes {self.bias_axes!r} but not in the output"
+            )
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"output_shape": self.partial_output_shape}
+
+    def _spelt(self, rank: int) -> tuple[str, str, str]:
+        """The terms for inputs of this rank, with letters (from chr(256) on) for the dots."""
+        x, kernel, y = self._terms
+        more = "".join(chr(256 + k) for k in range(rank - len(x))) if self._dots else ""
+        return (more + x, kernel, more + y) if self._dots == "front" else (x + more, kernel, y + more)
+
+    def _shapes(self, input_shape: BatchShape) -> tuple[BatchShape, Shape, Shape]:
+        """Of output, kernel and bias."""
+        who = f"{self.name} (EinsumDense)"
+        x, kernel, y = self._spelt(len(input_shape))
+        if len(x) != len(input_shape):
+            raise ValueError(f"{who}: equation {self.equation!r} takes inputs of {len(x)} axes, received {input_shape}")
+        sizes: dict[str, int | None] = dict(zip(x, input_shape, strict=True))
+        own = self._terms[2]
+        free = own if self._dots == "front" and len(y) > len(own) else own[1:]  # the batch is one of the dots' axes
+        if len(free) != len(self.partial_output_shape):
+            raise ValueError(
+                f"{who}: output_shape must have {len(free)} sizes for equation {self.equation!r}, received "
+                f"{self.partial_output_shape}"
+            )
+        for axis, size in zip(free, self.partial_output_shape, strict=True):
+            known = sizes.get(axis)
+            if None not in (known, size) and known != size:
+                raise ValueError(f"{who}: axis {axis!r} of the input has size {known}, of output_shape {size}")
+            sizes[axis] = size if size is not None else known
+        if any(sizes[axis] is None for axis in kernel):
+            raise ValueError(f"{who}: the kernel's axes {kernel!r} must have known sizes, received {input_shape}")
+        output: BatchShape = tuple(sizes[axis] for axis in y)
+        start = min((y.index(axis) for axis in self.bias_axes or ""), default=0)
+        bias = tuple(sizes[axis] if axis in (self.bias_axes or "") else 1 for axis in y[start:])
+        return output, tuple(sizes[axis] for axis in kernel), bias  # type: ignore[return-value,misc]
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        output, kernel, _ = self._shapes(input_shape)
+        if self.built and kernel != self.kernel.shape:
+            raise ValueError(f"{self.name} (EinsumDense) was built for a kernel of {self.kernel.shape}, not {kernel}")
+        return output
+
+    def build(self, input_shape: BatchShape) -> None:
+        _, kernel, bias = self._shapes(input_shape)
+
+        def first(shape: Shape, dtype: Any) -> Array:
+            """The kernel as a matrix of inputs and outputs, which tell its fans, in the kernel's order of axes."""
+            _, axes, y = self._terms
+            order = sorted(range(len(axes)), key=lambda i: axes[i] in y)
+            inputs = math.prod(shape[i] for i in order if axes[i] not in y)
+            matrix = self.kernel_initializer((inputs, math.prod(shape) // inputs), dtype)
+            return np.transpose(matrix.reshape([shape[i] for i in order]), np.argsort(order))
+
+        scaled = isinstance(self.kernel_initializer, initializers.VarianceScaling)
+        self.kernel = self.add_weight(
+            "kernel", kernel, first if scaled else self.kernel_initializer, True, self.kernel_regularizer,
+            self.kernel_constraint,
+        )  # fmt: skip
+        self.bias = None
+        if self.bias_axes is not None:
+            self.bias = self.add_weight(
+                "bias", bias, self.bias_initializer, True, self.bias_regularizer, self.bias_constraint
+            )
+
+    def flops(self) -> int:
+        x, _, y = self._spelt(len(self.input_shape or ()))
+        sizes = dict(zip(x, self.input_shape or (), strict=True)) | dict(zip(y, self.output_shape or (), strict=True))
+        return 2 * math.prod(size or 1 for axis, size in sizes.items() if axis != x[0])
+
+    def _axes(self, rank: int) -> tuple[list[str], list[str], list[str], list[str], list[str]]:
+        """The axes that all three share, those of rows, the contracted ones, those of columns, and those of x alone."""
+        x, kernel, y = self._spelt(rank)
+        return (
+            [a for a in x if a in kernel and a in y],
+            [a for a in x if a not in kernel and a in y],
+            [a for a in x if a in kernel and a not in y],
+            [a for a in kernel if a not in x],
+            [a for a in x if a not in kernel and a not in y],
+        )
+
+    def forward_linear(self, x: Array, step: Step, activation: Any = "linear") -> tuple[Array, Any]:
+        self.drop_mask(step)
+        spelt, kernel, order = self._spelt(x.ndim)
+        shared, rows, inner, columns, summed = self._axes(x.ndim)
+        sizes = dict(zip(spelt, x.shape, strict=True)) | dict(zip(kernel, self.kernel.shape, strict=True))
+        whole = x.shape
+        if summed:
+            x = x.sum(tuple(map(spelt.index, summed)))
+            spelt = "".join(a for a in spelt if a not in summed)
+        n, r, k, c = (math.prod(sizes[a] for a in part) for part in (shared, rows, inner, columns))
+        a = np.ascontiguousarray(_moved(x, spelt, [*shared, *rows, *inner])).reshape(n, r, k)
+        b = np.ascontiguousarray(_moved(self.kernel.array, kernel, [*shared, *inner, *columns])).reshape(n, k, c)
+        product = np.empty((n, r, c), x.dtype)
+        for one, matrix, out in zip(a, b, product, strict=True):
+            native.dense_forward(one, matrix, None, out, "linear")
+        axes = [*shared, *rows, *columns]
+        y = step.empty(tuple(sizes[axis] for axis in order), x.dtype)
+        y[...] = _moved(product.reshape([sizes[axis] for axis in axes]), axes, order)
+        if self.bias is not None:
+            y += self.bias.array
+        if activation != "linear":
+            native.activation_forward(activation, y, y)
+        return y, (a, b, axes, sizes, whole)
+
+    def backward_linear(self, dz: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        a, b, axes, sizes, whole = saved
+        spelt, kernel, order = self._spelt(len(whole))
+        shared, rows, inner, columns, summed = self._axes(len(whole))
+        if self.bias is not None:
+            shape = (1,) * (dz.ndim - self.bias.array.ndim) + self.bias.shape
+            over = tuple(i for i, size in enumerate(shape) if size == 1)
+            self.bias.gradient += dz.sum(over, keepdims=True).reshape(self.bias.shape)
+        d = np.ascontiguousarray(_moved(dz, order, axes)).reshape(len(a), a.shape[1], b.shape[2])
+        db, da = np.zeros_like(b), np.empty_like(a)
+        for k in range(len(a)):
+            native.dense_weight_gradient(a[k], d[k], db[k], None)
+            if input_gradient:
+                native.dense_input_gradient(d[k], b[k], da[k])
+        axes = [*shared, *inner, *columns]
+        self.kernel.gradient += _moved(db.reshape([sizes[axis] for axis in axes]), axes, kernel)
+        if not input_gradient:
+            return None
+        axes = [*shared, *rows, *inner]
+        part = da.reshape([sizes[axis] for axis in axes] + [1] * len(summed))
+        dx = step.empty(whole, dz.dtype)
+        dx[...] = _moved(part, [*axes, *summed], spelt)
+        return dx
+
+
+def _moved(x: Array, axes: Sequence[str], order: Sequence[str]) -> Array:
+    """x, whose axes are called so, with its axes in another order."""
+    return np.transpose(x, [list(axes).index(axis) for axis in order])
+
+
+__all__ = ["EinsumDense"]
