@@ -126,41 +126,77 @@ def layers_table() -> list[tuple[Any, ...]]:
     volume, words = np.ones((1, 4, 4, 4, 1), "f4"), np.ones((1, 4), "i8")
     two, both, y, number, random = [x, x], [sequence, sequence], x.copy(), np.array(0.5, "f4"), np.random.default_rng()
     row, column, wide, one = sequence[:, :1], sequence[:, :, :1], np.ones((1, 8), "f4"), np.ones((1, 1, 1), "f4")
+    frames, pixels, voxels = (np.ones((1, *(6,) * rank, 1), "f4") for rank in (1, 2, 3))  # of a transposed convolution
+    apart, eights = np.ones((1, 4, 2, 4, 2, 4, 2, 1), "f4"), volume.reshape(1, 4, 1, 4, 1, 4, 1, 1)
+    inside = voxels[:, 1:-1, 1:-1, 1:-1]
+    bias, half = np.ones(1, "f4"), np.ones((1, 2), "f4")
     return [
         (L.Dense(1), x), (L.Dense(2, "softmax"), x), (L.Dense(2, "gelu"), x), (L.Activation("relu"), x),
         (L.Activation("gelu"), x), (L.Softmax(), x), (L.PReLU(), x), (L.Flatten(), image), (L.Reshape((2, 2)), x),
         (L.Permute((2, 1)), sequence), (L.RepeatVector(2), x), (L.Dropout(0.5), x),
-        (L.SpatialDropout1D(0.5), sequence, lambda: np.multiply(x, x, y)),
+        (L.Identity(), x), (L.ReLU(), x), (L.LeakyReLU(), x), (L.ELU(), x), (L.GetItem((slice(None), 0)), sequence),
+        (L.SpatialDropout1D(0.5), sequence, lambda: np.multiply(sequence, row, sequence)),
+        (L.SpatialDropout2D(0.5), image, lambda: np.multiply(image, bias, image)),
+        (L.SpatialDropout3D(0.5), volume, lambda: np.multiply(volume, bias, volume)),
+        (L.GaussianDropout(0.1), x,
+         lambda: (random.standard_normal(out=y, dtype="f4"), np.multiply(y, number, y), np.add(y, number, y),
+                  np.multiply(x, y, y))),
+        (L.AlphaDropout(0.1), x,
+         lambda: (np.subtract(x, number, y), np.multiply(y, x, y), np.add(y, number, y))),
+        (L.ActivityRegularization(), x),
         (L.GaussianNoise(0.1), x,
          lambda: (random.standard_normal(out=y, dtype="f4"), np.multiply(y, number, y), np.add(x, y, y))),
         (L.BatchNormalization(), x), (L.BatchNormalization(), image), (L.LayerNormalization(), x),
         (L.LayerNormalization(), sequence), (L.GroupNormalization(1), image), (L.RMSNormalization(), x),
+        (L.UnitNormalization(), x),
         (L.Add(), two, lambda: np.add(x, x, y)), (L.Subtract(), two, lambda: np.subtract(x, x, y)),
         (L.Multiply(), two, lambda: np.multiply(x, x, y)),
         (L.Average(), two, lambda: (np.add(x, x, y), np.multiply(y, number, y))),
-        (L.Maximum(), two, lambda: np.maximum(x, x, out=y)),
+        (L.Maximum(), two, lambda: np.maximum(x, x, out=y)), (L.Minimum(), two, lambda: np.minimum(x, x, out=y)),
         (L.Concatenate(), two, lambda: np.concatenate([x, x], 1, wide)),
         (L.Dot(1), two, lambda: np.matmul(row, column, one)),
         (L.Conv1D(1, 3), sequence), (L.Conv2D(1, 3), image), (L.DepthwiseConv1D(3), sequence),
-        (L.DepthwiseConv2D(3), image), (L.SeparableConv2D(1, 3), image),
-        (L.Conv2DTranspose(1, 3), image, lambda: np.add(x, number, y)),
+        (L.DepthwiseConv2D(3), image), (L.SeparableConv1D(1, 3), sequence), (L.SeparableConv2D(1, 3), image),
+        (L.Conv1DTranspose(1, 3), sequence, lambda: np.add(frames, bias, frames)),
+        (L.Conv2DTranspose(1, 3), image, lambda: np.add(pixels, bias, pixels)),
+        (L.Conv3D(1, 3), volume), (L.Conv3DTranspose(1, 3), volume, lambda: np.add(voxels, bias, voxels)),
         (L.MaxPooling1D(), sequence), (L.MaxPooling2D(), image), (L.MaxPooling3D(), volume),
-        (L.AveragePooling2D(), image), (L.GlobalAveragePooling1D(), sequence), (L.GlobalMaxPooling2D(), image),
-        (L.ZeroPadding1D(), sequence), (L.ZeroPadding2D(), image), (L.Cropping1D(), sequence),
-        (L.Cropping2D(1), image), (L.UpSampling1D(), sequence), (L.UpSampling2D(), image), (L.Embedding(4, 4), words),
+        (L.AveragePooling1D(), sequence), (L.AveragePooling2D(), image), (L.AveragePooling3D(), volume),
+        (L.GlobalAveragePooling1D(), sequence), (L.GlobalAveragePooling2D(), image),
+        (L.GlobalAveragePooling3D(), volume), (L.GlobalMaxPooling1D(), sequence), (L.GlobalMaxPooling2D(), image),
+        (L.GlobalMaxPooling3D(), volume), (L.ZeroPadding1D(), sequence), (L.ZeroPadding2D(), image),
+        (L.AdaptiveAveragePooling1D(2), sequence), (L.AdaptiveAveragePooling2D(2), image),
+        (L.AdaptiveAveragePooling3D(2), volume), (L.AdaptiveMaxPooling1D(2), sequence),
+        (L.AdaptiveMaxPooling2D(2), image), (L.AdaptiveMaxPooling3D(2), volume), (L.EinsumDense("ab,bc->ac", 2), x),
+        (L.ZeroPadding3D(), volume, lambda: (voxels.fill(0), np.copyto(inside, volume))),
+        (L.Cropping1D(), sequence), (L.Cropping2D(1), image), (L.Cropping3D(1), volume),
+        (L.UpSampling1D(), sequence), (L.UpSampling2D(), image), (L.UpSampling2D(interpolation="bilinear"), image),
+        (L.UpSampling3D(), volume, lambda: np.copyto(apart, eights)),
+        (L.Resizing(2, 2), image), (L.CenterCrop(2, 2), image), (L.Embedding(4, 4), words),
         (L.Embedding(4, 4, mask_zero=True), words, lambda: np.not_equal(words, words)),
         (L.Masking(), sequence, lambda: np.logical_or.reduce(np.not_equal(sequence, number), -1)),
         (L.SimpleRNN(2), sequence), (L.GRU(2), sequence), (L.LSTM(2), sequence),
-        (L.LSTM(2, return_sequences=True), sequence), (L.Bidirectional(L.GRU(2)), sequence),
-        (L.TimeDistributed(L.Dense(2)), sequence), (L.Attention(), both), (L.MultiHeadAttention(1, 4), both),
+        (L.LSTM(2, return_sequences=True), sequence), (L.OutputGatedRNN(2, 2), sequence),
+        (L.Bidirectional(L.GRU(2)), sequence, lambda: np.concatenate((half, half), -1, x)),
+        (L.TimeDistributed(L.Dense(2)), sequence), (L.Attention(), both), (L.AdditiveAttention(), both),
+        (L.MultiHeadAttention(1, 4), both), (L.GroupQueryAttention(4, 1, 1), both),
+        (L.RandomFlip(), image), (L.RandomRotation(0.1), image), (L.RandomZoom(0.1), image),
+        (L.RandomTranslation(0.1, 0.1), image), (L.RandomCrop(2, 2), image), (L.RandomContrast(0.1), image),
+        (L.RandomBrightness(0.1), image),
         (L.Rescaling(2.0), x, lambda: (np.multiply(x, number, y), np.add(y, number, y))),
         (L.Normalization(mean=0.0, variance=1.0), x, lambda: (np.subtract(x, number, y), np.divide(y, number, y))),
     ]  # fmt: skip
 
 
+ONLY_IN_TRAINING = (
+    L.SpatialDropout1D, L.SpatialDropout2D, L.SpatialDropout3D, L.GaussianNoise, L.GaussianDropout, L.AlphaDropout,
+)  # fmt: skip
+
+
 def print_layers() -> None:
     print(f"{'a layer called on a few numbers':30}inference, training;   without its kernels")
-    for layer, inputs, *by_numpy in layers_table():
+    table = layers_table()
+    for layer, inputs, *by_numpy in table:
         arithmetic, figures = sum(microseconds(kernel, 2000) for kernel in by_numpy), []
         for training in (False, True):
             statement = "layer(inputs, training=True)" if training else "layer(inputs)"
@@ -168,11 +204,14 @@ def print_layers() -> None:
             layer(inputs, training=training)
             whole = microseconds(statement, 10000, layer=layer, inputs=inputs)
             kernels = kernels_of(lambda layer=layer, inputs=inputs, on=training: layer(inputs, training=on))
-            if training or type(layer) not in (L.SpatialDropout1D, L.GaussianNoise):  # they pass x on otherwise
+            if training or type(layer) not in ONLY_IN_TRAINING:  # they pass x on otherwise
                 kernels += arithmetic
             figures.append((whole, whole - kernels))
         (infers, left), (trains, left_too) = figures
         print(f"  {type(layer).__name__:28}{infers:5.1f} us,{trains:5.1f} us;      {left:5.1f} us,{left_too:5.1f} us")
+    known = {type(layer) for layer, *_ in table} | {L.Layer, L.InputLayer, L.Lambda, L.AutogradLayer}  # the users' own
+    layers = {one for one in vars(L).values() if isinstance(one, type) and issubclass(one, L.Layer)}
+    print("  without figures:", ", ".join(sorted(one.__name__ for one in layers - known)) or "none")
 
 
 def main() -> None:

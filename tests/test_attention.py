@@ -391,3 +391,28 @@ def test_weights_save_and_load(tmp_path: Any, rng: Any) -> None:
 def test_bad_input(make: Any, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         make()
+
+
+def test_projections_take_any_axes(core: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    x, kernel, bias = (rng.integers(-4, 5, shape).astype("f4") for shape in ((2, 3, 4, 2), (4, 2, 5, 6), (5, 6)))
+    y = np.empty((2, 3, 5, 6), "f4")
+    core.project_forward(8, x, kernel, bias, y)
+    np.testing.assert_array_equal(y, np.tensordot(x, kernel, 2) + bias)
+    core.project_forward(8, x, kernel, None, y, "relu")
+    np.testing.assert_array_equal(y, np.maximum(np.tensordot(x, kernel, 2), 0))
+    with pytest.raises(ValueError, match="project_forward: y must have 180 elements"):
+        core.project_forward(8, x, kernel, None, y[:1])
+    with pytest.raises(ValueError, match="project_forward: x must have 21 elements, received"):
+        core.project_forward(7, x[:1], kernel, None, y)
+
+
+def test_without_an_axis_of_heads_there_is_one(core: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.standard_normal(shape).astype("f4") for shape in ((2, 3, 4), (2, 5, 4), (2, 5, 6)))
+    y, top, share = np.empty((2, 3, 6), "f4"), np.empty((2, 3), "f4"), np.empty((2, 3), "f4")
+    core.attention_forward(q, k, v, 1.0, False, None, None, None, 0.0, 0, 0, y, top, share)
+    p = np.exp(np.einsum("nid,njd->nij", q, k))
+    np.testing.assert_allclose(y, np.einsum("nij,njc->nic", p / p.sum(-1, keepdims=True), v), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="k must have rank 3"):
+        core.attention_forward(q, k[:, :, None], v, 1.0, False, None, None, None, 0.0, 0, 0, y, top, share)

@@ -85,23 +85,23 @@ class Problem:
         return self.cell == "lstm"
 
     def forward(self) -> tuple[Any, Any, Any, Any]:
-        work = np.full(self.shape.workspace, 9, self.dtype)
-        h, c = np.full(self.shape.states, 9, self.dtype), np.full(self.shape.states, 9, self.dtype)
+        work, h = np.full(self.shape.workspace, 9, self.dtype), np.full(self.shape.states, 9, self.dtype)
+        last = np.full(self.h0.shape, 9, self.dtype)
         h0, c0 = (self.h0, self.c0 if self.lstm else None) if self.initial else (None, None)
-        memory = c if self.lstm else None
-        self.core.rnn_forward(self.shape, self.x, self.w, self.u, self.b, self.mask, h0, c0, self.keep, work, h, memory)
+        self.core.rnn_forward(self.shape, self.x, self.w, self.u, self.b, self.mask, h0, c0, self.keep, work, h, last)
         units = h.shape[-1]
         y = work[:, :: -1 if self.reverse else 1, units:] if self.cell == "output_gated" else h
-        return y, h, c, work
+        np.testing.assert_array_equal(last, y[:, -1])
+        return y, h, work.ravel()[-h.size :].reshape(h.shape), work
 
     def backward(self) -> dict[str, Any]:
-        _, h, c, work = self.forward()
+        _, h, _, work = self.forward()
         got = {name: np.zeros_like(getattr(self, name)) for name in ("x", "w", "u", "b")}
         got["h0"], got["c0"] = self.dh.copy(), self.dc.copy()
         h0, c0 = (self.h0, self.c0 if self.lstm else None) if self.initial else (None, None)
         self.core.rnn_backward(
-            self.shape, self.x, self.w, self.u, self.mask, h0, c0, self.keep, work, h, c if self.lstm else None,
-            self.dy, got["x"], got["w"], got["u"], got["b"], got["h0"], got["c0"] if self.lstm else None,
+            self.shape, self.x, self.w, self.u, self.mask, h0, c0, self.keep, work, h, self.dy,
+            got["x"], got["w"], got["u"], got["b"], got["h0"], got["c0"] if self.lstm else None,
         )  # fmt: skip
         return got
 

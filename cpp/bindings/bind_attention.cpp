@@ -1,20 +1,23 @@
 #include "vivace/attention.h"
 
 #include "arrays.h"
+#include "vivace/gemm.h"
 
 namespace vivace::bindings {
 namespace {
 
+// Without the axis of heads, (batch, steps, features), there is one.
 AttentionShape shape_of(const Arguments& arg, const py::array& q, const py::array& k, const py::array& v, double scale,
                         bool causal) {
     AttentionShape s{};
-    s.batch = arg.size(q, "q", 4, 0), s.queries = arg.size(q, "q", 4, 1), s.heads = arg.size(q, "q", 4, 2);
-    s.key_dim = arg.size(q, "q", 4, 3), s.keys = arg.size(k, "k", 4, 1), s.key_heads = arg.size(k, "k", 4, 2);
-    s.value_dim = arg.size(v, "v", 4, 3);
+    const index rank = q.ndim() == 3 ? 3 : 4, last = rank - 1;
+    s.batch = arg.size(q, "q", rank, 0), s.queries = arg.size(q, "q", rank, 1), s.key_dim = arg.size(q, "q", rank, last);
+    s.keys = arg.size(k, "k", rank, 1), s.value_dim = arg.size(v, "v", rank, last);
+    s.heads = rank == 3 ? 1 : q.shape(2), s.key_heads = rank == 3 ? 1 : k.shape(2);
     s.scale = scale;
     s.causal = causal;
     for (const auto& [array, name] : {std::pair{&q, "q"}, {&k, "k"}, {&v, "v"}})
-        if (array->size() == 0) arg.fail(name, "must not be empty", tuple_text(array->shape(), 4));
+        if (array->size() == 0) arg.fail(name, "must not be empty", tuple_text(array->shape(), static_cast<std::size_t>(rank)));
     if (s.heads % s.key_heads)
         arg.fail("k", "must have a number of heads that divides q's " + std::to_string(s.heads), std::to_string(s.key_heads));
     return s;
@@ -35,6 +38,25 @@ AttentionDropout dropout_of(const Arguments& arg, double rate, std::uint64_t see
 }  // namespace
 
 void bind_attention(py::module_& m) {
+    m.def(
+        "project_forward",
+        [](index inputs, const py::array& x, const py::array& kernel, const py::object& bias, const py::array& y,
+           const std::string& activation) {
+            const Arguments arg("project_forward");
+            const Activation act = activation_named("project_forward", activation);
+            if (inputs < 1) arg.fail("inputs", "must be at least 1", std::to_string(inputs));
+            const index rows = x.size() / inputs, outputs = kernel.size() / inputs;
+            arg.for_dtype(x, "x", [&](auto zero) {
+                using T = decltype(zero);
+                const T* px = arg.in_flat<T>(x, "x", rows * inputs);
+                const T* pw = arg.in_flat<T>(kernel, "kernel", inputs * outputs);
+                const T* pb = arg.optional_in_flat<T>(bias, "bias", outputs);
+                T* py = arg.out_flat<T>(y, "y", rows * outputs);
+                without_gil([&] { dense_forward(rows, inputs, outputs, px, pw, pb, act, py); });
+            });
+        },
+        py::arg("inputs"), py::arg("x"), py::arg("kernel"), py::arg("bias").none(true), py::arg("y"),
+        py::arg("activation") = "linear");
     m.def(
         "attention_forward",
         [](const py::array& q, const py::array& k, const py::array& v, double scale, bool causal,

@@ -94,44 +94,50 @@ void bind_group_norm(py::module_& m) {
         py::arg("dgamma").none(true), py::arg("dbeta").none(true), py::arg("y").none(true) = py::none());
 }
 
+// x is (rows, columns), or any shape of as many elements.
+index rows_of(const Arguments& arg, const py::array& x, index columns) {
+    if (columns < 1) arg.fail("columns", "must be at least 1", std::to_string(columns));
+    return x.size() / columns;
+}
+
 void bind_row_norm(py::module_& m) {
     m.def(
         "row_norm_forward",
-        [](const std::string& kind, const py::array& x, const py::object& gamma, const py::object& beta,
-           double epsilon, const py::array& y, const py::object& mean, const py::object& scale) {
+        [](const std::string& kind, index columns, const py::array& x, const py::object& gamma, const py::object& beta,
+           double epsilon, const py::array& y, const py::object& statistics) {
             const Arguments arg("row_norm_forward");
             const RowNorm norm = row_norm_named(arg, kind);
-            const index rows = arg.size(x, "x", 2, 0), columns = arg.size(x, "x", 2, 1);
+            const index rows = rows_of(arg, x, columns);
             arg.for_dtype(x, "x", [&](auto zero) {
                 using T = decltype(zero);
-                const T* px = arg.in<T>(x, "x", {rows, columns});
+                const T* px = arg.in_flat<T>(x, "x", rows * columns);
                 const T* pgamma = arg.optional_in_flat<T>(gamma, "gamma", columns);
                 const T* pbeta = arg.optional_in_flat<T>(beta, "beta", columns);
-                T* py = arg.out<T>(y, "y", {rows, columns});
-                T* pmean = arg.optional_out<T>(mean, "mean", {rows});
-                T* pscale = arg.optional_out<T>(scale, "scale", {rows});
+                T* py = arg.out_flat<T>(y, "y", rows * columns);
+                T* pmean = arg.optional_out<T>(statistics, "statistics", {2, rows});
+                T* pscale = pmean ? pmean + rows : nullptr;
                 without_gil(
                     [&] { row_norm_forward(norm, rows, columns, px, pgamma, pbeta, epsilon, py, pmean, pscale); });
             });
         },
-        py::arg("kind"), py::arg("x"), py::arg("gamma").none(true), py::arg("beta").none(true), py::arg("epsilon"),
-        py::arg("y"), py::arg("mean").none(true), py::arg("scale").none(true));
+        py::arg("kind"), py::arg("columns"), py::arg("x"), py::arg("gamma").none(true), py::arg("beta").none(true),
+        py::arg("epsilon"), py::arg("y"), py::arg("statistics").none(true));
     m.def(
         "row_norm_backward",
-        [](const std::string& kind, const py::array& x, const py::object& gamma, const py::array& mean,
-           const py::array& scale, const py::array& dy, const py::object& dx, const py::object& dgamma,
+        [](const std::string& kind, index columns, const py::array& x, const py::object& gamma,
+           const py::array& statistics, const py::array& dy, const py::object& dx, const py::object& dgamma,
            const py::object& dbeta) {
             const Arguments arg("row_norm_backward");
             const RowNorm norm = row_norm_named(arg, kind);
-            const index rows = arg.size(x, "x", 2, 0), columns = arg.size(x, "x", 2, 1);
+            const index rows = rows_of(arg, x, columns);
             arg.for_dtype(x, "x", [&](auto zero) {
                 using T = decltype(zero);
-                const T* px = arg.in<T>(x, "x", {rows, columns});
+                const T* px = arg.in_flat<T>(x, "x", rows * columns);
                 const T* pgamma = arg.optional_in_flat<T>(gamma, "gamma", columns);
-                const T* pmean = arg.in<T>(mean, "mean", {rows});
-                const T* pscale = arg.in<T>(scale, "scale", {rows});
-                const T* pdy = arg.in<T>(dy, "dy", {rows, columns});
-                T* pdx = arg.optional_out<T>(dx, "dx", {rows, columns});
+                const T* pmean = arg.in<T>(statistics, "statistics", {2, rows});
+                const T* pscale = pmean + rows;
+                const T* pdy = arg.in_flat<T>(dy, "dy", rows * columns);
+                T* pdx = arg.optional_out_flat<T>(dx, "dx", rows * columns);
                 T* pdgamma = arg.optional_out_flat<T>(dgamma, "dgamma", columns);
                 T* pdbeta = arg.optional_out_flat<T>(dbeta, "dbeta", columns);
                 without_gil([&] {
@@ -139,7 +145,7 @@ void bind_row_norm(py::module_& m) {
                 });
             });
         },
-        py::arg("kind"), py::arg("x"), py::arg("gamma").none(true), py::arg("mean"), py::arg("scale"), py::arg("dy"),
+        py::arg("kind"), py::arg("columns"), py::arg("x"), py::arg("gamma").none(true), py::arg("statistics"), py::arg("dy"),
         py::arg("dx").none(true), py::arg("dgamma").none(true), py::arg("dbeta").none(true));
 }
 

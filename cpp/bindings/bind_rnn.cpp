@@ -17,6 +17,27 @@ RnnShape make_shape(index batch, index steps, index inputs, index units, const s
     throw py::value_error("rnn: cell must be simple, lstm, gru or output_gated, received " + cell);
 }
 
+// One array: what the kernel calls so, and behind it an LSTM's memories.
+index workspace_columns(const RnnShape& s) { return (s.width() + (s.has_memory() ? 1 : 0)) * s.units; }
+
+template <class T>
+T* workspace_of(const Arguments& arg, const RnnShape& s, const py::array& workspace) {
+    return arg.out<T>(workspace, "workspace", {s.batch, s.steps, workspace_columns(s)});
+}
+template <class T>
+T* memory_of(const RnnShape& s, T* workspace) {
+    return s.has_memory() ? workspace + s.batch * s.steps * s.width() * s.units : nullptr;
+}
+
+// What the layer returns if it is not to return sequences, (batch, units): the output of the last step that was computed.
+template <class T>
+void copy_last(const RnnShape& s, const T* workspace, const T* h, T* last) {
+    const bool gated = s.cell == Cell::output_gated;  // it puts out its second gate, which stands in the order of time
+    const T* from = gated ? workspace + s.units : h;
+    const index columns = gated ? s.width() * s.units : s.units, step = gated && s.reverse ? 0 : s.steps - 1;
+    for (index n = 0; n < s.batch; ++n) std::copy_n(from + (n * s.steps + step) * columns, s.units, last + n * s.units);
+}
+
 // The arguments that both directions share, checked.
 template <class T>
 struct Common {
@@ -38,7 +59,7 @@ struct Common {
 
 void forward(const RnnShape& s, const py::array& x, const py::array& kernel, const py::array& recurrent,
              const py::object& bias, const py::object& mask, const py::object& h0, const py::object& c0,
-             const py::object& keep, const py::array& workspace, const py::array& h, const py::object& c) {
+             const py::object& keep, const py::array& workspace, const py::array& h, const py::object& last) {
     const Arguments arg("rnn_forward");
     arg.for_dtype(x, "x", [&](auto zero) {
         using T = decltype(zero);
@@ -46,17 +67,20 @@ void forward(const RnnShape& s, const py::array& x, const py::array& kernel, con
         const index gates = s.gates() * s.units;
         const T* b = s.cell == Cell::gru ? arg.optional_in<T>(bias, "bias", {2, gates})
                                          : arg.optional_in<T>(bias, "bias", {gates});
-        T* work = arg.out<T>(workspace, "workspace", {s.batch, s.steps, s.width() * s.units});
+        T* work = workspace_of<T>(arg, s, workspace);
+        T* memory = memory_of(s, work);
         T* out = arg.out<T>(h, "h", {s.batch, s.steps, s.units});
-        T* memory = arg.optional_out<T>(c, "c", {s.batch, s.steps, s.units});
-        if (s.has_memory() != (memory != nullptr)) arg.fail("c", "goes with an LSTM, and only with one", memory ? "c" : "None");
-        without_gil([&] { rnn_forward(s, in.x, in.w, in.u, b, in.mask, in.initial, in.keep, work, out, memory); });
+        T* end = arg.optional_out<T>(last, "last", {s.batch, s.units});
+        without_gil([&] {
+            rnn_forward(s, in.x, in.w, in.u, b, in.mask, in.initial, in.keep, work, out, memory);
+            if (end) copy_last(s, work, out, end);
+        });
     });
 }
 
 void backward(const RnnShape& s, const py::array& x, const py::array& kernel, const py::array& recurrent,
               const py::object& mask, const py::object& h0, const py::object& c0, const py::object& keep,
-              const py::array& workspace, const py::array& h, const py::object& c, const py::object& dy, const py::object& dx,
+              const py::array& workspace, const py::array& h, const py::object& dy, const py::object& dx,
               const py::array& dkernel, const py::array& drecurrent, const py::object& dbias, const py::array& dh,
               const py::object& dc) {
     const Arguments arg("rnn_backward");
@@ -64,9 +88,9 @@ void backward(const RnnShape& s, const py::array& x, const py::array& kernel, co
         using T = decltype(zero);
         const Common<T> in(arg, s, x, kernel, recurrent, mask, h0, c0, keep);
         const index gates = s.gates() * s.units;
-        T* work = arg.out<T>(workspace, "workspace", {s.batch, s.steps, s.width() * s.units});
+        T* work = workspace_of<T>(arg, s, workspace);
+        const T* memory = memory_of(s, work);
         const T* states = arg.in<T>(h, "h", {s.batch, s.steps, s.units});
-        const T* memory = arg.optional_in<T>(c, "c", {s.batch, s.steps, s.units});
         const T* d_out = arg.optional_in<T>(dy, "dy", {s.batch, s.steps, s.units});
         RnnGradients<T> g{};
         g.dx = arg.optional_out<T>(dx, "dx", {s.batch, s.steps, s.inputs});
@@ -76,8 +100,7 @@ void backward(const RnnShape& s, const py::array& x, const py::array& kernel, co
                                    : arg.optional_out<T>(dbias, "dbias", {gates});
         g.dh = arg.out<T>(dh, "dh", {s.batch, s.units});
         g.dc = arg.optional_out<T>(dc, "dc", {s.batch, s.units});
-        if (s.has_memory() != (memory != nullptr && g.dc != nullptr))
-            arg.fail("c and dc", "go with an LSTM, and only with one", memory || g.dc ? "one" : "None");
+        if (s.has_memory() != (g.dc != nullptr)) arg.fail("dc", "goes with an LSTM, and only with one", g.dc ? "dc" : "None");
         without_gil([&] { rnn_backward(s, in.x, in.w, in.u, in.mask, in.initial, in.keep, work, states, memory, d_out, g); });
     });
 }
@@ -90,15 +113,15 @@ void bind_rnn(py::module_& m) {
              py::arg("cell"), py::arg("reverse") = false, py::arg("activation") = "tanh",
              py::arg("recurrent_activation") = "sigmoid")
         .def_property_readonly("workspace",
-                               [](const RnnShape& s) { return py::make_tuple(s.batch, s.steps, s.width() * s.units); })
+                               [](const RnnShape& s) { return py::make_tuple(s.batch, s.steps, workspace_columns(s)); })
         .def_property_readonly("states", [](const RnnShape& s) { return py::make_tuple(s.batch, s.steps, s.units); });
     m.def("rnn_forward", &forward, py::arg("shape"), py::arg("x"), py::arg("kernel"), py::arg("recurrent_kernel"),
           py::arg("bias").none(true), py::arg("mask").none(true), py::arg("h0").none(true), py::arg("c0").none(true),
-          py::arg("keep").none(true), py::arg("workspace"), py::arg("h"), py::arg("c").none(true));
+          py::arg("keep").none(true), py::arg("workspace"), py::arg("h"),
+          py::arg("last").none(true) = py::none());
     m.def("rnn_backward", &backward, py::arg("shape"), py::arg("x"), py::arg("kernel"), py::arg("recurrent_kernel"),
           py::arg("mask").none(true), py::arg("h0").none(true), py::arg("c0").none(true), py::arg("keep").none(true),
-          py::arg("workspace"),
-          py::arg("h"), py::arg("c").none(true), py::arg("dy").none(true), py::arg("dx").none(true), py::arg("dkernel"),
+          py::arg("workspace"), py::arg("h"), py::arg("dy").none(true), py::arg("dx").none(true), py::arg("dkernel"),
           py::arg("drecurrent_kernel"), py::arg("dbias").none(true), py::arg("dh"), py::arg("dc").none(true));
 }
 

@@ -47,10 +47,14 @@ def _fused_gradient(name: Any, y: Array, dy: Array, out: Array | None) -> Array:
 
 
 def _apply(function: Any, x: Any, out: Array | None, *parameters: float) -> Array:
-    x = _floating(x)
-    y = np.empty_like(x) if out is None else out
-    native.function_forward(function, x, y, *parameters)
-    return y
+    if out is None:
+        x = _floating(x)
+        out = np.empty_like(x)
+    try:
+        native.function_forward(function, x, out, *parameters)
+    except TypeError:  # a list, say, or a view: looking at x first takes longer than the call
+        native.function_forward(function, _floating(x), out, *parameters)
+    return out
 
 
 def _gradient(function: Any, x: Array, y: Array, dy: Array, out: Array | None, *parameters: float) -> Array:

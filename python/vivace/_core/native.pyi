@@ -155,7 +155,8 @@ class RnnShape:
     def states(self) -> tuple[int, int, int]: ...
 
 # kernel (inputs, gates), recurrent_kernel (units, gates), bias (gates,), for a GRU (2, gates); mask uint8
-# (batch, steps); h0, c0, keep (batch, units); workspace, h and c as the shape says; c for an LSTM only.
+# (batch, steps); h0, c0, keep (batch, units); workspace and h as the shape says, an LSTM's memories c at the
+# end of the workspace; last (batch, units): the output of the step computed last.
 def rnn_forward(
     shape: RnnShape,
     x: Array,
@@ -168,7 +169,7 @@ def rnn_forward(
     keep: Array | None,
     workspace: Array,
     h: Array,
-    c: Array | None,
+    last: Array | None = None,
 ) -> None: ...
 
 # dh, dc (batch, units): in, the gradient of the final state; out, of the initial one. Consumes the workspace.
@@ -183,7 +184,6 @@ def rnn_backward(
     keep: Array | None,
     workspace: Array,
     h: Array,
-    c: Array | None,
     dy: Array | None,
     dx: Array | None,
     dkernel: Array,
@@ -193,9 +193,15 @@ def rnn_backward(
     dc: Array | None,
 ) -> None: ...
 
+# dense_forward of x (..., *inputs), kernel (*inputs, *outputs), bias (*outputs), y (..., *outputs); inputs: the product
+# of those axes.
+def project_forward(
+    inputs: int, x: Array, kernel: Array, bias: Array | None, y: Array, activation: Activation = "linear"
+) -> None: ...
+
 # q (batch, queries, heads, key_dim), k (batch, keys, key_heads, key_dim), v (batch, keys, key_heads, value_dim), y
 # (batch, queries, heads, value_dim); masks uint8 (batch, queries), (batch, keys), (batch, queries, keys); maximum and
-# share (batch, heads, queries).
+# share (batch, heads, queries). All without the axis of heads: one head.
 def attention_forward(
     q: Array,
     k: Array,
@@ -266,23 +272,23 @@ def group_norm_backward(
     y: Array | None = None,
 ) -> None: ...
 
-# x, y, dx, dy (rows, columns); mean and scale (rows,); gamma, beta, dgamma, dbeta (columns,).
+# x, y, dx, dy: rows of so many columns, in any shape; statistics (2, rows); gamma, beta, dgamma, dbeta (columns,).
 def row_norm_forward(
     kind: Literal["layer", "rms", "deviation"],
+    columns: int,
     x: Array,
     gamma: Array | None,
     beta: Array | None,
     epsilon: float,
     y: Array,
-    mean: Array | None,
-    scale: Array | None,
+    statistics: Array | None,
 ) -> None: ...
 def row_norm_backward(
     kind: Literal["layer", "rms", "deviation"],
+    columns: int,
     x: Array,
     gamma: Array | None,
-    mean: Array,
-    scale: Array,
+    statistics: Array,
     dy: Array,
     dx: Array | None,
     dgamma: Array | None,

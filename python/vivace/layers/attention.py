@@ -29,18 +29,14 @@ class _Projection:
 
     def forward(self, x: Array, shape: Shape, step: Step) -> Array:
         """(..., *inputs) -> (..., *outputs), which is `shape`."""
-        y = step.empty(shape, x.dtype)
-        native.dense_forward(*self._matrices(x, y))
+        y, bias = step.empty(shape, x.dtype), self.bias
+        native.project_forward(self.matrix[0], x, self.kernel.array, bias.array if bias else None, y)
         return y
 
     def bind(self, x: Array, shape: Shape, step: Step) -> tuple[Array, Any]:
         """The output, and what computes it."""
-        y = step.empty(shape, x.dtype)
-        return y, partial(native.dense_forward, *self._matrices(x, y))
-
-    def _matrices(self, x: Array, y: Array) -> tuple[Array, Array, Array | None, Array]:
-        (inputs, outputs), bias = self.matrix, self.bias.array.reshape(-1) if self.bias else None
-        return x.reshape(-1, inputs), self.kernel.array.reshape(inputs, outputs), bias, y.reshape(-1, outputs)
+        y, bias = step.empty(shape, x.dtype), self.bias.array if self.bias else None
+        return y, partial(native.project_forward, self.matrix[0], x, self.kernel.array, bias, y)
 
     def backward(self, x: Array, dy: Array, step: Step) -> Array:
         self.weight_gradient(x, dy)
@@ -301,7 +297,7 @@ class _Attention(AttentionLayer):
         return products + 2 * self.heads * steps * (others // batches) * (self.key_dim + self.value_dim)
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
-        parts, pairs = x if isinstance(x, (list, tuple)) else [x], None
+        parts, pairs = x if isinstance(x, (list, tuple)) else (x,), None
         if self.use_attention_mask:
             *parts, pairs = parts
         query, value, key = parts[0], parts[len(parts) > 1], parts[-1]
@@ -313,12 +309,11 @@ class _Attention(AttentionLayer):
         v = self.value.forward(value, way.value, step)
         attended = step.empty(way.attended, q.dtype)
         statistics = step.empty(way.statistics, q.dtype)
-        maximum, share = statistics[0], statistics[1]
+        maximum, share = statistics
         rate = self.dropout if step.training else 0.0
-        options = Options(
-            self.key_dim**-0.5, self.use_causal_mask, masks[0], masks[1], self._pairs(pairs, way.pairs),
-            rate, self.stream.seed, self.stream.next() if rate else 0,
-        )  # fmt: skip
+        pairs = None if pairs is self.sliding_window is None else self._pairs(pairs, way.pairs)
+        number = self.stream.next() if rate else 0
+        options = Options(self.key_dim**-0.5, self.use_causal_mask, *masks, pairs, rate, self.stream.seed, number)
         native.attention_forward(q, k, v, *options, attended, maximum, share)
         blind = self._blind(options, maximum)
         if blind is not None:
@@ -374,10 +369,8 @@ class _Attention(AttentionLayer):
         blind = maximum.transpose(0, 2, 1) <= -1e9
         return blind if blind.any() else None
 
-    def _pairs(self, mask: Array | None, shape: Shape) -> Array | None:
+    def _pairs(self, mask: Array | None, shape: Shape) -> Array:
         """Which queries may attend to which keys: those of the mask that are near enough for `sliding_window`."""
-        if mask is None and self.sliding_window is None:
-            return None
         allowed = np.ones((1, *shape[1:]), bool) if mask is None else mask != 0
         if self.sliding_window is not None:
             allowed = allowed & (np.abs(np.arange(shape[1])[:, None] - np.arange(shape[2])) < self.sliding_window)
@@ -385,8 +378,6 @@ class _Attention(AttentionLayer):
 
     def _masks(self, mask: Any, inputs: int) -> tuple[Array | None, Array | None]:
         """Of the queries and of the keys; values and keys that are masked both count for nothing."""
-        if mask is None:
-            return None, None
         parts = list(mask) if isinstance(mask, (list, tuple)) else [mask]
         if inputs == 1:
             return _bytes(parts[0]), _bytes(parts[0])

@@ -319,6 +319,19 @@ class Conv2D(_Convolution):
     bind = _Convolution.bind
 
 
+class VolumeWay(NamedTuple):
+    """How volumes of one shape are convolved."""
+
+    shape: native.Conv2DShape  # of the images
+    output: Shape  # of the layer
+    split: Shape  # of the volumes with their channels in groups
+    gathered: Shape  # of the images with the slices apart that stand side by side
+    taps: list[tuple[Any, Any]]  # for each slice of the kernel, where the two hold the same elements
+
+
+_ALL = slice(None)
+
+
 class Volumes(Windowed):
     """Convolution of volumes as one of images: the slices that meet in a kernel stand side by side as channels, one
     image for each output slice."""
@@ -342,37 +355,36 @@ class Volumes(Windowed):
         (before, behind), *_ = self.pads(x[1:-1])
         return (x[1] + before + behind - (self.kernel_size[0] - 1) * self.dilation_rate[0] - 1) // self.strides[0] + 1
 
-    def taps(self, x: Array, images: Array, groups: int) -> list[tuple[Array, Array]]:
-        """For each slice of the kernel, the views of x and of the images that hold the same elements."""
-        n, depth, h, w, c = x.shape
-        kd, stride = self.kernel_size[0], self.strides[0]
-        before = self.pads(x.shape[1:-1])[0][0]
-        outputs = len(images) // n
-        gathered = images.reshape(n, outputs, h, w, groups, kd, c // groups)
-        split = x.reshape(n, depth, h, w, groups, c // groups)
-        taps = []
+    def volume_way(self, shape: native.Conv2DShape, output: Shape, x: Shape, groups: int) -> VolumeWay:
+        """x: the shape of the volumes that the images are gathered from."""
+        n, depth, h, w, c = x
+        outputs, kd, stride = shape.input[0] // n, self.kernel_size[0], self.strides[0]
+        before, taps = self.pads(x[1:-1])[0][0], []
         for i in range(kd):
             start = i * self.dilation_rate[0] - before  # of x, for output 0
             first = min(outputs, max(0, -(start // stride)))
             last = max(first, min(outputs, (depth - 1 - start) // stride + 1))
             if last > first:
-                own = split[:, start + first * stride : start + (last - 1) * stride + 1 : stride]
-                taps.append((own, gathered[:, first:last, ..., i, :]))
-        return taps
+                own = slice(start + first * stride, start + (last - 1) * stride + 1, stride)
+                taps.append(((_ALL, own), (_ALL, slice(first, last), ..., i, _ALL)))
+        split, gathered = (n, depth, h, w, groups, c // groups), (n, outputs, h, w, groups, kd, c // groups)
+        return VolumeWay(shape, output, split, gathered, taps)
 
-    def gather(self, x: Array, shape: native.Conv2DShape, groups: int, step: Step) -> Array:
-        images = step.empty(shape.input, x.dtype)
+    def gather(self, x: Array, way: VolumeWay, step: Step) -> Array:
+        images = step.empty(way.shape.input, x.dtype)
         if self.padding == "same":
             images.fill(0)
-        for own, gathered in self.taps(x, images, groups):
-            gathered[...] = own
+        split, gathered = x.reshape(way.split), images.reshape(way.gathered)
+        for own, of_images in way.taps:
+            gathered[of_images] = split[own]
         return images
 
-    def scatter(self, images: Array, x_shape: Shape, groups: int, step: Step) -> Array:
+    def scatter(self, images: Array, x_shape: Shape, way: VolumeWay, step: Step) -> Array:
         x = step.empty(x_shape, images.dtype)
         x.fill(0)
-        for own, gathered in self.taps(x, images, groups):
-            own += gathered
+        split, gathered = x.reshape(way.split), images.reshape(way.gathered)
+        for own, of_images in way.taps:
+            split[own] += gathered[of_images]
         return x
 
     def by_image(self, kernel: Array) -> Array:
@@ -413,10 +425,10 @@ class Conv3D(Volumes, _Convolution):
     def geometry(self, x_shape: Shape) -> native.Conv2DShape:
         return self.volume_shape(x_shape, self.filters, self.groups)
 
-    def make_way(self, shape: Shape) -> Way:
-        way = super().make_way(shape)
-        images, *rest = way.shape.output
-        return way._replace(output=(shape[0], images // shape[0], *rest))
+    def make_way(self, shape: Shape) -> VolumeWay:  # type: ignore[override]
+        images = self.geometry(shape)
+        count, *rest = images.output
+        return self.volume_way(images, (shape[0], count // shape[0], *rest), shape, self.groups)
 
     def output_shape_of(self, shape: BatchShape) -> BatchShape:
         super().output_shape_of(shape)
@@ -424,22 +436,23 @@ class Conv3D(Volumes, _Convolution):
         return (shape[0], self.slices(sample), *self.shape_for(sample).output[1:])
 
     def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
-        shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
-        images, kernel = self.gather(x, shape, self.groups, step), self.image_kernel(self.kernel.array, shape, step)
-        y = step.empty(output, x.dtype)
-        bias = self.bias.array if self.bias else None
-        native.conv2d_forward(shape, images, kernel, bias, y.reshape(shape.output), activation)
-        return y, (x.shape, images, kernel, shape)
+        way: VolumeWay = self._ways.get(x.shape) or self.new_way(x.shape)
+        shape, bias = way.shape, self.bias
+        images, kernel = self.gather(x, way, step), self.image_kernel(self.kernel.array, shape, step)
+        y = step.empty(way.output, x.dtype)
+        native.conv2d_forward(shape, images, kernel, bias.array if bias else None, y.reshape(shape.output), activation)
+        return y, (x.shape, images, kernel, way)
 
     def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
-        x_shape, images, kernel, shape = saved
+        x_shape, images, kernel, way = saved
+        shape = way.shape
         dz, dbias = dz.reshape(shape.output), self.bias.gradient if self.bias else None
         self.add_kernel_gradient(shape, images, dz, self.kernel.gradient, dbias, step)
         if not input_gradient:
             return None
         dimages = step.empty(shape.input, dz.dtype)
         native.conv2d_input_gradient(shape, dz, kernel, dimages)
-        return self.scatter(dimages, x_shape, self.groups, step)
+        return self.scatter(dimages, x_shape, way, step)
 
 
 Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D

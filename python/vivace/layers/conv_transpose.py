@@ -14,7 +14,7 @@ from ..constraints import Constraint
 from ..regularizers import L1L2
 from ..step import Step
 from .base import positive
-from .conv import Volumes, Way, Windowed
+from .conv import Volumes, VolumeWay, Way, Windowed
 from .geometry import last_shape, sizes
 
 _SHARED = """
@@ -222,8 +222,9 @@ class Conv3DTranspose(Volumes, _ConvTranspose):
     def geometry(self, x_shape: Shape) -> native.Conv2DShape:
         return self.volume_shape(self._volume(x_shape), x_shape[-1], 1)
 
-    def make_way(self, shape: Shape) -> Way:
-        return super().make_way(shape)._replace(output=self._volume(shape))
+    def make_way(self, shape: Shape) -> VolumeWay:  # type: ignore[override]
+        volume = self._volume(shape)
+        return self.volume_way(self.geometry(shape), volume, volume, 1)
 
     def output_shape_of(self, shape: BatchShape) -> BatchShape:
         sample = (1, *(size or 0 for size in shape[1:]))
@@ -231,18 +232,20 @@ class Conv3DTranspose(Volumes, _ConvTranspose):
         return (shape[0], *self._volume(sample)[1:])
 
     def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
-        shape = self.shape_for(x.shape)
+        way: VolumeWay = self._ways.get(x.shape) or self.new_way(x.shape)
+        shape = way.shape
         kernel, images = self.image_kernel(self.kernel.array, shape, step), step.empty(shape.input, x.dtype)
         native.conv2d_input_gradient(shape, x.reshape(shape.output), kernel, images)
-        y = self.scatter(images, self._volume(x.shape), 1, step)
+        y = self.scatter(images, way.output, way, step)
         if self.bias:
-            y += self.bias.array
-        native.activation_forward(activation, y, y)
-        return y, (x, kernel, shape)
+            np.add(y, self.bias.array, y)
+        if activation != "linear":
+            native.activation_forward(activation, y, y)
+        return y, (x, kernel, way)
 
     def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
-        x, kernel, shape = saved
-        images = self.gather(dz, shape, 1, step)
+        x, kernel, way = saved
+        shape, images = way.shape, self.gather(dz, way, step)
         if self.bias:
             self.bias.gradient += dz.reshape(-1, self.filters).sum(0)
         self.add_kernel_gradient(shape, images, x.reshape(shape.output), self.kernel.gradient, None, step)

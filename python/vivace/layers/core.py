@@ -267,18 +267,16 @@ class Dense(Activated):
         return 2 * rows * math.prod(self.kernel.shape)
 
     def forward_linear(self, x: Array, step: Step, activation: Any = "linear") -> tuple[Array, Any]:
+        kernel, bias = self.kernel.array, self.bias
         y = step.empty((*x.shape[:-1], self.units), x.dtype)
-        flat, out = (x, y) if x.ndim == 2 else (x.reshape(-1, x.shape[-1]), y.reshape(-1, self.units))
-        native.dense_forward(flat, self.kernel.array, self.bias.array if self.bias else None, out, activation)
+        native.project_forward(len(kernel), x, kernel, bias.array if bias else None, y, activation)
         return y, x
 
     def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]]:
         """See `vivace.plan`."""
-        *rows, features = x.shape
-        y = step.empty((*rows, self.units), x.dtype)
-        flat, out = x.reshape(-1, features), y.reshape(-1, self.units)
-        bias, fused = self.bias.array if self.bias else None, self.fused_activation
-        call = partial(native.dense_forward, flat, self.kernel.array, bias, out, fused)
+        y = step.empty((*x.shape[:-1], self.units), x.dtype)
+        kernel, bias, fused = self.kernel.array, self.bias.array if self.bias else None, self.fused_activation
+        call = partial(native.project_forward, len(kernel), x, kernel, bias, y, fused)
         return y, [call, *self.bound_activation(y)]
 
     def backward_linear(self, dz: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:

@@ -13,9 +13,10 @@ from .._typing import Array, BatchShape, Initializer
 from ..constraints import Constraint
 from ..regularizers import L1L2
 from ..step import Step
-from .base import Layer, check_rank, positive
+from .base import Layer, check_rank, constants, positive
 
 _PADDING = np.zeros((), np.int64)  # NumPy takes twice as long over a plain number
+_BYTE, _any = np.dtype(np.uint8), np.logical_or.reduce
 
 
 class Embedding(Layer):
@@ -78,7 +79,7 @@ class Embedding(Layer):
                 f"{self.name} (Embedding): integers must lie in [0, {self.input_dim}), received {bad}"
             ) from None
         if self.mask_zero:
-            step.mask = (x != _PADDING).view(np.uint8)
+            step.mask = (x != _PADDING).view(_BYTE)
         return y, x
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
@@ -98,8 +99,9 @@ class Masking(Layer):
         return input_shape
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        counts = np.logical_or.reduce(x != self.mask_value, -1)
-        step.mask = counts.view(np.uint8)
+        (value,) = constants(x.dtype, self.mask_value)
+        counts = _any(x != value, -1)
+        step.mask = counts.view(_BYTE)
         if self.mask_value == 0:  # they are 0 already
             return x, counts
         return np.multiply(x, counts[..., None], out=step.empty(x.shape, x.dtype)), counts

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import random
 from .._core import native
-from .._typing import Array, BatchShape
+from .._typing import Array, BatchShape, Shape
 from ..step import Step
 from .base import Layer, check_rank, positive
 from .geometry import check_data_format, first_shape, last_shape, to_first, to_last
@@ -28,7 +28,11 @@ class _Images(Layer):
         self.data_format, self.channels_first = check_data_format(self.name, data_format)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if len(args) == 1 and not is_symbolic(args[0]) and np.ndim(args[0]) == 3:
+        if len(args) == 1 and type(args[0]) is np.ndarray:
+            one = args[0].ndim == 3
+        else:
+            one = len(args) == 1 and not is_symbolic(args[0]) and np.ndim(args[0]) == 3
+        if one:
             return super().__call__(np.asarray(args[0])[None], **kwargs)[0]
         return super().__call__(*args, **kwargs)
 
@@ -48,8 +52,10 @@ class _Images(Layer):
         raise TypeError(f"{type(self).__name__} must define change_backward")
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        y, saved = self.change(to_last(self.channels_first, x, step), step)
-        return to_first(self.channels_first, y, step), saved
+        if not self.channels_first:
+            return self.change(x, step)
+        y, saved = self.change(to_last(True, x, step), step)
+        return to_first(True, y, step), saved
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if not input_gradient:
@@ -121,12 +127,18 @@ class Resizing(_Images):
         return (0, h), (0, w)
 
     def change(self, x: Array, step: Step) -> tuple[Array, Any]:
-        parts = zip(x.shape[1:3], (self.height, self.width), self._parts(x.shape[1], x.shape[2]), strict=True)
-        axes = [resizing(n, to, x.dtype, self.interpolation, self.antialias, part) for n, to, part in parts]
-        y = along_axes([forward for forward, _, _ in axes], x, step)
+        matrices, transposed, sums = self._ways.get(x.shape) or self.new_way(x.shape)
+        y = along_axes(matrices, x, step)
         if self.pad_to_aspect_ratio and self.fill_value:
-            y += self.fill_value * (1 - np.outer(axes[0][2], axes[1][2]))[..., None]
-        return y, [backward for _, backward, _ in axes]
+            y += self.fill_value * (1 - np.outer(*sums))[..., None]
+        return y, transposed
+
+    def make_way(self, shape: Shape) -> tuple[Any, ...]:
+        """Of both axes the matrices that resize, their transposes, and the sums of their rows."""
+        _, h, w, _ = shape
+        kind, axes = np.dtype(self.dtype), zip((h, w), (self.height, self.width), self._parts(h, w), strict=True)
+        resized = [resizing(n, to, kind, self.interpolation, self.antialias, part) for n, to, part in axes]
+        return tuple(zip(*resized, strict=True))
 
     def change_backward(self, dy: Array, saved: Any, step: Step) -> Array:
         return along_axes(saved, dy, step)

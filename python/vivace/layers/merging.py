@@ -11,7 +11,7 @@ import numpy as np
 
 from .._typing import Array, BatchShape, Shape
 from ..step import Step
-from .base import Layer
+from .base import Layer, constants
 
 
 class _Joining(Layer):
@@ -202,8 +202,9 @@ class Average(_Merge):
     bind = _Merge.bind
 
     def merge(self, x: list[Array], y: Array) -> None:
-        super().merge(x, y)
-        y *= np.asarray(1 / len(x), y.dtype)  # NumPy takes longer over a number
+        np.add(x[0], x[1], y) if len(x) == 2 else super().merge(x, y)
+        (share,) = constants(y.dtype, 1 / len(x))
+        np.multiply(y, share, y)
 
     def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
         np.multiply(dy, 1 / len(x), out=out)
@@ -213,10 +214,10 @@ class _Extremum(_Merge):
     """A masked step of an input gives way to what the others have there."""
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
-        if not isinstance(step.mask, list):
-            y, saved = super().forward(x, step)
-            return y, (None, *saved)
         masks = step.mask
+        if type(masks) is not list:
+            y, saved = _Merge.forward(self, x, step)
+            return y, (None, *saved)
         stretched, shape = _stretched(x)
         y, counts, taken = stretched[0], _counts(masks[0], stretched[0]), []
         for other, mask in zip(stretched[1:], masks[1:], strict=True):
@@ -389,35 +390,45 @@ class Dot(Layer):
         return (shapes[0][0], *(rests[0] + rests[1] or (1,)))
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
-        # As matrices (batch, rest, contracted): y = a b^T.
+        # As matrices (batch, rest, contracted) and (batch, contracted, rest): y = a b.
         first, second = x
         shapes = first.shape, second.shape
-        orders, moved, flat, output = self._ways.get(shapes) or self.new_way(shapes)
-        a, b = first.transpose(orders[0]).reshape(flat[0]), second.transpose(orders[1]).reshape(flat[1])
+        orders, flat, product, output, moved = self._ways.get(shapes) or self.new_way(shapes)
+        if orders is not None:
+            first, second = first.transpose(orders[0]), second.transpose(orders[1])
+        a, b = first.reshape(flat[0]), second.reshape(flat[1])
         norms = None
         if self.normalize:
-            norms = [np.sqrt(np.maximum((m * m).sum(-1, keepdims=True), 1e-12)) for m in (a, b)]
+            norms = [np.sqrt(np.maximum((m * m).sum(k, keepdims=True), 1e-12)) for m, k in ((a, -1), (b, 1))]
             a, b = a / norms[0], b / norms[1]
-        y = step.empty((len(a), a.shape[1], b.shape[1]), first.dtype)
-        np.matmul(a, b.transpose(0, 2, 1), y)
+        y = step.empty(product, a.dtype)
+        np.matmul(a, b, y)
         step.mask = None
         return y.reshape(output), (a, b, norms, moved)
 
-    def make_way(self, shape: tuple[Shape, Shape]) -> tuple[list[Shape], list[Shape], list[Shape], Shape]:
-        """Of both inputs the order of their axes, their shape in that order and as matrices; the output's shape."""
+    def make_way(self, shape: tuple[Shape, Shape]) -> tuple[list[Shape] | None, list[Shape], Shape, Shape, list[Shape]]:
+        """The order of the inputs' axes as matrices (None: theirs), their shapes as such, that of the product, the
+        output's; and the inputs' with the axis at the end.
+        """
         orders: list[Shape] = []
         moved: list[Shape] = []
         for one, axis in zip(shape, self._axes, strict=True):
             axis %= len(one)
-            orders.append((*range(axis), *range(axis + 1, len(one)), axis))
-            moved.append(tuple(one[i] for i in orders[-1]))
-        flat: list[Shape] = [(one[0], math.prod(one[1:-1]), one[-1]) for one in moved]
-        return orders, moved, flat, (shape[0][0], *(moved[0][1:-1] + moved[1][1:-1] or (1,)))
+            rest = (*range(1, axis), *range(axis + 1, len(one)))
+            orders.append((0, axis, *rest) if orders else (0, *rest, axis))
+            moved.append((one[0], *(one[i] for i in rest), one[axis]))
+        rows, columns = (math.prod(one[1:-1]) for one in moved)
+        (batch, *_, contracted), output = moved[0], moved[0][1:-1] + moved[1][1:-1] or (1,)
+        flat: list[Shape] = [(batch, rows, contracted), (moved[1][0], contracted, columns)]
+        same = all(list(order) == sorted(order) for order in orders)
+        return None if same else orders, flat, (batch, rows, columns), (batch, *output), moved
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
         if not input_gradient:
             return None
         a, b, norms, shapes = saved
+        b = b.transpose(0, 2, 1)
+        norms = None if norms is None else [norms[0], norms[1].transpose(0, 2, 1)]
         d = dy.reshape(len(a), a.shape[1], b.shape[1])
         gradients = []
         for i, (matrix, gradient) in enumerate(((a, np.matmul(d, b)), (b, np.matmul(d.transpose(0, 2, 1), a)))):

@@ -322,11 +322,10 @@ class _RowNormalization(_Normalization):
 
     kind: Literal["layer", "rms", "deviation"] = "layer"
 
-    def make_way(self, shape: Shape) -> tuple[Shape, Shape]:
-        """That of the rows to normalize, and of their statistics."""
+    def make_way(self, shape: Shape) -> tuple[int, Shape]:
+        """The length of the rows to normalize, and the shape of their statistics."""
         first = len(shape) - len(self.axes(shape))
-        rows, columns = math.prod(shape[:first]), math.prod(shape[first:])
-        return (rows, columns), (2, rows)
+        return math.prod(shape[first:]), (2, math.prod(shape[:first]))
 
     def scale_and_offset(self, x: Array) -> tuple[Array | None, Array | None]:
         return self.gamma.array if self.gamma else None, self.beta.array if self.beta else None
@@ -334,38 +333,30 @@ class _RowNormalization(_Normalization):
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         if not self._last:
             x = self.moved(x, step)
-        shape, statistics_shape = self._ways.get(x.shape) or self.new_way(x.shape)
-        mean = scale = None
-        if step.training:
-            statistics = step.empty(statistics_shape, x.dtype)
-            mean, scale = statistics[0], statistics[1]
-        y = out = step.empty(x.shape, x.dtype)
-        rows = x
-        if x.shape != shape:
-            rows, out = x.reshape(shape), y.reshape(shape)
+        columns, statistics_shape = self._ways.get(x.shape) or self.new_way(x.shape)
+        statistics = step.empty(statistics_shape, x.dtype) if step.training else None
+        y = step.empty(x.shape, x.dtype)
         gamma, beta = self.scale_and_offset(x)
-        native.row_norm_forward(self.kind, rows, gamma, beta, self.epsilon, out, mean, scale)
-        return y if self._last else self.moved_back(y, step), (rows, mean, scale, gamma)
+        native.row_norm_forward(self.kind, columns, x, gamma, beta, self.epsilon, y, statistics)
+        return y if self._last else self.moved_back(y, step), (columns, x, statistics, gamma)
 
     def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
         """See `vivace.plan`."""
         order = self._order(x.ndim)
         if order != sorted(order):
             return None
-        rows = x.reshape((self._ways.get(x.shape) or self.new_way(x.shape))[0])
+        columns, _ = self._ways.get(x.shape) or self.new_way(x.shape)
         y, (gamma, beta) = step.empty(x.shape, x.dtype), self.scale_and_offset(x)
-        call = native.row_norm_forward
-        return y, [partial(call, self.kind, rows, gamma, beta, self.epsilon, y.reshape(rows.shape), None, None)]
+        return y, [partial(native.row_norm_forward, self.kind, columns, x, gamma, beta, self.epsilon, y, None)]
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        rows, mean, scale, gamma = saved
+        columns, x, statistics, gamma = saved
         dy = dy if self._last else self.moved(dy, step)
-        flat = dy.reshape(rows.shape)
-        dx = flat if input_gradient else None
+        dx = dy if input_gradient else None
         native.row_norm_backward(
-            self.kind, rows, gamma, mean, scale, flat, dx, _gradient(self.gamma), _gradient(self.beta)
+            self.kind, columns, x, gamma, statistics, dy, dx, _gradient(self.gamma), _gradient(self.beta)
         )
-        return None if dx is None else dy if self._last else self.moved_back(dy, step)
+        return dx if dx is None or self._last else self.moved_back(dx, step)
 
 
 class LayerNormalization(_RowNormalization):
@@ -445,8 +436,8 @@ class UnitNormalization(_RowNormalization):
         super().__init__(axis, 1e-24, False, False, "zeros", "ones", None, None, None, None, **kwargs)
 
     def scale_and_offset(self, x: Array) -> tuple[Array | None, Array | None]:
-        shape, _ = self._ways.get(x.shape) or self.new_way(x.shape)
-        return _unit_scale(shape[1], x.dtype), None
+        columns, _ = self._ways.get(x.shape) or self.new_way(x.shape)
+        return _unit_scale(columns, x.dtype), None
 
 
 @lru_cache(maxsize=64)

@@ -182,14 +182,16 @@ class Recurrent(Layer):
         steps = sequence(self.input_shape or (None, 1))[1] or 1
         return 2 * steps * (self.kernel.size + self.recurrent_kernel.size)
 
-    def make_way(self, shape: Shape) -> tuple[native.RnnShape | None, Shape, Shape]:
-        """The native shape, and those of the workspace and of the states; None where Python goes step by step."""
+    def make_way(self, shape: Shape) -> tuple[native.RnnShape | None, Shape, Shape, Shape]:
+        """The native shape, and those of the workspace, of the states and of one step's; None where Python goes step by
+        step.
+        """
         if not self.fused:
-            return None, (), ()
+            return None, (), (), ()
         batch, steps, features = shape
         kind = (self.cell, self.go_backwards, self.activation, self.recurrent_activation)
         geometry = native.RnnShape(batch, steps, features, self.units, *kind)
-        return geometry, geometry.workspace, geometry.states
+        return geometry, geometry.workspace, geometry.states, (batch, self.units)
 
     def reset_states(self) -> None:
         """Forget the state kept between batches (`stateful`)."""
@@ -197,7 +199,7 @@ class Recurrent(Layer):
 
     reset_state = reset_states
 
-    def _initial_state(self, batch: int, given: list[Array]) -> tuple[Array | None, Array | None]:
+    def _initial_state(self, batch: int, given: list[Array] | None) -> tuple[Array | None, Array | None]:
         if given:
             return given[0], given[1] if len(given) > 1 else None
         if not self.stateful or self._state is None:
@@ -210,40 +212,68 @@ class Recurrent(Layer):
         return self._state
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
-        given: list[Array] = []
-        if isinstance(x, list):
+        given, mask = None, step.mask
+        if type(x) is list:
             x, *given = x
-        mask = step.mask[0] if isinstance(step.mask, list) else step.mask
-        kept = kept_state = keep = None
+        if type(mask) is list:
+            mask = mask[0]
+        kept = kept_state = None
         initial = self._initial_state(len(x), given) if given or self.stateful else _NO_STATE
-        way = self._ways.get(x.shape) or self.new_way(x.shape)
-        run = self._run_steps if way[0] is None else self._run_fused
+        shape, workspace_shape, states, last = self._ways.get(x.shape) or self.new_way(x.shape)
         if step.training and (self.dropout or self.recurrent_dropout):
-            gates: Shape = ()  # a first axis of the masks
-            if self.recurrent_dropout and self.cell in ("lstm", "gru"):
-                gates, run = (self.gates,), self._run_steps
-            batch, _, features = x.shape
-            if self.dropout:
-                kept = keep_mask((*gates, batch, 1, features), self.dropout, self.stream, x.dtype, step)
-                x = np.multiply(x, kept, out=step.empty((*gates, *x.shape), x.dtype))
-            if self.recurrent_dropout:
-                kept_state = keep_mask((*gates, batch, self.units), self.recurrent_dropout, self.stream, x.dtype, step)
-        y, h, c, tape = run(x, mask, initial, kept_state, step)
-        final = []
-        if self.return_state or self.stateful:
-            final = [_contiguous(a[:, -1], step) for a in (h, c) if a is not None]
-        if self.stateful:
-            self._state = (final[0].copy(), final[1].copy() if c is not None else None)
-        if not self.return_sequences:
-            y, step.mask = y[:, -1], None
+            x, kept, kept_state = self._dropped(x, step)
+        if shape is None or (kept_state is not None and kept_state.ndim == 3):
+            y, h, c, tape = self._run_steps(x, mask, initial, kept_state)
         else:
-            step.mask = np.ascontiguousarray(mask[:, ::-1]) if mask is not None and self.go_backwards else mask
-            if self.zero_output_for_mask and mask is not None:
-                keep = (step.mask != 0)[..., None]
-                y = np.multiply(y, keep, out=step.empty(y.shape, y.dtype))
-        if not y.flags.c_contiguous:
-            y = step.copy(y)
-        return [y, *final] if self.return_state else y, (x, mask, initial, kept, kept_state, tape, bool(given), keep)
+            kind, bias, (h0, c0) = x.dtype, self.bias, initial
+            workspace, h = step.empty(workspace_shape, kind), step.empty(states, kind)
+            y = h if self.return_sequences else step.empty(last, kind)
+            native.rnn_forward(
+                shape, x, self.kernel.array, self.recurrent_kernel.array, bias.array if bias else None, mask, h0, c0,
+                kept_state, workspace, h, None if y is h else y,
+            )  # fmt: skip
+            if y is h and self.cell == "output_gated":
+                y = step.copy(workspace[:, :: -1 if self.go_backwards else 1, self.units :])
+            c, tape = workspace, (shape, workspace, h)
+        keep = step.mask = None
+        if mask is not None and self.return_sequences:
+            y, keep = self._masked(y, mask, step)
+        saved = (x, mask, initial, kept, kept_state, tape, given, keep)
+        if self.return_state or self.stateful:
+            y = self._with_states(y, h, c, step)
+        return y, saved
+
+    def _masked(self, y: Array, mask: Array, step: Step) -> tuple[Array, Array | None]:
+        """The outputs in a new array, if some shall be 0, and which those are not (or None). Sets the step's mask."""
+        step.mask = np.ascontiguousarray(mask[:, ::-1]) if self.go_backwards else mask
+        if not self.zero_output_for_mask:
+            return y, None
+        keep = (step.mask != 0)[..., None]
+        return np.multiply(y, keep, out=step.empty(y.shape, y.dtype)), keep
+
+    def _with_states(self, y: Array, h: Array, c: Array | None, step: Step) -> Any:
+        """What the layer returns, from the states of all steps; keeps the last for the next batch (`stateful`).
+
+        c: the LSTM's memories, which are what its workspace ends in.
+        """
+        final = [step.copy(h[:, -1])]
+        if self.cell == "lstm" and c is not None:
+            final.append(step.copy(c.reshape(-1)[-h.size :].reshape(h.shape)[:, -1]))
+        if self.stateful:
+            self._state = final[0].copy(), final[1].copy() if len(final) > 1 else None
+        return [y, *final] if self.return_state else y
+
+    def _dropped(self, x: Array, step: Step) -> tuple[Array, Array | None, Array | None]:
+        """The input and what dropout leaves of it; what it leaves of it, and of the states: masks, or None."""
+        kept = kept_state = None
+        batch, _, features = x.shape
+        gates: Shape = (self.gates,) if self.recurrent_dropout and self.cell in ("lstm", "gru") else ()
+        if self.dropout:
+            kept = keep_mask((*gates, batch, 1, features), self.dropout, self.stream, x.dtype, step)
+            x = np.multiply(x, kept, out=step.empty((*gates, *x.shape), x.dtype))
+        if self.recurrent_dropout:
+            kept_state = keep_mask((*gates, batch, self.units), self.recurrent_dropout, self.stream, x.dtype, step)
+        return x, kept, kept_state
 
     def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
         x, mask, initial, kept, kept_state, tape, states_given, keep = saved
@@ -269,50 +299,31 @@ class Recurrent(Layer):
             return dx
         return [dx, dh] if dc is None else [dx, dh, dc]
 
-    def _run_fused(self, x: Array, mask: Any, initial: Any, kept: Any, step: Step) -> tuple[Array, Array, Any, Any]:
-        """(outputs, states, memories, tape); outputs and states (batch, steps, units), in the order computed."""
-        shape, workspace_shape, states = self._ways.get(x.shape) or self.new_way(x.shape)
-        workspace = step.empty(workspace_shape, x.dtype)
-        c = step.empty(states, x.dtype) if self.cell == "lstm" else None
-        h = step.empty(states, x.dtype)
-        h0, c0 = initial
-        bias = self.bias.array if self.bias else None
-        native.rnn_forward(
-            shape, x, self.kernel.array, self.recurrent_kernel.array, bias, mask, h0, c0, kept, workspace, h, c
-        )
-        y = h
-        if self.cell == "output_gated":
-            y = workspace[:, :: -1 if self.go_backwards else 1, self.units :]
-        return y, h, c, (shape, workspace, h, c)
-
     def bind(self, x: Any, step: Step) -> tuple[Array, list[Any]] | None:
         """See `vivace.plan`."""
         if isinstance(x, list) or self.stateful or self.return_state or self.cell == "output_gated":
             return None
-        shape, workspace, states = self._ways.get(x.shape) or self.new_way(x.shape)
+        shape, workspace, states, last = self._ways.get(x.shape) or self.new_way(x.shape)
         if shape is None:
             return None
-        c = step.empty(states, x.dtype) if self.cell == "lstm" else None
         bias, h = self.bias.array if self.bias else None, step.empty(states, x.dtype)
         weights = self.kernel.array, self.recurrent_kernel.array, bias
+        y = None if self.return_sequences else step.empty(last, x.dtype)
         call = partial(
-            native.rnn_forward, shape, x, *weights, None, None, None, None, step.empty(workspace, x.dtype), h, c
+            native.rnn_forward, shape, x, *weights, None, None, None, None, step.empty(workspace, x.dtype), h, y
         )
-        if self.return_sequences:
-            return h, [call]
-        y = step.empty((len(x), self.units), x.dtype)
-        return y, [call, partial(np.copyto, y, h[:, -1])]
+        return h if y is None else y, [call]
 
     def _run_fused_back(
         self, x: Array, mask: Any, initial: Any, kept: Any, tape: Any, dy: Array | None, dh: Array, dc: Any,
         step: Step, input_gradient: bool,
     ) -> tuple[Array | None, Array, Any]:  # fmt: skip
         """(dx, dh, dc): the gradients of the input and of the initial states."""
-        shape, workspace, h, c = tape
+        shape, workspace, h = tape
         h0, c0 = initial
         dx = step.empty(x.shape, x.dtype) if input_gradient else None
         native.rnn_backward(
-            shape, x, self.kernel.array, self.recurrent_kernel.array, mask, h0, c0, kept, workspace, h, c, dy, dx,
+            shape, x, self.kernel.array, self.recurrent_kernel.array, mask, h0, c0, kept, workspace, h, dy, dx,
             self.kernel.gradient, self.recurrent_kernel.gradient, self.bias.gradient if self.bias else None, dh, dc,
         )  # fmt: skip
         return dx, dh, dc
@@ -320,9 +331,11 @@ class Recurrent(Layer):
     def _kind(self) -> Kind:
         return Kind(self.cell, self.go_backwards, self.activation, self.recurrent_activation, self.reset_after)
 
-    def _run_steps(self, x: Array, mask: Any, initial: Any, kept: Any, step: Step) -> tuple[Array, Array, Any, Any]:
+    def _run_steps(self, x: Array, mask: Any, initial: Any, kept: Any) -> tuple[Array, Array, Any, Any]:
+        """(output, states, memories, tape); states (batch, steps, units), in the order computed."""
         weights = Weights(self.kernel.array, self.recurrent_kernel.array, self.bias.array if self.bias else None)
         y, h, c, tape = recurrent_steps.forward(self._kind(), x, weights, mask, initial, kept)
+        y = y if self.return_sequences else np.ascontiguousarray(y[:, -1])
         return y, h, c if self.cell == "lstm" else None, (weights, tape)
 
     def _run_steps_back(

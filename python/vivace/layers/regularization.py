@@ -9,11 +9,11 @@ import numpy as np
 
 from .. import random
 from .._core import native
-from .._typing import Array, BatchShape
+from .._typing import Array, BatchShape, Shape
 from ..differentiation import pullback
 from ..regularizers import L1L2
 from ..step import Step, Stream
-from .base import Layer, check_rank, unchanged
+from .base import Layer, check_rank, constants, unchanged
 from .core import keep_mask, masked_shape
 from .geometry import AXES, check_data_format
 
@@ -61,12 +61,14 @@ class _SpatialDropout(Layer):
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         if not step.training or self.rate == 0:
             return x, None
-        ones = (1,) * self.rank
-        shape = (*x.shape[:2], *ones) if self.channels_first else (len(x), *ones, x.shape[-1])
+        shape = self._ways.get(x.shape) or self.new_way(x.shape)
         keep = keep_mask(shape, self.rate, self.stream, x.dtype, step)
-        y = step.empty(x.shape, x.dtype)
-        np.multiply(x, keep, out=y)
-        return y, keep
+        return np.multiply(x, keep, step.empty(x.shape, x.dtype)), keep
+
+    def make_way(self, shape: Shape) -> Shape:
+        """That of the mask."""
+        ones = (1,) * self.rank
+        return (*shape[:2], *ones) if self.channels_first else (shape[0], *ones, shape[-1])
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if saved is not None and input_gradient:
@@ -131,9 +133,9 @@ class GaussianNoise(Layer):
             return x, None
         y = step.empty(x.shape, x.dtype)
         self.rng.standard_normal(out=y, dtype=x.dtype)
-        y *= self.stddev
-        y += x
-        return y, None
+        (deviation,) = constants(x.dtype, self.stddev)
+        np.multiply(y, deviation, y)
+        return np.add(y, x, y), None
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         return dy
@@ -160,9 +162,10 @@ class GaussianDropout(Layer):
             return x, None
         noise, y = step.empty(x.shape, x.dtype), step.empty(x.shape, x.dtype)
         self.rng.standard_normal(out=noise, dtype=x.dtype)
-        noise *= (self.rate / (1 - self.rate)) ** 0.5
-        noise += 1
-        return np.multiply(x, noise, out=y), noise
+        deviation, one = constants(x.dtype, (self.rate / (1 - self.rate)) ** 0.5, 1.0)
+        np.multiply(noise, deviation, noise)
+        np.add(noise, one, noise)
+        return np.multiply(x, noise, y), noise
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if saved is not None:
@@ -200,15 +203,16 @@ class AlphaDropout(Layer):
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         if not step.training or self.rate == 0:
             return x, None
+        shape = x.shape if self.noise_shape is None else masked_shape(self.name, x.shape, self.noise_shape)
         scale = ((1 - self.rate) * (1 + self.rate * self._LOWEST**2)) ** -0.5
-        keep = step.empty(masked_shape(self.name, x.shape, self.noise_shape), x.dtype)
+        lowest, offset = constants(x.dtype, self._LOWEST, scale * self._LOWEST * (1 - self.rate))
+        keep = step.empty(shape, x.dtype)
         keep.fill(scale * (1 - self.rate))
         native.dropout(keep, self.rate, self.stream.seed, self.stream.next(), keep)  # scale, or 0
         y = step.empty(x.shape, x.dtype)
-        np.subtract(x, self._LOWEST, out=y)
-        y *= keep
-        y += scale * self._LOWEST * (1 - self.rate)
-        return y, keep
+        np.subtract(x, lowest, y)
+        np.multiply(y, keep, y)
+        return np.add(y, offset, y), keep
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if saved is not None:

@@ -480,16 +480,15 @@ def resizing(
 
 def along_axes(matrices: Sequence[Bands], x: Array, step: Step) -> Array:
     """The products with a matrix along each of the axes between the batch and the channels, the last axis first."""
+    shape, kind, inner = list(x.shape), x.dtype, x.shape[-1]
     for axis in range(len(matrices), 0, -1):
         first, weights = matrices[axis - 1]
-        before, behind = x.shape[:axis], x.shape[axis + 1 :]
-        y = step.empty((*before, len(first), *behind), x.dtype)
-        outer, inner = math.prod(before), math.prod(behind)
-        native.multiply_bands(
-            first, weights, x.reshape(outer, x.shape[axis], inner), y.reshape(outer, len(first), inner)
-        )
-        x = y
-    return x
+        outer, size = math.prod(shape[:axis]), len(first)
+        y = step.empty((outer, size, inner), kind)
+        native.multiply_bands(first, weights, x.reshape(outer, shape[axis], inner), y)
+        shape[axis], x = size, y
+        inner *= size
+    return x.reshape(shape)
 
 
 __all__ = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import constraints, initializers, regularizers
 from .._core import native
@@ -46,19 +46,6 @@ class _Depthwise(Windowed):
     def flops(self) -> int:
         assert self.input_shape is not None
         return self.shape_for(self.sample(last_shape(self.channels_first, self.input_shape))).flops
-
-    def depthwise(self, x: Array, kernel: Array, bias: Array | None, step: Step, activation: Any) -> Array:
-        shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
-        y = step.empty(output, x.dtype)
-        native.depthwise2d_forward(shape, x, kernel, bias, y, activation)
-        return y
-
-    def bind_depthwise(
-        self, x: Array, kernel: Array, bias: Array | None, activation: Any, step: Step
-    ) -> tuple[Array, Any]:
-        shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
-        y = step.empty(output, x.dtype)
-        return y, partial(native.depthwise2d_forward, shape, x, kernel, bias, y, activation)
 
     def depthwise_backward(
         self, x: Array, kernel: Array, dz: Array, dkernel: Array, dbias: Array | None, step: Step, input_gradient: bool
@@ -112,16 +99,18 @@ class _DepthwiseConv(_Depthwise):
         return self.depthwise_shape_of(shape)
 
     def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
-        bias = self.bias.array if self.bias else None
-        return self.depthwise(x, self.kernel.array, bias, step, activation), x
+        shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
+        y, bias = step.empty(output, x.dtype), self.bias
+        native.depthwise2d_forward(shape, x, self.kernel.array, bias.array if bias else None, y, activation)
+        return y, x
 
     def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
         """See `vivace.plan`."""
         if self.channels_first:
             return None
-        y, call = self.bind_depthwise(
-            x, self.kernel.array, self.bias.array if self.bias else None, self.fused_activation, step
-        )
+        shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
+        y, bias = step.empty(output, x.dtype), self.bias.array if self.bias else None
+        call = partial(native.depthwise2d_forward, shape, x, self.kernel.array, bias, y, self.fused_activation)
         return y, [call, *self.bound_activation(y)]
 
     def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
@@ -160,6 +149,15 @@ class DepthwiseConv2D(_DepthwiseConv):
     """
 
     bind = _DepthwiseConv.bind
+
+
+class _Way(NamedTuple):
+    """Of a separable layer."""
+
+    shape: native.Conv2DShape  # of the depthwise convolution
+    output: Shape
+    between: Shape
+    channels: int
 
 
 class _SeparableConv(_Depthwise):
@@ -227,22 +225,27 @@ class _SeparableConv(_Depthwise):
         return super().flops() + 2 * p * q * o * self.filters
 
     def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
-        between = self.depthwise(x, self.depthwise_kernel.array, None, step, "linear")
-        y = step.empty((*between.shape[:-1], self.filters), x.dtype)
-        rows, kernel = between.reshape(-1, between.shape[-1]), self.pointwise_kernel.array.reshape(-1, self.filters)
-        bias = self.bias.array if self.bias else None
-        native.dense_forward(rows, kernel, bias, y.reshape(-1, self.filters), activation)
+        way = self._ways.get(x.shape) or self.new_way(x.shape)
+        between = step.empty(way.between, x.dtype)
+        native.depthwise2d_forward(way.shape, x, self.depthwise_kernel.array, None, between)
+        y, kernel, bias = step.empty(way.output, x.dtype), self.pointwise_kernel.array, self.bias
+        native.project_forward(way.channels, between, kernel, bias.array if bias else None, y, activation)
         return y, (x, between)
+
+    def make_way(self, shape: Shape) -> _Way:  # type: ignore[override]
+        geometry = self.geometry(shape)
+        between = (shape[0], *geometry.output[3 - self.rank :])
+        return _Way(geometry, (*between[:-1], self.filters), between, between[-1])
 
     def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
         """See `vivace.plan`."""
         if self.channels_first:
             return None
-        between, first = self.bind_depthwise(x, self.depthwise_kernel.array, None, "linear", step)
-        y = step.empty((*between.shape[:-1], self.filters), x.dtype)
-        rows, kernel = between.reshape(-1, between.shape[-1]), self.pointwise_kernel.array.reshape(-1, self.filters)
-        bias, out = self.bias.array if self.bias else None, y.reshape(-1, self.filters)
-        second = partial(native.dense_forward, rows, kernel, bias, out, self.fused_activation)
+        way: _Way = self._ways.get(x.shape) or self.new_way(x.shape)
+        between, y = step.empty(way.between, x.dtype), step.empty(way.output, x.dtype)
+        first = partial(native.depthwise2d_forward, way.shape, x, self.depthwise_kernel.array, None, between)
+        kernel, bias = self.pointwise_kernel.array, self.bias.array if self.bias else None
+        second = partial(native.project_forward, way.channels, between, kernel, bias, y, self.fused_activation)
         return y, [first, second, *self.bound_activation(y)]
 
     def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:

@@ -184,12 +184,11 @@ class Attention(_SequenceAttention):
             return y, (q, (scaled, k, v), weighed)
         rate, number = self.rate(step)
         options = Options(1.0, self.use_causal_mask, None, mask, None, rate, self.stream.seed, number)
-        scaled4, k4, v4 = scaled[:, :, None], k[:, :, None], v[:, :, None]  # one head
-        statistics = step.empty((2, len(q), 1, q.shape[1]), q.dtype)
-        maximum, share = statistics[0], statistics[1]
-        y = step.empty((*q.shape[:2], 1, v.shape[2]), q.dtype)
-        native.attention_forward(scaled4, k4, v4, *options, y, maximum, share)
-        return y[:, :, 0], (q, (scaled4, k4, v4), options, y, maximum, share)
+        batch, queries, _ = q.shape
+        maximum, share = step.empty((2, batch, queries), q.dtype)
+        y = step.empty((batch, queries, v.shape[2]), q.dtype)
+        native.attention_forward(scaled, k, v, *options, y, maximum, share)
+        return y, (q, (scaled, k, v), options, y, maximum, share)
 
     def _attend_by_sums(self, q: Array, k: Array, v: Array, mask: Array | None, step: Step) -> tuple[Any, Any]:
         assert self.concat_score_weight is not None
@@ -227,8 +226,7 @@ class Attention(_SequenceAttention):
         else:
             options: Options
             options, y, maximum, share = rest
-            native.attention_backward(scaled, k, v, *options, y, maximum, share, dy[:, :, None], dq, dk, dv)
-            dq, dk, dv = dq[:, :, 0], dk[:, :, 0], dv[:, :, 0]
+            native.attention_backward(scaled, k, v, *options, y, maximum, share, dy, dq, dk, dv)
         if self.scale:
             self.scale.gradient += (dq * q).sum()
             dq *= self.scale.array

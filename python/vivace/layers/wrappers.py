@@ -131,31 +131,40 @@ class Bidirectional(Layer):
         """What the backward layer returns, in the input's order (or back)."""
         return np.ascontiguousarray(y[:, ::-1]) if self.forward_layer.return_sequences else y
 
-    def _merge(self, a: Array, b: Array, step: Step) -> list[Array]:
-        if self.merge_mode is None:
+    def _merge(self, a: Array, b: Array, step: Step) -> Any:
+        mode = self.merge_mode
+        if mode is None:
             return [a, b]
-        if self.merge_mode == "concat":
-            y = step.empty((*a.shape[:-1], a.shape[-1] + b.shape[-1]), a.dtype)
-            y[..., : a.shape[-1]], y[..., a.shape[-1] :] = a, b
-            return [y]
+        if mode == "concat":
+            *rows, columns = a.shape
+            return np.concatenate((a, b), -1, step.empty((*rows, columns + b.shape[-1]), a.dtype))
         y = step.empty(a.shape, a.dtype)
-        (np.multiply if self.merge_mode == "mul" else np.add)(a, b, out=y)
-        if self.merge_mode == "ave":
+        (np.multiply if mode == "mul" else np.add)(a, b, y)
+        if mode == "ave":
             y *= 0.5
-        return [y]
+        return y
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
-        mask = step.mask[0] if isinstance(step.mask, list) else step.mask
+        mask = step.mask[0] if type(step.mask) is list else step.mask
         ours, theirs = self._halves(x)
+        first, states = self.forward_layer, []
         step.mask = mask
-        y, saved_a = unit_of(self.forward_layer).forward(ours, step)
-        a, *states_a = _as_list(y)
+        a, saved_a = unit_of(first).forward(ours, step)
         step.mask = mask
-        y, saved_b = unit_of(self.backward_layer).forward(theirs, step)
-        b, *states_b = _as_list(y)
-        step.mask = mask if self.forward_layer.return_sequences else None
-        b = self._in_order(b)
-        return _one_or_list([*self._merge(a, b, step), *states_a, *states_b]), (saved_a, saved_b, a, b)
+        b, saved_b = unit_of(self.backward_layer).forward(theirs, step)
+        if type(a) is list:
+            a, *states = a
+        if type(b) is list:
+            b, *more = b
+            states += more
+        if first.return_sequences:
+            step.mask, b = mask, self._in_order(b)
+        else:
+            step.mask = None
+        y = self._merge(a, b, step)
+        if states:
+            y = [*_as_list(y), *states]
+        return y, (saved_a, saved_b, a, b)
 
     def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
         saved_a, saved_b, a, b = saved
@@ -231,14 +240,15 @@ class TimeDistributed(Layer):
             each = [unit.forward(np.ascontiguousarray(x[:, t]), step) for t in range(x.shape[1])]
             step.mask = mask
             return np.stack([y for y, _ in each], axis=1), [saved for _, saved in each]
-        shape, lead = self._ways.get(x.shape) or self.new_way(x.shape)
+        shape, output = self._ways.get(x.shape) or self.new_way(x.shape)
         y, saved = unit_of(self.layer, x.shape[1]).forward(x.reshape(shape), step)
         step.mask = mask
-        return y.reshape(lead + y.shape[1:]), (saved, x.shape)
+        return y.reshape(output), (saved, x.shape)
 
     def make_way(self, shape: Shape) -> tuple[Shape, Shape]:
-        """What the layer gets, and the axes that are one to it."""
-        return (shape[0] * shape[1], *shape[2:]), shape[:2]
+        """What the layer gets, and the shape of what comes out."""
+        inner = (shape[0] * shape[1], *shape[2:])
+        return inner, (*shape[:2], *(size or 0 for size in self.layer.compute_output_shape(inner)[1:]))
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if isinstance(saved, list):
