@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,10 @@ def labels(bad: Any) -> np.ndarray:
 
 TABLE: list[tuple[Callable[[], Any], type[Exception], str]] = [
     # inputs
+    *(
+        (partial(layer, [np.zeros((3, 5, 6)), np.zeros((1, 5, 6))]), ValueError, r"must be one batch, received shapes")
+        for layer in (layers.MultiHeadAttention(2, 2), layers.Attention(), layers.AdditiveAttention())
+    ),
     (
         lambda: fit(X[..., 0], Y),
         ValueError,

@@ -28,7 +28,7 @@ _LORA = {"lora_rank", "lora_alpha", "quantization_config"}
 _FANS = {"input_axes", "output_axes"}
 ABSENT = {
     "layers.Dense": _LORA, "layers.Embedding": _LORA, "layers.EinsumDense": _LORA | {"gptq_unpacked_column_size"},
-    "layers.CategoryEncoding": {"sparse"}, "optimizers.Muon": {"loss_scale_factor"},
+    "layers.CategoryEncoding": {"sparse"},
     **{f"initializers.{kind}{shape}": _FANS for kind in ("Glorot", "He", "Lecun") for shape in ("Normal", "Uniform")},
     **{f"initializers.{kind}_{shape}": _FANS for kind in ("glorot", "he", "lecun") for shape in ("normal", "uniform")},
     "initializers.VarianceScaling": _FANS, "initializers.variance_scaling": _FANS,

@@ -35,6 +35,7 @@ STRICTER = {
         "L.CategoryEncoding(2)(ids)", "k.utils.to_categorical([[]-1], 3)",
     ),
     "an output of no size is refused": ("L.MaxPooling2D(7)(x)",),
+    "a batch of one is not repeated for a batch of several": ("L.MultiHeadAttention(2, 2)(steps, steps[[]:1])",),
     "sequences of features are needed": ("L.Masking(0)(flat)",),
     "nothing is made of nothing": (
         "losses.get(None)", "metrics.get(None)", "optimizers.get(None)", "k.initializers.get(None)",

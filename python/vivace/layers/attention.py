@@ -348,6 +348,8 @@ class _Attention(AttentionLayer):
 
     def make_way(self, shape: tuple[Shape, Shape]) -> _Way:
         query, key = shape
+        if query[0] != key[0]:
+            raise ValueError(f"{self.name}: query and key must be one batch, received shapes {query} and {key}")
         first = self.attended_axes(len(query))
         batch, steps, others = (math.prod(sizes) for sizes in (query[:first], query[first:-1], key[first:-1]))
         return _Way(

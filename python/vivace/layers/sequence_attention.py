@@ -72,6 +72,8 @@ class _SequenceAttention(AttentionLayer):
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
         query_mask = value_mask = keep = None
+        if len(x[0]) != len(x[1]) or len(x[0]) != len(x[-1]):
+            raise ValueError(f"{self.name}: the inputs must be one batch, received shapes {[one.shape for one in x]}")
         if step.mask is not None:
             masks = list(step.mask) if isinstance(step.mask, (list, tuple)) else [step.mask]
             query_mask, value_mask = (*masks, None)[:2]
