@@ -72,6 +72,7 @@ def draw_loss(d: Dice, name: str, rank: int) -> Case:
         config |= d.some(delta=d.number(0.2, 2))
     elif name == "CosineSimilarity":
         config |= d.some(axis=d.pick(-1, 1))
+        shape = [shape[0], *(max(2, size) for size in shape[1:])]  # of one number the gradient is rounding alone
     elif name in ("Dice", "Tversky"):
         config |= d.some(axis=d.pick(None, -1, 1, list(range(1, len(shape)))))
         config |= d.some(alpha=d.number(), beta=d.number()) if name == "Tversky" else {}
@@ -453,7 +454,8 @@ def draw_categorical(d: Dice, name: str, rank: int) -> Case:
 def draw_norm(d: Dice, name: str, rank: int) -> Case:
     x = d.normal(*d.integers(1, 4, d.integer(1, 3)))
     x *= d.rng.random(x.shape) < 0.7
-    return job("normalized", name, d.some(axis=d.integer(-x.ndim, x.ndim - 1), order=d.pick(1, 2, 3))), {"x": x}
+    axis = d.integer(-x.ndim, x.ndim - 1) or -1  # Keras takes axis 0 for -1 where it divides
+    return job("normalized", name, d.some(axis=axis, order=d.pick(1, 2, 3))), {"x": x}
 
 
 def named(*names: str) -> list[tuple[str, int]]:

@@ -108,7 +108,8 @@ def layer(job: Job, arrays: Arrays) -> Results:
         out |= {f"dx{k}": g for k, g in enumerate(floats)}
         out |= {f"ds{k}": g for k, g in enumerate(gradients[len(xs) :])}
     out |= {f"shape{k}": [-1 if n is None else n for n in shape[1:]] for k, shape in enumerate(shapes)}
-    out["names"] = " ".join(parameter.name.rsplit("/", 1)[-1] for parameter in layer.weights)
+    parts = -2 if job["class_name"] in ("MultiHeadAttention", "GroupQueryAttention") else -1  # which have layers inside
+    out["names"] = " ".join("_".join(parameter.path.split("/")[parts:]) for parameter in layer.weights)
     penalty = step.penalty
     for parameter in layer.trainable_weights:
         if parameter.regularizer:
