@@ -23,8 +23,6 @@ def over_axis(method: Method) -> Method:
     Of probabilities that are all 0 the loss is NaN, as in Keras, and NumPy says nothing.
     """
 
-    @functools.wraps(method)
-    @np.errstate(divide="ignore", invalid="ignore")
     def moved(self: Any, y: Array, targets: Array, *rest: Any) -> Any:
         if self.axis == -1 or self.axis == y.ndim - 1:
             return method(self, y, targets, *rest)
@@ -33,7 +31,9 @@ def over_axis(method: Method) -> Method:
             return result[0], self._moved_back(result[1])
         return self._moved_back(result) if result.ndim == y.ndim else result
 
-    return moved  # type: ignore[return-value]
+    if not method.__name__.endswith("logits"):
+        moved = np.errstate(divide="ignore", invalid="ignore")(moved)
+    return functools.wraps(method)(moved)  # type: ignore[return-value]
 
 
 class _OverClasses(Loss):

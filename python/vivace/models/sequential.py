@@ -207,11 +207,10 @@ class Sequential(Model):
         return y
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        return self._backward(dy, saved, step, input_gradient, len(self._units))
+        return self._backward(self._units, dy, saved, step, input_gradient)
 
-    def _backward(self, dy: Array | None, tape: Any, step: Step, input_gradient: bool, count: int) -> Array | None:
-        units = self._units
-        for i in range(count - 1, -1, -1):
+    def _backward(self, units: Any, dy: Array | None, tape: Any, step: Step, input_gradient: bool) -> Array | None:
+        for i in range(len(units) - 1, -1, -1):
             assert dy is not None
             dx = units[i].backward(dy, tape[i], step, i > 0 or input_gradient)
             step.give_up(dy, dx)
@@ -220,7 +219,8 @@ class Sequential(Model):
 
     @property
     def final_activation(self) -> str | None:  # type: ignore[override]
-        last = self._units[-1] if self._units else None
+        units = self._units
+        last = units[-1] if units else None
         return last.activation if isinstance(last, Activated) else None
 
     def forward_linear(self, x: Array, step: Step) -> tuple[Array, Any]:
@@ -238,7 +238,7 @@ class Sequential(Model):
         *first, last = self._units
         assert isinstance(last, Activated)
         dx = last.backward_linear(dz, saved[-1], step, bool(first) or input_gradient)
-        return self._backward(dx, saved, step, input_gradient, len(first))
+        return self._backward(first, dx, saved, step, input_gradient)
 
     @property
     def output_names(self) -> list[str]:  # type: ignore[override]
