@@ -54,6 +54,26 @@ void bind_gemm(py::module_& m) {
             });
         },
         py::arg("x"), py::arg("kernel"), py::arg("bias").none(true), py::arg("y"), py::arg("activation") = "linear");
+    // The same for arrays of any shapes that hold as many elements: (..., inputs) by a kernel with axes of its own.
+    m.def(
+        "project_forward",
+        [](index inputs, const py::array& x, const py::array& kernel, const py::object& bias, const py::array& y,
+           const std::string& activation) {
+            const Arguments arg("project_forward");
+            const Activation act = activation_named("project_forward", activation);
+            if (inputs < 1) arg.fail("inputs", "must be at least 1", std::to_string(inputs));
+            const index rows = x.size() / inputs, outputs = kernel.size() / inputs;
+            arg.for_dtype(x, "x", [&](auto zero) {
+                using T = decltype(zero);
+                const T* px = arg.in_flat<T>(x, "x", rows * inputs);
+                const T* pw = arg.in_flat<T>(kernel, "kernel", inputs * outputs);
+                const T* pb = arg.optional_in_flat<T>(bias, "bias", outputs);
+                T* py = arg.out_flat<T>(y, "y", rows * outputs);
+                without_gil([&] { dense_forward(rows, inputs, outputs, px, pw, pb, act, py); });
+            });
+        },
+        py::arg("inputs"), py::arg("x"), py::arg("kernel"), py::arg("bias").none(true), py::arg("y"),
+        py::arg("activation") = "linear");
     m.def(
         "dense_input_gradient",
         [](const py::array& dy, const py::array& kernel, const py::array& dx) {

@@ -13,7 +13,14 @@ from .._typing import Array
 from .base import Optimizer
 
 
-class _Moments(Optimizer):
+def check_betas(owner: str, **betas: float) -> None:
+    """Raise ValueError for a decay that is none."""
+    for argument, beta in betas.items():
+        if not 0 <= beta < 1:
+            raise ValueError(f"{owner}: {argument} must lie in [0, 1), received {beta!r}")
+
+
+class Moments(Optimizer):
     """Two moments of the gradient."""
 
     def __init__(
@@ -25,9 +32,7 @@ class _Moments(Optimizer):
         **options: Any,
     ) -> None:
         super().__init__(learning_rate, **options)
-        for argument, beta in (("beta_1", beta_1), ("beta_2", beta_2)):
-            if not 0 <= beta < 1:
-                raise ValueError(f"{type(self).__name__}: {argument} must lie in [0, 1), received {beta!r}")
+        check_betas(type(self).__name__, beta_1=beta_1, beta_2=beta_2)
         self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
 
     def slot_count(self) -> int:
@@ -40,7 +45,7 @@ class _Moments(Optimizer):
         average += change
 
 
-class Adam(_Moments):
+class Adam(Moments):
     """Adam (Kingma & Ba 2015, in the efficient form of its section 2, as in Keras).
 
     Args:
@@ -101,7 +106,7 @@ class AdamW(Adam):
         super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **options)
 
 
-class Adamax(_Moments):
+class Adamax(Moments):
     """Adam with the largest recent gradient, u = max(beta_2 u, |g|), in place of the second moment's root.
 
     w -= lr / (1 - beta_1^t) * m / (u + epsilon) (Kingma & Ba 2015, section 7.1).
@@ -135,7 +140,7 @@ class Adamax(_Moments):
         gradients.fill(0)
 
 
-class Nadam(_Moments):
+class Nadam(Moments):
     """Adam with Nesterov's momentum, whose decay grows: u_t = beta_1 (1 - 0.96^t / 2) (Dozat 2016).
 
     m_hat = u_{t+1} m / (1 - u_1...u_{t+1}) + (1 - u_t) g / (1 - u_1...u_t); w -= lr m_hat / (sqrt(v_hat) + epsilon).

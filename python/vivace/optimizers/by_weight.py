@@ -11,6 +11,7 @@ import numpy as np
 
 from .._typing import Array
 from ..parameters import FlatParameters, Parameter
+from .adam import Moments, check_betas
 from .base import Optimizer
 
 
@@ -28,12 +29,6 @@ class _ByWeight(Optimizer):
 
     def update_one(self, weight: Parameter, slots: list[Array]) -> None:
         raise TypeError(f"{type(self).__name__} must define update_one(weight, slots)")
-
-
-def _check_beta(owner: str, **betas: float) -> None:
-    for argument, beta in betas.items():
-        if not 0 <= beta < 1:
-            raise ValueError(f"{owner}: {argument} must lie in [0, 1), received {beta!r}")
 
 
 def _mix(average: Array, new: Array, beta: float) -> None:
@@ -98,7 +93,7 @@ class Adafactor(_ByWeight):
         w -= step * (rate / max(1.0, _rms(step) / self.clip_threshold))
 
 
-class Lamb(_ByWeight):
+class Lamb(_ByWeight, Moments):
     """Adam whose step for a weight array is as long as the array, times the rate (You et al. 2020).
 
     u = m_hat / (sqrt(v_hat) + epsilon); w -= lr |w| / |u| u, and w -= lr u where either norm is 0.
@@ -118,12 +113,7 @@ class Lamb(_ByWeight):
         epsilon: float = 1e-7,
         **options: Any,
     ) -> None:
-        super().__init__(learning_rate, **options)
-        _check_beta("Lamb", beta_1=beta_1, beta_2=beta_2)
-        self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
-
-    def slot_count(self) -> int:
-        return 2
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, **options)
 
     def update_one(self, weight: Parameter, slots: list[Array]) -> None:
         w, g, t = weight.array, weight.gradient, self.iterations + 1
@@ -145,9 +135,9 @@ class Muon(_ByWeight):
         learning_rate: 0.001.
         adam_beta_1, adam_beta_2, epsilon: AdamW's, 0.9, 0.999 and 1e-7.
         adam_weight_decay, weight_decay: of what AdamW updates, and of the matrices, 0.004 each; None: none.
-        exclude_layers: regular expressions; AdamW also updates matrices whose name ("dense/kernel") one matches. Name
+        exclude_layers: regular expressions; AdamW also updates matrices whose path ("dense/kernel") one matches. Name
             the model's output layer here.
-        exclude_embeddings: and those with "embedding" in their name (True).
+        exclude_embeddings: and those with "embedding" in their path (True).
         muon_a, muon_b, muon_c, ns_steps: of the Newton-Schulz steps, 3.4445, -4.775, 2.0315 and 5.
         adam_lr_ratio: AdamW's learning rate over the other one, 1.
         momentum, nesterov: 0.95, True.
@@ -188,7 +178,7 @@ class Muon(_ByWeight):
             learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum,
             ema_overwrite_frequency, loss_scale_factor, gradient_accumulation_steps, name, **kwargs,
         )  # fmt: skip
-        _check_beta("Muon", adam_beta_1=adam_beta_1, adam_beta_2=adam_beta_2)
+        check_betas("Muon", adam_beta_1=adam_beta_1, adam_beta_2=adam_beta_2)
         if not 0 <= momentum <= 1:
             raise ValueError(f"Muon: momentum must lie in [0, 1], received {momentum!r}")
         self.adam_beta_1, self.adam_beta_2, self.epsilon = float(adam_beta_1), float(adam_beta_2), float(epsilon)
@@ -201,8 +191,8 @@ class Muon(_ByWeight):
         return 2
 
     def _for_adam(self, weight: Parameter) -> bool:
-        embedding = self.exclude_embeddings and "embedding" in weight.name.lower()
-        return weight.array.ndim != 2 or embedding or any(re.search(p, weight.name) for p in self.exclude_layers)
+        embedding = self.exclude_embeddings and "embedding" in weight.path.lower()
+        return weight.array.ndim != 2 or embedding or any(re.search(p, weight.path) for p in self.exclude_layers)
 
     def decay_of(self, weight: Parameter) -> float | None:
         return self.adam_weight_decay if self._for_adam(weight) else self.weight_decay
