@@ -103,7 +103,7 @@ VIVACE_INLINE void pool_row(index windows, const Inputs<T>& inputs, const T* ker
 
 // Sums one row of windows onto dw (9, filters) and db (filters).
 void sum_windows(const Windows& windows, const float* field, const float* dy, const float* y,
-                      const std::uint8_t* positions, bool relu, float* dw, float* db, float* patches) {
+                 const std::uint8_t* positions, bool relu, float* dw, float* db, float* patches) {
     const index filters = windows.s.o, columns = windows.pool.q, row = windows.row_stride;
     for (index q = 0; q < columns; ++q)
         for (index tap = 0; tap < 9; ++tap) {
@@ -198,9 +198,7 @@ void conv2d_pool_weight_gradient(const Conv2DShape& s, const Pool2DShape& pool, 
     }
 }
 
-#define INSTANTIATE(T)                                                                                              \
-    template void conv2d_pool_forward(const Windows&, const T*, const T*, const T*, bool, T*, std::uint8_t*);
-INSTANTIATE(float)
-INSTANTIATE(double)
+template void conv2d_pool_forward(const Windows&, const float*, const float*, const float*, bool, float*, std::uint8_t*);
+template void conv2d_pool_forward(const Windows&, const double*, const double*, const double*, bool, double*, std::uint8_t*);
 
 }  // namespace vivace::one_channel

@@ -92,6 +92,19 @@ void narrow_positions() {
     }
 }
 
+// Of every choice of lanes.
+template <class T>
+void compressing() {
+    vec<T> v;
+    for (index i = 0; i < lanes<T>; ++i) v[i] = static_cast<T>(i + 1);
+    for (std::uint32_t bits = 0; bits < 1u << lanes<T>; ++bits) {
+        const vec<T> chosen = compress<T>(v, bits);
+        index count = 0;
+        for (index i = 0; i < lanes<T>; ++i)
+            if (bits >> i & 1) CHECK_FOR(chosen[count++] == v[i], show(bits, i));
+    }
+}
+
 // Against four comparisons in a row, over all draws of four values, equal ones and infinities among them.
 template <class T>
 void winners() {
@@ -104,6 +117,10 @@ void winners() {
             winner_of_four<T>(broadcast(v[0]), broadcast(v[1]), broadcast(v[2]), broadcast(v[3]));
         CHECK_FOR(equal(winner.value, broadcast(v[best])), show(v[0], v[1], v[2], v[3]));
         CHECK_FOR(equal(winner.position, vec<int_of<T>>{} + static_cast<int_of<T>>(best)), show(v[0], v[1], v[2], v[3]));
+        vec<T> sum{};
+        const Winner<T> quick =
+            winner_of_four<false, T>(broadcast(v[0]), broadcast(v[1]), broadcast(v[2]), broadcast(v[3]), sum);
+        CHECK_FOR(equal(quick.value, winner.value) && equal(quick.position, winner.position), show(v[0], v[1], v[2], v[3]));
     }
     for (int at = 0; at < 4; ++at) {
         T v[4] = {infinity, infinity, infinity, infinity};
@@ -112,6 +129,12 @@ void winners() {
             winner_of_four<T>(broadcast(v[0]), broadcast(v[1]), broadcast(v[2]), broadcast(v[3]));
         for (index i = 0; i < lanes<T>; ++i)
             CHECK_FOR(std::isnan(winner.value[i]) && winner.position[i] == at, show(at, winner.position[i]));
+        int runs = 0;  // the second one with care
+        pool_with_care<T>([&](auto careful, vec<T>& sum) {
+            winner_of_four<careful.value, T>(broadcast(v[0]), broadcast(v[1]), broadcast(v[2]), broadcast(v[3]), sum);
+            CHECK(careful.value == (runs++ == 1));
+        });
+        CHECK_FOR(runs == 2, show(at));
     }
     // Each lane by itself.
     vec<T> v[4] = {};
@@ -126,6 +149,8 @@ void all() {
     partial_registers<T>();
     transposing<T>();
     comparison_bits<T>();
+    compressing<T>();
+    compressing<int_of<T>>();
     narrow_positions<T, std::uint8_t>();
     narrow_positions<T, std::int32_t>();
     winners<T>();

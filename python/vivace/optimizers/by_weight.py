@@ -135,8 +135,8 @@ class Muon(_ByWeight):
         learning_rate: 0.001.
         adam_beta_1, adam_beta_2, epsilon: AdamW's, 0.9, 0.999 and 1e-7.
         adam_weight_decay, weight_decay: of what AdamW updates, and of the matrices, 0.004 each; None: none.
-        exclude_layers: regular expressions; AdamW also updates matrices whose path ("dense/kernel") one matches. Name
-            the model's output layer here.
+        exclude_layers: regular expressions; AdamW also updates matrices whose path ("sequential/dense/kernel") one
+            matches. Name the model's output layer here.
         exclude_embeddings: and those with "embedding" in their path (True).
         muon_a, muon_b, muon_c, ns_steps: of the Newton-Schulz steps, 3.4445, -4.775, 2.0315 and 5.
         adam_lr_ratio: AdamW's learning rate over the other one, 1.
