@@ -46,7 +46,8 @@ def test_equals_the_separate_ops(
     core.conv2d_forward(s, x, kernel, bias, full, activation)
     core.max_pool2d_forward(pool, full, expected, where)
     y, positions = np.full(pool.output, 7, dtype), np.full(pool.output, 77, np.uint8)
-    core.conv2d_pool_forward(s, pool, x, kernel, bias, activation, y, positions)
+    op = core.Conv2DPool(s, pool, activation)
+    core.conv2d_pool_forward(op, x, kernel, bias, y, positions)
     near = rounding(core, s, "forward", dtype)
     np.testing.assert_allclose(y, expected, rtol=0, atol=near)
     counts = (y > 0) if activation == "relu" else np.ones(expected.shape, bool)
@@ -61,7 +62,7 @@ def test_equals_the_separate_ops(
     if core.kernel_form(s, pool) != "original":
         core.prepare_kernel(s, pool, kernel, form)
         prepared = np.full(pool.output, 7, dtype)
-        core.conv2d_pool_forward(s, pool, x, np.zeros_like(kernel), bias, activation, prepared, None, form)
+        core.conv2d_pool_forward_prepared(op, x, np.zeros_like(kernel), form, bias, prepared)
         np.testing.assert_array_equal(prepared, y)
 
     dfull = np.empty(s.output, dtype)
@@ -70,12 +71,12 @@ def test_equals_the_separate_ops(
     got_dx, got_dkernel, got_dbias = dx.copy(), dkernel.copy(), dbias.copy()
     core.conv2d_input_gradient(s, dfull, kernel, dx)
     core.conv2d_weight_gradient(s, x, dfull, dkernel, dbias)
-    core.conv2d_pool_input_gradient(s, pool, dy, y, positions, activation, kernel, got_dx)
-    core.conv2d_pool_weight_gradient(s, pool, x, dy, y, positions, activation, got_dkernel, got_dbias)
+    core.conv2d_pool_input_gradient(op, dy, (y, positions), kernel, got_dx)
+    core.conv2d_pool_weight_gradient(op, x, dy, (y, positions), got_dkernel, got_dbias)
     np.testing.assert_allclose(got_dx, dx, rtol=0, atol=rounding(core, s, "input_gradient", dtype))
     np.testing.assert_allclose(got_dkernel, dkernel, rtol=0, atol=rounding(core, s, "weight_gradient", dtype))
     np.testing.assert_array_equal(got_dbias, dbias)
-    core.conv2d_pool_forward(s, pool, x, kernel, None, activation, y, None)
+    core.conv2d_pool_forward_prepared(op, x, kernel, None, None, y)
     core.conv2d_forward(s, x, kernel, None, full, activation)
     core.max_pool2d_forward(pool, full, expected, None)
     np.testing.assert_allclose(y, expected, rtol=0, atol=near)
@@ -88,7 +89,7 @@ def test_nan_comes_through(core: ModuleType, channels: int, rng: np.random.Gener
     x, kernel = integers(rng, s.input, "float32"), integers(rng, s.kernel, "float32")
     x[1, 5, 70, -1] = np.nan
     y, positions = np.empty(pool.output, "float32"), np.full(pool.output, 77, np.uint8)
-    core.conv2d_pool_forward(s, pool, x, kernel, None, "linear", y, positions)
+    core.conv2d_pool_forward(core.Conv2DPool(s, pool, "linear"), x, kernel, None, y, positions)
     touched = np.zeros(pool.output, bool)
     touched[1, 1:3, 34:36] = True
     assert np.isnan(y)[touched].all()
@@ -108,14 +109,14 @@ def test_same_bits_for_every_thread_count(core: ModuleType, case: Any, rng: np.r
         np.empty(pool.output, "f4"),
         np.empty(pool.output, "u1"),
     )
-    threads, results = core.get_num_threads(), []
+    op, threads, results = core.Conv2DPool(s, pool, "relu"), core.get_num_threads(), []
     try:
         for count in (1, 2, 3):
             core.set_num_threads(count)
             dx, dkernel, dbias = np.empty_like(x), np.zeros_like(kernel), np.zeros(s.output[3], "f4")
-            core.conv2d_pool_forward(s, pool, x, kernel, None, "relu", y, positions)
-            core.conv2d_pool_input_gradient(s, pool, dy, y, positions, "relu", kernel, dx)
-            core.conv2d_pool_weight_gradient(s, pool, x, dy, y, positions, "relu", dkernel, dbias)
+            core.conv2d_pool_forward(op, x, kernel, None, y, positions)
+            core.conv2d_pool_input_gradient(op, dy, (y, positions), kernel, dx)
+            core.conv2d_pool_weight_gradient(op, x, dy, (y, positions), dkernel, dbias)
             results.append(b"".join(a.tobytes() for a in (y, positions, dx, dkernel, dbias)))
     finally:
         core.set_num_threads(threads)
@@ -124,14 +125,12 @@ def test_same_bits_for_every_thread_count(core: ModuleType, case: Any, rng: np.r
 
 def test_what_does_not_fit_is_refused(core: ModuleType) -> None:
     s = core.Conv2DShape((1, 8, 8, 2), (3, 3, 2, 4))
-    x, kernel = np.zeros(s.input, "f4"), np.zeros(s.kernel, "f4")
     for window, strides, message in (
         ((2, 2), (1, 1), "the pool's strides must equal its window"),
         ((2, 2), (2, 2), "activation must be linear or relu, received tanh"),
     ):
         pool = core.Pool2DShape(s.output, window, strides)
-        y = np.zeros(pool.output, "f4")
         with pytest.raises(ValueError, match=message):
-            core.conv2d_pool_forward(s, pool, x, kernel, None, "tanh" if "tanh" in message else "relu", y, None)
+            core.Conv2DPool(s, pool, "tanh" if "tanh" in message else "relu")
     with pytest.raises(ValueError, match="the pool's input must be the convolution's output"):
-        core.conv2d_pool_forward(s, core.Pool2DShape((1, 4, 4, 4), (2, 2), (2, 2)), x, kernel, None, "relu", x, None)
+        core.Conv2DPool(s, core.Pool2DShape((1, 4, 4, 4), (2, 2), (2, 2)), "relu")

@@ -280,7 +280,7 @@ def test_optimizers(core: ModuleType, size: int, nesterov: bool, rng: np.random.
         w3 = w3 - 0.1 * g
         for update in (
             lambda grad: core.sgd_update(sgd, grad, velocity, 0.1, 0.9, nesterov),
-            lambda grad, t=t: core.adam_update(adam, grad, mean, variance, 0.01, 0.9, 0.999, 1e-7, t),
+            lambda grad, t=t: core.adam_update(adam, grad, (mean, variance), 0.01, (0.9, 0.999, 1e-7), t),
             lambda grad: core.sgd_update(plain, grad, None, 0.1, 0.0, False),
         ):
             gradient = g.copy()

@@ -161,13 +161,6 @@ void bind_gradients(py::module_& m, const Implementations& implementations) {
         py::arg("shape"), py::arg("x"), py::arg("dy"), py::arg("dkernel"), py::arg("dbias").none(true));
 }
 
-Activation linear_or_relu(const char* op, const std::string& name) {
-    const Activation activation = activation_named(op, name);
-    if (activation != Activation::linear && activation != Activation::relu)
-        throw py::value_error(std::string(op) + ": activation must be linear or relu, received " + name);
-    return activation;
-}
-
 Direction direction_named(const std::string& name) {
     if (name == "forward") return Direction::forward;
     if (name == "input_gradient") return Direction::input_gradient;
@@ -193,69 +186,112 @@ void bind_methods(py::module_& m) {
         py::arg("shape"), py::arg("pool"), py::arg("direction"));
 }
 
-void bind_conv2d_pool(py::module_& m) {
+// Convolution, activation and pooling as one op, checked once. No function here takes more than six arguments: for more,
+// pybind11 asks malloc for their list in every call.
+struct Conv2DPool {
+    Conv2DShape conv;
+    Pool2DShape pool;
+    Activation activation;
+};
+
+Conv2DPool make_conv2d_pool(const Conv2DShape& conv, const Pool2DShape& pool, const std::string& name) {
+    const Activation activation = activation_named("Conv2DPool", name);
+    if (activation != Activation::linear && activation != Activation::relu)
+        throw py::value_error("Conv2DPool: activation must be linear or relu, received " + name);
+    check_conv2d_pool(conv, pool);
+    return {conv, pool, activation};
+}
+
+using Winners = std::pair<py::array, py::array>;  // y and positions
+
+void bind_conv2d_pool_forward(py::module_& m) {
     m.def(
         "conv2d_pool_forward",
-        [](const Conv2DShape& s, const Pool2DShape& pool, const py::array& x, const py::array& kernel,
-           const py::object& bias, const std::string& activation, const py::array& y, const py::object& positions,
-           const py::object& form) {
+        [](const Conv2DPool& op, const py::array& x, const py::array& kernel, const py::object& bias, const py::array& y,
+           const py::array& positions) {
             const Arguments arg("conv2d_pool_forward");
-            const Activation act = linear_or_relu("conv2d_pool_forward", activation);
-            check_conv2d_pool(s, pool);
+            const Conv2DShape& s = op.conv;
+            const Pool2DShape& pool = op.pool;
             arg.for_dtype(x, "x", [&](auto zero) {
                 using T = decltype(zero);
                 const T* px = arg.in<T>(x, "x", {s.n, s.h, s.w, s.c});
                 const T* pw = arg.in<T>(kernel, "kernel", {s.kh, s.kw, s.c, s.o});
                 const T* pb = arg.optional_in<T>(bias, "bias", {s.o});
                 T* py = arg.out<T>(y, "y", {s.n, pool.p, pool.q, s.o});
-                auto* pp = arg.optional_out<std::uint8_t>(positions, "positions", {s.n, pool.p, pool.q, s.o});
-                const T* pf = nullptr;
-                if (!form.is_none()) pf = arg.optional_in<T>(form, "form", {kernel_form_size<T>(s, kernel_form(s, pool))});
-                without_gil([&] { conv2d_pool_forward_prepared(s, pool, px, pw, pf, pb, act, py, pp); });
+                auto* pp = arg.out<std::uint8_t>(positions, "positions", {s.n, pool.p, pool.q, s.o});
+                without_gil([&] { conv2d_pool_forward(s, pool, px, pw, pb, op.activation, py, pp); });
             });
         },
-        py::arg("shape"), py::arg("pool"), py::arg("x"), py::arg("kernel"), py::arg("bias").none(true),
-        py::arg("activation"), py::arg("y"), py::arg("positions").none(true), py::arg("form") = py::none());
+        py::arg("op"), py::arg("x"), py::arg("kernel"), py::arg("bias").none(true), py::arg("y"), py::arg("positions"));
+    m.def(
+        "conv2d_pool_forward_prepared",
+        [](const Conv2DPool& op, const py::array& x, const py::array& kernel, const py::object& form,
+           const py::object& bias, const py::array& y) {
+            const Arguments arg("conv2d_pool_forward_prepared");
+            const Conv2DShape& s = op.conv;
+            const Pool2DShape& pool = op.pool;
+            arg.for_dtype(x, "x", [&](auto zero) {
+                using T = decltype(zero);
+                const T* px = arg.in<T>(x, "x", {s.n, s.h, s.w, s.c});
+                const T* pw = arg.in<T>(kernel, "kernel", {s.kh, s.kw, s.c, s.o});
+                const T* pf = nullptr;
+                if (!form.is_none()) pf = arg.optional_in<T>(form, "form", {kernel_form_size<T>(s, kernel_form(s, pool))});
+                const T* pb = arg.optional_in<T>(bias, "bias", {s.o});
+                T* py = arg.out<T>(y, "y", {s.n, pool.p, pool.q, s.o});
+                without_gil([&] { conv2d_pool_forward_prepared(s, pool, px, pw, pf, pb, op.activation, py, nullptr); });
+            });
+        },
+        py::arg("op"), py::arg("x"), py::arg("kernel"), py::arg("form").none(true), py::arg("bias").none(true),
+        py::arg("y"));
+}
+
+void bind_conv2d_pool_gradients(py::module_& m) {
     m.def(
         "conv2d_pool_input_gradient",
-        [](const Conv2DShape& s, const Pool2DShape& pool, const py::array& dy, const py::array& y,
-           const py::array& positions, const std::string& activation, const py::array& kernel, const py::array& dx) {
+        [](const Conv2DPool& op, const py::array& dy, const Winners& winners, const py::array& kernel,
+           const py::array& dx) {
             const Arguments arg("conv2d_pool_input_gradient");
-            const Activation act = linear_or_relu("conv2d_pool_input_gradient", activation);
-            check_conv2d_pool(s, pool);
+            const Conv2DShape& s = op.conv;
+            const Pool2DShape& pool = op.pool;
             arg.for_dtype(dy, "dy", [&](auto zero) {
                 using T = decltype(zero);
                 const T* pdy = arg.in<T>(dy, "dy", {s.n, pool.p, pool.q, s.o});
-                const T* py = arg.in<T>(y, "y", {s.n, pool.p, pool.q, s.o});
-                const auto* pp = arg.in<std::uint8_t>(positions, "positions", {s.n, pool.p, pool.q, s.o});
+                const T* py = arg.in<T>(winners.first, "y", {s.n, pool.p, pool.q, s.o});
+                const auto* pp = arg.in<std::uint8_t>(winners.second, "positions", {s.n, pool.p, pool.q, s.o});
                 const T* pw = arg.in<T>(kernel, "kernel", {s.kh, s.kw, s.c, s.o});
                 T* pdx = arg.out<T>(dx, "dx", {s.n, s.h, s.w, s.c});
-                without_gil([&] { conv2d_pool_input_gradient(s, pool, pdy, py, pp, act, pw, pdx); });
+                without_gil([&] { conv2d_pool_input_gradient(s, pool, pdy, py, pp, op.activation, pw, pdx); });
             });
         },
-        py::arg("shape"), py::arg("pool"), py::arg("dy"), py::arg("y"), py::arg("positions"), py::arg("activation"),
-        py::arg("kernel"), py::arg("dx"));
+        py::arg("op"), py::arg("dy"), py::arg("winners"), py::arg("kernel"), py::arg("dx"));
     m.def(
         "conv2d_pool_weight_gradient",
-        [](const Conv2DShape& s, const Pool2DShape& pool, const py::array& x, const py::array& dy, const py::array& y,
-           const py::array& positions, const std::string& activation, const py::array& dkernel,
-           const py::object& dbias) {
+        [](const Conv2DPool& op, const py::array& x, const py::array& dy, const Winners& winners,
+           const py::array& dkernel, const py::object& dbias) {
             const Arguments arg("conv2d_pool_weight_gradient");
-            const Activation act = linear_or_relu("conv2d_pool_weight_gradient", activation);
-            check_conv2d_pool(s, pool);
+            const Conv2DShape& s = op.conv;
+            const Pool2DShape& pool = op.pool;
             arg.for_dtype(x, "x", [&](auto zero) {
                 using T = decltype(zero);
                 const T* px = arg.in<T>(x, "x", {s.n, s.h, s.w, s.c});
                 const T* pdy = arg.in<T>(dy, "dy", {s.n, pool.p, pool.q, s.o});
-                const T* py = arg.in<T>(y, "y", {s.n, pool.p, pool.q, s.o});
-                const auto* pp = arg.in<std::uint8_t>(positions, "positions", {s.n, pool.p, pool.q, s.o});
+                const T* py = arg.in<T>(winners.first, "y", {s.n, pool.p, pool.q, s.o});
+                const auto* pp = arg.in<std::uint8_t>(winners.second, "positions", {s.n, pool.p, pool.q, s.o});
                 T* pdw = arg.out<T>(dkernel, "dkernel", {s.kh, s.kw, s.c, s.o});
                 T* pdb = arg.optional_out<T>(dbias, "dbias", {s.o});
-                without_gil([&] { conv2d_pool_weight_gradient(s, pool, px, pdy, py, pp, act, pdw, pdb); });
+                without_gil([&] { conv2d_pool_weight_gradient(s, pool, px, pdy, py, pp, op.activation, pdw, pdb); });
             });
         },
-        py::arg("shape"), py::arg("pool"), py::arg("x"), py::arg("dy"), py::arg("y"), py::arg("positions"),
-        py::arg("activation"), py::arg("dkernel"), py::arg("dbias").none(true));
+        py::arg("op"), py::arg("x"), py::arg("dy"), py::arg("winners"), py::arg("dkernel"), py::arg("dbias").none(true));
+}
+
+void bind_conv2d_pool(py::module_& m) {
+    py::class_<Conv2DPool>(m, "Conv2DPool", py::module_local())
+        .def(py::init(&make_conv2d_pool), py::arg("conv"), py::arg("pool"), py::arg("activation"))
+        .def_readonly("conv", &Conv2DPool::conv)
+        .def_readonly("pool", &Conv2DPool::pool);
+    bind_conv2d_pool_forward(m);
+    bind_conv2d_pool_gradients(m);
 }
 
 }  // namespace

@@ -24,22 +24,25 @@ void bind_optimizer(py::module_& m) {
         py::arg("momentum"), py::arg("nesterov"));
     m.def(
         "adam_update",
-        [](const py::array& weights, const py::array& gradients, const py::array& first, const py::array& second,
-           double learning_rate, double beta_1, double beta_2, double epsilon, std::int64_t step) {
+        [](const py::array& weights, const py::array& gradients, const std::pair<py::array, py::array>& moments,
+           double learning_rate, const std::tuple<double, double, double>& settings, std::int64_t step) {
             const Arguments arg("adam_update");
+            const auto [beta_1, beta_2, epsilon] = settings;
             const index size = arg.size(weights, "weights", 1, 0);
             if (step < 1) arg.fail("step", "must count from 1", std::to_string(step));
             arg.for_dtype(weights, "weights", [&](auto zero) {
                 using T = decltype(zero);
                 T* w = arg.out<T>(weights, "weights", {size});
                 T* g = arg.out<T>(gradients, "gradients", {size});
-                T* m1 = arg.out<T>(first, "m", {size});
-                T* m2 = arg.out<T>(second, "v", {size});
-                without_gil([&] { adam_update(size, w, g, m1, m2, learning_rate, beta_1, beta_2, epsilon, step); });
+                T* m1 = arg.out<T>(moments.first, "m", {size});
+                T* m2 = arg.out<T>(moments.second, "v", {size});
+                without_gil([&, beta_1 = beta_1, beta_2 = beta_2, epsilon = epsilon] {
+                    adam_update(size, w, g, m1, m2, learning_rate, beta_1, beta_2, epsilon, step);
+                });
             });
         },
-        py::arg("weights"), py::arg("gradients"), py::arg("m"), py::arg("v"), py::arg("learning_rate"),
-        py::arg("beta_1"), py::arg("beta_2"), py::arg("epsilon"), py::arg("step"));
+        py::arg("weights"), py::arg("gradients"), py::arg("moments"), py::arg("learning_rate"), py::arg("settings"),
+        py::arg("step"));
     m.def(
         "moving_average_update",
         [](const py::array& average, const py::array& value, double momentum) {

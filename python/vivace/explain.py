@@ -43,8 +43,8 @@ def explain_kernels(model: Any, batch_size: int = 32, print_fn: Callable[[str], 
     for unit in model.units():
         unit = unit.layer if isinstance(unit, Penalized) else unit
         if isinstance(unit, ConvPool):
-            conv, pool, *_ = unit.shapes((batch_size, *unit.conv.input_shape[1:]))  # type: ignore[index]
-            methods = [native.conv2d_pool_method(conv, pool, direction) for direction in _DIRECTIONS]
+            op, *_ = unit.op((batch_size, *unit.conv.input_shape[1:]))  # type: ignore[index]
+            methods = [native.conv2d_pool_method(op.conv, op.pool, direction) for direction in _DIRECTIONS]
             forward = "conv2d_pool.cpp" if methods[0] == "direct" else _FILES[methods[0]]
             files = [forward, *(_FILES[method] for method in methods[1:])]
             rows.append((f"{unit.conv.name} + {unit.pool.name}", *_cells(methods, files)))

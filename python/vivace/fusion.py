@@ -38,8 +38,7 @@ class ConvPool:
     def __init__(self, conv: Conv2D, pool: MaxPooling2D) -> None:
         self.conv, self.pool = conv, pool
         self.layers = (conv, pool)
-        self.activation: Any = conv.activation
-        self._shapes: dict[Shape, tuple[native.Conv2DShape, native.Pool2DShape, Shape, str]] = {}
+        self._ops: dict[Shape, tuple[native.Conv2DPool, Shape, str]] = {}
         self._forms = KernelForms()
 
     @staticmethod
@@ -58,48 +57,43 @@ class ConvPool:
             and not watched(conv)
         )
 
-    def shapes(self, x_shape: Shape) -> tuple[native.Conv2DShape, native.Pool2DShape, Shape, str]:
-        """The geometries, the output's shape and the form of the kernel that inference reads."""
-        shapes = self._shapes.get(x_shape)
-        if shapes is None:
+    def op(self, x_shape: Shape) -> tuple[native.Conv2DPool, Shape, str]:
+        """The op, the output's shape and the form of the kernel that inference reads."""
+        found = self._ops.get(x_shape)
+        if found is None:
             conv = self.conv.shape_for(x_shape)
             pool = self.pool.shape_for(conv.output)
-            if len(self._shapes) >= 16:
-                self._shapes.clear()
-            shapes = self._shapes[x_shape] = (conv, pool, pool.output, native.kernel_form(conv, pool))
-        return shapes
+            op = native.Conv2DPool(conv, pool, self.conv.activation)
+            if len(self._ops) >= 16:
+                self._ops.clear()
+            found = self._ops[x_shape] = op, pool.output, native.kernel_form(conv, pool)
+        return found
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        conv, pool, output, form_name = self.shapes(x.shape)
-        layer = self.conv
-        kernel, bias = layer.kernel, layer.bias.array if layer.bias else None
-        y = step.empty(output, x.dtype)
         if not step.training:
-            form = self._forms.get(kernel, conv, pool, form_name)
-            native.conv2d_pool_forward(conv, pool, x, kernel.array, bias, self.activation, y, None, form)
-            return y, (conv, pool, x, y, None)
-        positions = step.empty(output, np.uint8)
-        native.conv2d_pool_forward(conv, pool, x, kernel.array, bias, self.activation, y, positions)
-        return y, (conv, pool, x, y, positions)
+            y, [call] = self.bind(x, step)
+            call()
+            return y, None
+        op, output, _ = self.op(x.shape)
+        kernel, bias = self.conv.kernel.array, self.conv.bias.array if self.conv.bias else None
+        winners = y, positions = step.empty(output, x.dtype), step.empty(output, np.uint8)
+        native.conv2d_pool_forward(op, x, kernel, bias, y, positions)
+        return y, (op, x, winners)
 
     def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]]:
-        conv, pool, output, form_name = self.shapes(x.shape)
+        op, output, form_name = self.op(x.shape)
         kernel, bias = self.conv.kernel, self.conv.bias.array if self.conv.bias else None
-        y, form = step.empty(output, x.dtype), self._forms.get(kernel, conv, pool, form_name)
-        call = partial(native.conv2d_pool_forward, conv, pool, x, kernel.array, bias, self.activation, y, None, form)
-        return y, [call]
+        y, form = step.empty(output, x.dtype), self._forms.get(kernel, op.conv, op.pool, form_name)
+        return y, [partial(native.conv2d_pool_forward_prepared, op, x, kernel.array, form, bias, y)]
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        conv, pool, x, y, positions = saved
-        layer = self.conv
-        dbias = layer.bias.gradient if layer.bias else None
-        native.conv2d_pool_weight_gradient(
-            conv, pool, x, dy, y, positions, self.activation, layer.kernel.gradient, dbias
-        )
+        op, x, winners = saved
+        kernel, dbias = self.conv.kernel, self.conv.bias.gradient if self.conv.bias else None
+        native.conv2d_pool_weight_gradient(op, x, dy, winners, kernel.gradient, dbias)
         if not input_gradient:
             return None
         dx = step.empty(x.shape, x.dtype)
-        native.conv2d_pool_input_gradient(conv, pool, dy, y, positions, self.activation, layer.kernel.array, dx)
+        native.conv2d_pool_input_gradient(op, dy, winners, kernel.array, dx)
         return dx
 
 

@@ -5,6 +5,7 @@ are written in place and come from the caller. A wrong dtype or layout raises Ty
 text names the op, the rule and the value. Formulas stand in `cpp/include/vivace/*.h` under the same names.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -88,37 +89,26 @@ def depthwise2d_weight_gradient(
 
 # Convolution, activation (linear or relu) and max pooling in one. The pool's input is the convolution's output, its
 # strides equal its window, it has no padding, and at most 256 elements in a window, so positions are uint8.
+class Conv2DPool:
+    def __init__(self, conv: Conv2DShape, pool: Pool2DShape, activation: Activation) -> None: ...
+    @property
+    def conv(self) -> Conv2DShape: ...
+    @property
+    def pool(self) -> Pool2DShape: ...
+
+Winners = tuple[Array, NDArray[np.uint8]]  # y and positions, of the forward pass
+
 def conv2d_pool_forward(
-    shape: Conv2DShape,
-    pool: Pool2DShape,
-    x: Array,
-    kernel: Array,
-    bias: Array | None,
-    activation: Activation,
-    y: Array,
-    positions: NDArray[np.uint8] | None,
-    form: Array | None = None,
+    op: Conv2DPool, x: Array, kernel: Array, bias: Array | None, y: Array, positions: NDArray[np.uint8]
 ) -> None: ...
-def conv2d_pool_input_gradient(
-    shape: Conv2DShape,
-    pool: Pool2DShape,
-    dy: Array,
-    y: Array,
-    positions: NDArray[np.uint8],
-    activation: Activation,
-    kernel: Array,
-    dx: Array,
+
+# For inference: without positions, the kernel also in its form, or None.
+def conv2d_pool_forward_prepared(
+    op: Conv2DPool, x: Array, kernel: Array, form: Array | None, bias: Array | None, y: Array
 ) -> None: ...
+def conv2d_pool_input_gradient(op: Conv2DPool, dy: Array, winners: Winners, kernel: Array, dx: Array) -> None: ...
 def conv2d_pool_weight_gradient(
-    shape: Conv2DShape,
-    pool: Pool2DShape,
-    x: Array,
-    dy: Array,
-    y: Array,
-    positions: NDArray[np.uint8],
-    activation: Activation,
-    dkernel: Array,
-    dbias: Array | None,
+    op: Conv2DPool, x: Array, dy: Array, winners: Winners, dkernel: Array, dbias: Array | None
 ) -> None: ...
 
 # positions: uint8 where the window has at most 256 elements, uint32 otherwise; None if no backward pass will follow.
@@ -360,12 +350,9 @@ def sgd_update(
 def adam_update(
     weights: Array,
     gradients: Array,
-    m: Array,
-    v: Array,
+    moments: Sequence[Array],  # m and v
     learning_rate: float,
-    beta_1: float,
-    beta_2: float,
-    epsilon: float,
+    settings: tuple[float, float, float],  # beta_1, beta_2, epsilon
     step: int,
 ) -> None: ...
 

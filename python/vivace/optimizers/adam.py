@@ -72,15 +72,16 @@ class Adam(Moments):
         return 3 if self.amsgrad else 2
 
     def update(self, values: Array, gradients: Array) -> None:
-        m, v, *largest = self.slots
         step, rate = self.iterations + 1, self.learning_rate
-        if not largest:
-            native.adam_update(values, gradients, m, v, rate, self.beta_1, self.beta_2, self.epsilon, step)
+        if not self.amsgrad:
+            settings = self.beta_1, self.beta_2, self.epsilon
+            native.adam_update(values, gradients, self.slots, rate, settings, step)
             return
+        m, v, largest = self.slots
         self._mix(m, gradients, self.beta_1)
         self._mix(v, np.square(gradients, out=gradients), self.beta_2)
-        np.maximum(largest[0], v, out=largest[0])
-        root, change = np.sqrt(largest[0], out=gradients), self.scratch(0)
+        np.maximum(largest, v, out=largest)
+        root, change = np.sqrt(largest, out=gradients), self.scratch(0)
         root += self.epsilon
         np.multiply(m, rate * math.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step), out=change)
         change /= root
