@@ -141,20 +141,21 @@ void multiply_transposed(const Operands<T>& op) {
 }
 
 // Many rows: b is packed whole. A run of the inner dimension at a time, a task packs its own rows of a (if there are panels
-// enough to make up for it), which then stay in L2 while all panels pass. Longer runs would push them out, shorter ones
-// read and write c more often; and of large products b comes from memory for every task, so these are few.
+// enough to make up for it), which pass every panel. What costs is c, read and written once a run, and b, read once a task:
+// so runs are as long as a panel of them fits L2 beside a tile, and tasks as large as leaves each thread some to take.
 template <class T>
 void multiply_a_by_rows(const Operands<T>& op) {
     Scratch<T> packed(packed_size<T>(op.k, op.n));
     pack_panels(op.b, op.ldb, op.transpose_b, index{0}, op.k, op.k, op.n, packed.get());
     const Panels<T> panels = packed_panels(packed.get(), op.k, op.n);
-    const index tiles = (op.m + tile_rows - 1) / tile_rows, tasks = std::min(tiles, std::max<index>(16, tiles / 32));
-    constexpr index longest_run = 3 * piece<T>;
+    const int threads = get_num_threads();
+    const index tiles = (op.m + tile_rows - 1) / tile_rows;
+    const index tasks = std::min(tiles, std::max({index{8}, index{2} * threads, tiles / 48}));
+    constexpr index longest_run = 8 * piece<T>;
     const index runs = (op.k + longest_run - 1) / longest_run, run = (op.k + runs - 1) / runs;  // of equal length
     const index row = run + 64 / static_cast<index>(sizeof(T));  // rows a power of two apart would share L1's lines
     const bool packs_a = panels.count() >= 8;
     const index per_thread = ((tiles + tasks - 1) / tasks) * tile_rows * row;
-    const int threads = get_num_threads();
     Scratch<T> rows_of_a(packs_a ? threads * per_thread : 0);
     parallel_for(tasks, op.flops(), threads, [&](index task, int thread) {
         const Part mine(tiles, tasks, task);
