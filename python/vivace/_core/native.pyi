@@ -184,6 +184,27 @@ def rnn_backward(
     dc: Array | None,
 ) -> None: ...
 
+# The arrays' axes by name, the sizes of x's and w's, and of the bias: the last of y's axes, 1 where it is the same for all.
+class Einsum:
+    def __init__(
+        self, x: str, w: str, y: str, x_sizes: Sequence[int], w_sizes: Sequence[int], bias: Sequence[int]
+    ) -> None: ...
+    @property
+    def output(self) -> tuple[int, ...]: ...
+
+# gradients: dx, which is overwritten, dw, which is overwritten or added to, dbias, which is added to; None: not wanted.
+def einsum_forward(
+    op: Einsum, x: Array, w: Array, bias: Array | None, y: Array, activation: Activation = "linear"
+) -> None: ...
+def einsum_backward(
+    op: Einsum,
+    x: Array,
+    w: Array,
+    dy: Array,
+    gradients: tuple[Array | None, Array | None, Array | None],
+    add: bool,
+) -> None: ...
+
 class AttentionShape:
     def __init__(
         self,
