@@ -50,7 +50,7 @@ struct Group {
         size = product_of(sizes);
         simplify(sizes, strides);
         is_one = sizes.size() <= 1;
-        if (sizes.size() == 1) stride = strides[0], is_one = stride != 0;  // 0: an axis that the array does not have
+        if (sizes.size() == 1) stride = strides[0];
     }
 };
 
@@ -66,9 +66,8 @@ Einsum::Layout layout_of(const Names& axes, const ByName& sizes, const Names& pr
     const auto group = [&](const Names& names) {
         Sizes part, steps;
         for (const char32_t a : names) {
-            const auto at = axes.find(a);
             part.push_back(sizes.at(a));
-            steps.push_back(at == Names::npos ? 0 : strides[at]);
+            steps.push_back(strides[axes.find(a)]);
         }
         layout.sizes.insert(layout.sizes.end(), part.begin(), part.end());
         layout.strides.insert(layout.strides.end(), steps.begin(), steps.end());
@@ -159,6 +158,17 @@ void multiply_all(index count, index m, index n, index k, Matrices<const T> a, M
         std::swap(m, n);
         a = a.transposed(), b = b.transposed(), c = c.transposed();
     }
+    if (m == 1 && n == 1 && a.column == 1 && b.row == 1) {
+        parallel_for(count, 2.0 * static_cast<double>(count * k), [&](index i, int) {
+            vec<T> sum{};
+            for_each_vector<T>(k, [&](index r, auto width) {
+                sum += load_n(a.data + i * a.next + r, width) * load_n(b.data + i * b.next + r, width);
+            });
+            T* const to = c.data + i * c.next;
+            *to = add ? *to + horizontal_sum<T>(sum) : horizontal_sum<T>(sum);
+        });
+        return;
+    }
     const bool a_stored_otherwise = a.column != 1, b_stored_otherwise = b.column != 1;
     const index lda = a_stored_otherwise ? a.column : a.row, ldb = b_stored_otherwise ? b.column : b.row;
     const double flops = 2.0 * static_cast<double>(m * n) * static_cast<double>(k);
@@ -167,6 +177,17 @@ void multiply_all(index count, index m, index n, index k, Matrices<const T> a, M
         for (index i = 0; i < count; ++i)
             gemm_strided<T>(m, n, k, a.data + i * a.next, lda, a_stored_otherwise, b.data + i * b.next, ldb, b_stored_otherwise,
                             nullptr, c.data + i * c.next, c.row, add);
+        return;
+    }
+    if (m == 1 && b.column == 1) {  // a row times a matrix
+        parallel_for(count, flops * static_cast<double>(count), [&](index i, int) {
+            const T *const x = a.data + i * a.next, *const y = b.data + i * b.next;
+            for_each_vector<T>(n, [&](index j, auto width) {
+                vec<T> sum = add ? load_n(c.data + i * c.next + j, width) : vec<T>{};
+                for (index r = 0; r < k; ++r) sum += broadcast(x[r * a.column]) * load_n(y + r * b.row + j, width);
+                store_n(c.data + i * c.next + j, sum, width);
+            });
+        });
         return;
     }
     const int threads = get_num_threads();
@@ -183,9 +204,14 @@ template <class T>
 struct Ordered {
     Scratch<T> memory;
     Matrices<const T> matrices;
-    Ordered(const Einsum::Layout& layout, const T* array, bool wanted = true)
-        : memory(layout.direct || !wanted ? 0 : layout.size), matrices{layout.direct ? array : memory.get(), layout.next, layout.row, layout.column} {
-        if (!layout.direct && wanted) gather(layout.sizes, layout.strides, array, memory.get(), false);
+    // With several offsets, the sum of what stands at them.
+    explicit Ordered(const Einsum::Layout& layout, const T* array, const Sizes& offsets = {0})
+        : memory(layout.direct ? 0 : layout.size),
+          matrices{layout.direct ? array : memory.get(), layout.next, layout.row, layout.column} {
+        if (layout.direct) return;
+        for (std::size_t i = 0; i < offsets.size(); ++i)
+            gather(layout.sizes, layout.strides, array + offsets[i], memory.get(), i > 0);
+        if (offsets.empty()) std::fill_n(memory.get(), layout.size, T{0});
     }
 };
 
@@ -197,8 +223,9 @@ struct Result {
     Scratch<T> memory;
     Result(const Einsum::Layout& own, T* to) : layout(own), array(to), memory(own.direct ? 0 : own.size) {}
     Matrices<T> matrices() const { return {layout.direct ? array : memory.get(), layout.next, layout.row, layout.column}; }
-    void put(bool add) const {
-        if (!layout.direct) scatter(layout.sizes, layout.strides, memory.get(), array, add);
+    void put(bool add, const Sizes& offsets = {0}) const {
+        for (std::size_t i = 0; !layout.direct && i < offsets.size(); ++i)
+            scatter(layout.sizes, layout.strides, memory.get(), array + offsets[i], add);
     }
 };
 
@@ -214,19 +241,32 @@ Einsum::Einsum(const Names& x_axes, const Names& w_axes, const Names& y_axes, co
         (in(x_axes, a) && in(w_axes, a) ? shared : in(x_axes, a) ? of_rows : of_columns).push_back(a);
         y_sizes.push_back(sizes.at(a));
     }
-    for (const char32_t a : x_axes)
-        if (!in(y_axes, a)) of_sum.push_back(a);
+    x_offsets = {0};
+    const Sizes x_strides = strides_of(x_sizes);
+    for (std::size_t i = 0; i < x_axes.size(); ++i) {
+        if (in(y_axes, x_axes[i])) continue;
+        if (in(w_axes, x_axes[i])) {
+            of_sum.push_back(x_axes[i]);
+            continue;
+        }
+        Sizes further;
+        for (const index offset : x_offsets)
+            for (index k = 0; k < x_sizes[i]; ++k) further.push_back(offset + k * x_strides[i]);
+        x_offsets = further;
+    }
     for (const char32_t a : w_axes)
         if (!in(x_axes, a) && !in(y_axes, a)) throw std::invalid_argument("einsum: an axis of w is neither x's nor y's");
-    x = layout_of(x_axes, sizes, shared, of_rows, of_sum);
-    w = layout_of(w_axes, sizes, shared, of_sum, of_columns);
-    y = layout_of(y_axes, sizes, shared, of_rows, of_columns);
     const auto size = [&](const Names& names) {
         index product = 1;
         for (const char32_t a : names) product *= sizes.at(a);
         return product;
     };
     products = size(shared), rows = size(of_rows), inner = size(of_sum), columns = size(of_columns);
+    x = layout_of(x_axes, sizes, shared, of_rows, of_sum);
+    x.direct = x.direct && x_offsets.size() == 1;
+    if (!x.direct) x.next = rows * inner, x.row = inner, x.column = 1;
+    w = layout_of(w_axes, sizes, shared, of_sum, of_columns);
+    y = layout_of(y_axes, sizes, shared, of_rows, of_columns);
     x_size = product_of(x_sizes), w_size = product_of(w_sizes), y_size = product_of(y_sizes);
     if (!bias.empty()) {
         if (bias.size() > y_sizes.size()) throw std::invalid_argument("einsum: the bias has more axes than y");
@@ -250,7 +290,7 @@ Einsum::Einsum(const Names& x_axes, const Names& w_axes, const Names& y_axes, co
 template <class T>
 void einsum_forward(const Einsum& s, const T* x, const T* w, const T* bias, Activation activation, T* y) {
     if (s.is_dense) return dense_forward(s.rows, s.inner, s.columns, x, w, bias, activation, y);
-    const Ordered<T> a(s.x, x), b(s.w, w);
+    const Ordered<T> a(s.x, x, s.x_offsets), b(s.w, w);
     const Result<T> c(s.y, y);
     multiply_all(s.products, s.rows, s.columns, s.inner, a.matrices, b.matrices, c.matrices(), false);
     c.put(false);
@@ -282,14 +322,13 @@ void einsum_backward(const Einsum& s, const T* x, const T* w, const T* dy, T* dx
         const Ordered<T> b(s.w, w);
         const Result<T> c(s.x, dx);
         multiply_all(s.products, s.rows, s.inner, s.columns, d.matrices, b.matrices.transposed(), c.matrices(), false);
-        c.put(false);
+        c.put(false, s.x_offsets);
     }
     if (dw) {
-        const Ordered<T> a(s.x, x);
+        const Ordered<T> a(s.x, x, s.x_offsets);
         const Result<T> c(s.w, dw);
         multiply_all(s.products, s.inner, s.columns, s.rows, a.matrices.transposed(), d.matrices, c.matrices(), add && s.w.direct);
-        if (!s.w.direct && !add) std::fill_n(dw, s.w_size, T{0});  // several may be one
-        c.put(true);
+        c.put(add);
     }
 }
 

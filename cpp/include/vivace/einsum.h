@@ -2,8 +2,8 @@
 //
 //   y = activation(einsum("x,w->y", x, w) + bias)
 //
-// An axis of all three arrays counts the products; one of x and y is a row, one of w and y a column; those of x and w, or of
-// x alone, are summed over. Arrays whose axes stand so that strides tell where a matrix is are read and written in place;
+// An axis of all three arrays counts the products; one of x and y is a row, one of w and y a column; those of x and w are
+// summed over, and those of x alone before anything else. Arrays whose axes stand so that strides tell where a matrix is are read and written in place;
 // others are put in order first.
 #pragma once
 
@@ -32,6 +32,7 @@ public:
         bool direct = false;
     };
     Layout x, w, y;
+    std::vector<index> x_offsets;  // of the elements along the axes that x alone has
     index products = 1, rows = 1, inner = 1, columns = 1;
     std::vector<index> bias_strides;  // along y's axes
     bool is_dense = false;            // one product of dense matrices and a bias for each column: a dense layer
