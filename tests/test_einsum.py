@@ -17,7 +17,9 @@ def integers(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np
     return rng.integers(-3, 4, shape).astype(dtype)
 
 
-def check(core: ModuleType, equation: str, sizes: dict[str, int], dtype: str, rng: Any, bias: int | None = None) -> None:
+def check(
+    core: ModuleType, equation: str, sizes: dict[str, int], dtype: str, rng: Any, bias: int | None = None
+) -> None:
     """Forward and backward, exactly. bias: from which of y's axes on there is one, the same along every other."""
     inputs, y_axes = equation.split("->")
     x_axes, w_axes = inputs.split(",")

@@ -116,6 +116,65 @@ void backward(const AttentionShape& s, const py::object& inputs, const py::objec
 }
 
 
+// (by_sums, weight or None, scale or None)
+template <class T>
+Scoring<T> scoring_of(const Arguments& arg, const AttentionShape& s, const py::object& scoring) {
+    const Several all(arg, scoring, "scoring");
+    all.must_have(3);
+    Scoring<T> found{all.object(0).cast<bool>(), T{1}, nullptr, 0};
+    if (const py::object weight = all.object(1); !weight.is_none()) {
+        found.weights = arg.array(weight, "weight").size();
+        if (found.weights != 1 && found.weights != s.key_dim)
+            arg.fail("weight", "must have 1 or " + std::to_string(s.key_dim) + " elements", std::to_string(found.weights));
+        found.weight = arg.in_flat<T>(arg.array(weight, "weight"), "weight", found.weights);
+    }
+    if (const py::object scale = all.object(2); !scale.is_none()) found.scale = *arg.in_flat<T>(arg.array(scale, "scale"), "scale", 1);
+    return found;
+}
+
+void stored_forward(const AttentionShape& s, const py::object& inputs, const py::object& scoring, const py::object& options,
+                    const py::object& probabilities, const py::array& y) {
+    const Arguments arg("stored_attention_forward");
+    const Several in(arg, inputs, "inputs"), all(arg, probabilities, "probabilities");
+    if (s.heads != 1) arg.fail("shape", "must have one head", std::to_string(s.heads));
+    const Options o(arg, s, options);
+    arg.for_dtype(y, "y", [&](auto zero) {
+        using T = decltype(zero);
+        const Inputs<T> x(arg, s, in);
+        const Scoring<T> by = scoring_of<T>(arg, s, scoring);
+        T* p = arg.out<T>(all.array(0, "p"), "p", {s.batch, s.queries, s.keys});
+        T* dropped = all.size() < 2 ? nullptr : arg.out<T>(all.array(1, "dropped"), "dropped", {s.batch, s.queries, s.keys});
+        T* out = arg.out<T>(y, "y", {s.batch, s.queries, s.value_dim});
+        without_gil([&] { stored_attention_forward<T>(s, by, x.q, x.k, x.v, o.masks, o.drop, p, dropped, out); });
+    });
+}
+
+void stored_backward(const AttentionShape& s, const py::object& inputs, const py::object& scoring, const py::object& forward,
+                     const py::object& upstream, const py::object& gradients) {
+    const Arguments arg("stored_attention_backward");
+    const Several in(arg, inputs, "inputs"), before(arg, forward, "forward"), d(arg, upstream, "upstream"),
+        out(arg, gradients, "gradients");
+    if (s.heads != 1) arg.fail("shape", "must have one head", std::to_string(s.heads));
+    const Options o(arg, s, before.object(0));
+    out.must_have(5);
+    arg.for_dtype(d.array(0, "dy"), "dy", [&](auto zero) {
+        using T = decltype(zero);
+        const Inputs<T> x(arg, s, in);
+        const Scoring<T> by = scoring_of<T>(arg, s, scoring);
+        const T* p = arg.in<T>(before.array(1, "p"), "p", {s.batch, s.queries, s.keys});
+        const T* dy = arg.in<T>(d.array(0, "dy"), "dy", {s.batch, s.queries, s.value_dim});
+        const T* dp = d.size() < 2 ? nullptr : arg.in<T>(d.array(1, "ddropped"), "ddropped", {s.batch, s.queries, s.keys});
+        T* dq = arg.out<T>(out.array(0, "dq"), "dq", {s.batch, s.queries, s.key_dim});
+        T* dk = arg.out<T>(out.array(1, "dk"), "dk", {s.batch, s.keys, s.key_dim});
+        T* dv = arg.out<T>(out.array(2, "dv"), "dv", {s.batch, s.keys, s.value_dim});
+        T* dweight = arg.optional_out_flat<T>(out.object(3), "dweight", std::max<index>(1, by.weights));
+        T* dscale = arg.optional_out_flat<T>(out.object(4), "dscale", 1);
+        without_gil([&] {
+            stored_attention_backward<T>(s, by, x.q, x.k, x.v, o.masks, o.drop, p, dy, dp, dq, dk, dv, dweight, dscale);
+        });
+    });
+}
+
 // Kernels and biases in the order of the layer's weights, or their gradients (T not const).
 template <class T, class Get>
 MultiHeadWeights<T> weights_of(const MultiHeadShape& s, const Several& all, Get&& get) {
@@ -226,6 +285,10 @@ void bind_attention(py::module_& m) {
           py::arg("kept").none(true), py::arg("y"));
     m.def("attention_backward", &backward, py::arg("shape"), py::arg("inputs"), py::arg("options").none(true),
           py::arg("outputs"), py::arg("dy"), py::arg("gradients"));
+    m.def("stored_attention_forward", &stored_forward, py::arg("shape"), py::arg("inputs"), py::arg("scoring"),
+          py::arg("options").none(true), py::arg("probabilities"), py::arg("y"));
+    m.def("stored_attention_backward", &stored_backward, py::arg("shape"), py::arg("inputs"), py::arg("scoring"),
+          py::arg("forward"), py::arg("upstream"), py::arg("gradients"));
     m.def("multi_head_forward", &multi_head_forward_, py::arg("shape"), py::arg("inputs"), py::arg("weights"),
           py::arg("options").none(true), py::arg("kept").none(true), py::arg("outputs"));
     m.def("multi_head_backward", &multi_head_backward_, py::arg("shape"), py::arg("inputs"), py::arg("weights"),

@@ -142,7 +142,178 @@ void scaled_attention_backward(const AttentionShape& s, T scale, const T* q, con
     map(size, cheap, dq, [&](vec<T> d) { return d * scale; }, dq);
 }
 
+namespace {
+
+// Columns of k, (key_dim, keys), whose rows are so far apart.
+template <class T>
+index key_row(index keys) {
+    return blocks_of(keys, lanes<T>) * lanes<T>;
+}
+
+template <class T>
+void transpose_keys(const AttentionShape& s, const T* k, T* columns) {
+    const index ld = key_row<T>(s.keys);
+    for (index d = 0; d < s.key_dim; ++d) {
+        for (index j = 0; j < s.keys; ++j) columns[d * ld + j] = k[j * s.key_dim + d];
+        std::fill(columns + d * ld + s.keys, columns + (d + 1) * ld, T{0});
+    }
+}
+
+template <class T>
+T weight_of(const Scoring<T>& scoring, index d) {
+    return !scoring.weight ? T{1} : scoring.weights == 1 ? scoring.weight[0] : scoring.weight[d];
+}
+
+// One query's sums for all keys.
+template <class T>
+void score_by_sums(const AttentionShape& s, const Scoring<T>& scoring, const T* q, const T* columns, T* row) {
+    const index ld = key_row<T>(s.keys);
+    for_each_vector<T>(s.keys, [&](index j, auto n) {
+        vec<T> sum{};
+        for (index d = 0; d < s.key_dim; ++d)
+            sum += weight_of(scoring, d) * tanh<T>(scoring.scale * (q[d] + load(columns + d * ld + j)));
+        store_n(row + j, sum, n);
+    });
+}
+
+// What reaches the scores of a sample, ds (queries, keys), goes on to feature d of its queries and keys; and to the feature's
+// weight and to the scale, whose gradients are in `sums`.
+template <class T>
+void sums_gradient(const AttentionShape& s, const Scoring<T>& scoring, index d, const T* q, const T* k, const T* ds, T* own,
+                   T* dq, T* dk, T* sums) {
+    T *const column = own, *const dcolumn = own + key_row<T>(s.keys);
+    const T weight = weight_of(scoring, d);
+    for (index j = 0; j < s.keys; ++j) column[j] = k[j * s.key_dim + d];
+    std::fill_n(dcolumn, key_row<T>(s.keys), T{0});
+    double to_weight = 0, to_scale = 0;
+    for (index i = 0; i < s.queries; ++i) {
+        const T own_q = q[i * s.key_dim + d];
+        vec<T> by_weight{}, by_scale{}, by_query{};
+        for_each_vector<T>(s.keys, [&](index j, auto n) {
+            const vec<T> pair = load_n(column + j, n) + own_q, t = tanh<T>(scoring.scale * pair), g = load_n(ds + i * s.keys + j, n);
+            const vec<T> inside = g * weight * (T{1} - t * t), of_sum = inside * scoring.scale;
+            by_weight += g * t;
+            by_scale += inside * pair;
+            by_query += of_sum;
+            store_n(dcolumn + j, load_n(dcolumn + j, n) + of_sum, n);
+        });
+        dq[i * s.key_dim + d] = horizontal_sum<T>(by_query);
+        to_weight += static_cast<double>(horizontal_sum<T>(by_weight));
+        to_scale += static_cast<double>(horizontal_sum<T>(by_scale));
+    }
+    for (index j = 0; j < s.keys; ++j) dk[j * s.key_dim + d] = dcolumn[j];
+    sums[0] = static_cast<T>(to_weight);
+    sums[1] = static_cast<T>(to_scale);
+}
+
+}  // namespace
+
+template <class T>
+void stored_attention_forward(const AttentionShape& s, const Scoring<T>& scoring, const T* q, const T* k, const T* v,
+                              const AttentionMasks& masks, const AttentionDropout& drop, T* p, T* dropped, T* y) {
+    const index blocks = blocks_of(s.queries, row_block), columns = std::max(packed_size<T>(s.key_dim, s.keys), s.key_dim * key_row<T>(s.keys));
+    const index values = packed_size<T>(s.keys, s.value_dim), own = columns + values + row_block * s.keys;
+    const int threads = get_num_threads();
+    Scratch<T> scratch(threads * own);
+    const double cost = s.flops() + (scoring.by_sums ? transcendental * static_cast<double>(s.batch * s.queries * s.keys * s.key_dim) : 0);
+    parallel_for(s.batch * blocks, cost, threads, [&](index task, int thread) {
+        const index sample = task / blocks;
+        const Part mine(s.queries, blocks, task % blocks);
+        T *const keys = scratch + thread * own, *const panels = keys + columns, *const rows = panels + values;
+        const index first = sample * s.queries + mine.first;
+        T* const scores = p + first * s.keys;
+        if (scoring.by_sums)
+            transpose_keys(s, k + sample * s.keys * s.key_dim, keys);
+        else
+            multiply(mine.size(), s.key_dim, q + first * s.key_dim, s.key_dim, false,
+                     pack(k + sample * s.keys * s.key_dim, s.key_dim, true, s.key_dim, s.keys, keys), scores, s.keys, false);
+        for (index i = 0; i < mine.size(); ++i) {
+            T* const row = scores + i * s.keys;
+            if (scoring.by_sums)
+                score_by_sums(s, scoring, q + (first + i) * s.key_dim, keys, row);
+            else
+                for_each_vector<T>(s.keys, [&](index j, auto n) { store_n(row + j, load_n(row + j, n) * scoring.scale, n); });
+            hide(s, masks, sample, mine.first + i, static_cast<T>(-1e9), row);
+            softmax_row(s.keys, row, row);
+            T* const after = drop.rate > 0 ? rows + i * s.keys : row;
+            if (drop.rate > 0) {
+                std::copy_n(row, s.keys, after);
+                drop_row(drop, (first + i) * s.keys, s.keys, after);
+            }
+            if (dropped) std::copy_n(after, s.keys, dropped + (first + i) * s.keys);
+        }
+        multiply(mine.size(), s.keys, drop.rate > 0 ? rows : scores, s.keys, false,
+                 pack(v + sample * s.keys * s.value_dim, s.value_dim, false, s.keys, s.value_dim, panels),
+                 y + first * s.value_dim, s.value_dim, false);
+    });
+}
+
+template <class T>
+void stored_attention_backward(const AttentionShape& s, const Scoring<T>& scoring, const T* q, const T* k, const T* v,
+                               const AttentionMasks& masks, const AttentionDropout& drop, const T* p, const T* dy,
+                               const T* ddropped, T* dq, T* dk, T* dv, T* dweight, T* dscale) {
+    const index pairs = s.queries * s.keys, longest = std::max(s.queries, s.keys), blocks = blocks_of(s.queries, row_block);
+    const index own = pairs + packed_size<T>(longest, std::max(s.key_dim, s.value_dim)) + packed_size<T>(s.value_dim, s.keys) +
+                      2 * key_row<T>(s.keys);
+    const int threads = get_num_threads();
+    Scratch<T> gradients(s.batch * pairs), scratch(threads * own), sums(2 * s.batch * s.key_dim);
+    parallel_for(s.batch * blocks, s.flops(), threads, [&](index task, int thread) {  // what reaches the scores
+        const index sample = task / blocks;
+        const Part mine(s.queries, blocks, task % blocks);
+        const index first = sample * s.queries + mine.first;
+        T* const ds = gradients + first * s.keys;
+        multiply(mine.size(), s.value_dim, dy + first * s.value_dim, s.value_dim, false,
+                 pack(v + sample * s.keys * s.value_dim, s.value_dim, true, s.value_dim, s.keys, scratch + thread * own), ds, s.keys, false);
+        for (index i = 0; i < mine.size(); ++i) {
+            T* const row = ds + i * s.keys;
+            const index at = (first + i) * s.keys;
+            for (index j = 0; ddropped && j < s.keys; ++j) row[j] += ddropped[at + j];
+            if (drop.rate > 0) drop_row(drop, at, s.keys, row);
+            softmax_gradient(s.keys, p + at, T{1}, row);
+            hide(s, masks, sample, mine.first + i, T{0}, row);
+        }
+    });
+    parallel_for(s.batch, 2 * s.flops(), threads, [&](index sample, int thread) {
+        T *const probabilities = scratch + thread * own, *const panels = probabilities + pairs;
+        const T *weights = p + sample * pairs, *const ds = gradients + sample * pairs;
+        if (drop.rate > 0) {
+            std::copy_n(weights, pairs, probabilities);
+            drop_row(drop, sample * pairs, pairs, probabilities);
+            weights = probabilities;
+        }
+        const index of_q = sample * s.queries * s.key_dim, of_k = sample * s.keys * s.key_dim;
+        multiply(s.keys, s.queries, weights, s.keys, true,
+                 pack(dy + sample * s.queries * s.value_dim, s.value_dim, false, s.queries, s.value_dim, panels),
+                 dv + sample * s.keys * s.value_dim, s.value_dim, false);
+        if (scoring.by_sums) return;
+        multiply(s.queries, s.keys, ds, s.keys, false, pack(k + of_k, s.key_dim, false, s.keys, s.key_dim, panels), dq + of_q,
+                 s.key_dim, false);
+        multiply(s.keys, s.queries, ds, s.keys, true, pack(q + of_q, s.key_dim, false, s.queries, s.key_dim, panels), dk + of_k,
+                 s.key_dim, false);
+        sums[2 * sample] = 0;
+        sums[2 * sample + 1] = dot(s.queries * s.key_dim, dq + of_q, q + of_q);
+        for (index i = 0; i < s.queries * s.key_dim; ++i) dq[of_q + i] *= scoring.scale;
+        for (index i = 0; i < s.keys * s.key_dim; ++i) dk[of_k + i] *= scoring.scale;
+    });
+    const index parts = scoring.by_sums ? s.key_dim : 1;
+    if (scoring.by_sums)
+        parallel_for(s.batch * s.key_dim, transcendental * static_cast<double>(s.batch * pairs * s.key_dim), threads, [&](index task, int thread) {
+            const index sample = task / s.key_dim, of_q = sample * s.queries * s.key_dim, of_k = sample * s.keys * s.key_dim;
+            sums_gradient(s, scoring, task % s.key_dim, q + of_q, k + of_k, gradients + sample * pairs, scratch + thread * own, dq + of_q,
+                          dk + of_k, sums + 2 * task);
+        });
+    for (index i = 0; i < s.batch * parts; ++i) {
+        if (dweight) dweight[scoring.weights == 1 ? 0 : i % parts] += sums[2 * i];
+        if (dscale) *dscale += sums[2 * i + 1];
+    }
+}
+
 #define INSTANTIATE(T)                                                                                                \
+    template void stored_attention_forward(const AttentionShape&, const Scoring<T>&, const T*, const T*, const T*,    \
+                                           const AttentionMasks&, const AttentionDropout&, T*, T*, T*);               \
+    template void stored_attention_backward(const AttentionShape&, const Scoring<T>&, const T*, const T*, const T*,   \
+                                            const AttentionMasks&, const AttentionDropout&, const T*, const T*,       \
+                                            const T*, T*, T*, T*, T*, T*);                                            \
     template void attention_scores(const AttentionShape&, const T*, const T*, const AttentionMasks&, const T*,        \
                                    const T*, T*);                                                                     \
     template void scaled_attention_forward(const AttentionShape&, T, const T*, const T*, const T*,                    \

@@ -68,6 +68,28 @@ void attention_scores(const AttentionShape& s, const T* q, const T* k, const Att
 template <class T>
 void attention_scores_backward(const AttentionShape& s, const T* q, const T* k, const T* p, const T* dp, T* dq, T* dk);
 
+// How a query and a key make a score: scale q k, or the sum over d of weight_d tanh(scale (q_d + k_d)).
+template <class T>
+struct Scoring {
+    bool by_sums;
+    T scale;
+    const T* weight;  // of `weights` numbers: one for each d, or one for all; null: 1
+    index weights;
+};
+
+// Attention of one head that stores its probabilities, p (batch, queries, keys): for scores that are no product, and for those
+// who ask for them. Dropout's mask is that of `dropout` on p; unless it is null, `dropped` is p after it.
+template <class T>
+void stored_attention_forward(const AttentionShape& s, const Scoring<T>& scoring, const T* q, const T* k, const T* v,
+                              const AttentionMasks& masks, const AttentionDropout& drop, T* p, T* dropped, T* y);
+
+// ddropped, the gradient of `dropped`, may be null. dq, dk and dv are overwritten; dweight and dscale, which may be null, are
+// added to.
+template <class T>
+void stored_attention_backward(const AttentionShape& s, const Scoring<T>& scoring, const T* q, const T* k, const T* v,
+                               const AttentionMasks& masks, const AttentionDropout& drop, const T* p, const T* dy,
+                               const T* ddropped, T* dq, T* dk, T* dv, T* dweight, T* dscale);
+
 // Attention between projections: of queries, keys and values to heads, and of all heads to the output.
 //
 //   q = query Wq + bq, k = key Wk + bk, v = value Wv + bv;   y = (attention(q, k, v) sigmoid(query Wg + bg)) Wo + bo

@@ -184,7 +184,7 @@ def rnn_backward(
     dc: Array | None,
 ) -> None: ...
 
-# The arrays' axes by name, the sizes of x's and w's, and of the bias: the last of y's axes, 1 where it is the same for all.
+# The arrays' axes by name, the sizes of x's and w's, and of the bias': the last of y's, 1 where it is the same for all.
 class Einsum:
     def __init__(
         self, x: str, w: str, y: str, x_sizes: Sequence[int], w_sizes: Sequence[int], bias: Sequence[int]
@@ -237,6 +237,28 @@ def attention_backward(
     outputs: Sequence[Array],
     dy: Array,
     gradients: Sequence[Array],
+) -> None: ...
+
+# Of one head. scoring: whether scores are sums, the weight of each feature or of all, the scale. probabilities: p (batch,
+# queries, keys) and, if asked for, p after dropout; forward: options and p; upstream: dy and perhaps the gradient of p
+# after dropout; gradients: dq, dk, dv, which are overwritten, and those of weight and scale, added to.
+Scoring = tuple[bool, Array | None, Array | None]
+
+def stored_attention_forward(
+    shape: AttentionShape,
+    inputs: Sequence[Array],
+    scoring: Scoring,
+    options: Options | None,
+    probabilities: Sequence[Array],
+    y: Array,
+) -> None: ...
+def stored_attention_backward(
+    shape: AttentionShape,
+    inputs: Sequence[Array],
+    scoring: Scoring,
+    forward: tuple[Options | None, Array],
+    upstream: Sequence[Array],
+    gradients: Sequence[Array | None],
 ) -> None: ...
 
 class MultiHeadShape:

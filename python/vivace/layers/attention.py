@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._core import native
 from .._typing import Array, BatchShape, Shape
+from ..parameters import Parameter
 from ..step import Step, Stream
 from .base import Layer
 from .symbolic import SymbolicTensor, as_inputs
@@ -91,11 +93,14 @@ class AttentionLayer(Layer):
 
 
 class _Way(NamedTuple):
-    """The shapes of a pass over a query and a value of one shape each: the output's and that of what is kept."""
+    """The shapes of a pass over a query and a value of one shape each: those of the output, of what is kept for
+    backward, and of the probabilities.
+    """
 
     shape: native.AttentionShape
     output: Shape
     kept: Shape
+    scores: Shape
 
 
 class _SequenceAttention(AttentionLayer):
@@ -152,85 +157,108 @@ class _SequenceAttention(AttentionLayer):
         if others != batch:
             raise ValueError(f"the inputs must be one batch, received shapes {shape[:2]}")
         whole = native.AttentionShape(batch, queries, keys, 1, 1, features, values, 1.0, causal)
-        return _Way(whole, (batch, queries, values), (2, batch, queries))
+        return _Way(whole, (batch, queries, values), (2, batch, queries), (batch, queries, keys))
 
-    def attend(self, q: Array, k: Array, v: Array, mask: Array | None, step: Step) -> tuple[Any, Any]:
-        """The output, or with return_attention_scores the output and the weights of the values."""
-        raise TypeError(f"{type(self).__name__} must define attend")
+    by_sums = False  # whether scores are sums of features, not products
+    weight: Parameter | None = None  # the factor of each feature in a sum, or of all
+    factor: Parameter | None = None  # of a product, or of what is summed
 
-    def attend_backward(self, dy: Any, saved: Any, step: Step) -> tuple[Array, Array, Array]:
-        """Gradients of query, key and value, from those of what `attend` returned."""
-        raise TypeError(f"{type(self).__name__} must define attend_backward")
-
-    def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
-        query_mask = value_mask = keep = None
-        if len(x[0]) != len(x[1]) or len(x[0]) != len(x[-1]):
-            raise ValueError(f"{self.name}: the inputs must be one batch, received shapes {[one.shape for one in x]}")
-        if step.mask is not None:
-            masks = list(step.mask) if isinstance(step.mask, (list, tuple)) else [step.mask]
-            query_mask, value_mask = (*masks, None)[:2]
-            value_mask = None if value_mask is None else np.ascontiguousarray(value_mask != 0, np.uint8)
-        y, saved = self.attend(x[0], x[-1], x[1], value_mask, step)
-        if query_mask is not None:
-            keep = (query_mask != 0)[..., None]
+    def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
+        query, value, key = x[0], x[1], x[-1]
+        at = query.shape, value.shape, self.use_causal_mask
+        way: _Way = self._ways.get(at) or self.new_way(at)
+        options = keep = None
+        if step.mask is not None or self.dropout:
+            options, keep = self._options(step)
+        if self.by_sums or self.return_attention_scores:
+            y, saved = self._forward_stored(way, (query, key, value), options, step)
+        else:
+            inputs = (query, key, value) if self.factor is None else (query, key, value, self.factor.array)
+            kept = step.empty(way.kept, query.dtype) if step.keeps else None
+            y = step.empty(way.output, query.dtype)
+            native.attention_forward(way.shape, inputs, options, kept, y)
+            saved = (way, inputs, options, kept, y)
+        if keep is not None:
             out = y[0] if self.return_attention_scores else y
             out *= keep
-        step.mask = query_mask
         return y, (saved, keep, len(x))
 
+    def _options(self, step: Step) -> tuple[Options, Array | None]:
+        """Mask and dropout of a pass; and which queries count, those of the output."""
+        query_mask = value_mask = None
+        if step.mask is not None:
+            query_mask, value_mask = (*(step.mask if isinstance(step.mask, (list, tuple)) else [step.mask]), None)[:2]
+            step.mask = query_mask
+        mask = None if value_mask is None else np.ascontiguousarray(value_mask != 0, np.uint8)
+        rate = self.dropout if step.training else 0.0
+        options = Options(None, mask, None, False, rate, self.stream.seed, self.stream.next() if rate else 0)
+        return options, None if query_mask is None else (query_mask != 0)[..., None]
+
+    def _scoring(self) -> tuple[bool, Array | None, Array | None]:
+        weight, factor = self.weight, self.factor
+        return self.by_sums, None if weight is None else weight.array, None if factor is None else factor.array
+
+    def _forward_stored(
+        self, way: _Way, inputs: tuple[Array, ...], options: Options | None, step: Step
+    ) -> tuple[Any, Any]:
+        """With the probabilities in memory: of sums, and for those who ask for them, which is after dropout."""
+        p = step.empty(way.scores, inputs[0].dtype)
+        both: tuple[Array, ...] = (p,)
+        if self.return_attention_scores and options is not None and options.rate:
+            both = (p, step.empty(way.scores, p.dtype))
+        y = step.empty(way.output, p.dtype)
+        native.stored_attention_forward(way.shape, inputs, self._scoring(), options, both, y)
+        return [y, both[-1]] if self.return_attention_scores else y, (way, inputs, options, p, None)
+
     def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
-        inner, keep, inputs = saved
+        (way, inputs, options, kept, y), keep, count = saved
+        of_scores = None
+        if self.return_attention_scores:
+            dy, of_scores = dy
         if keep is not None:
-            out = dy[0] if self.return_attention_scores else dy
-            out *= keep
-        dq, dk, dv = self.attend_backward(dy, inner, step)
-        if inputs == 3:
+            dy *= keep
+        query, key, value = inputs[:3]
+        dq, dk, dv = (step.empty(one.shape, one.dtype) for one in (query, key, value))
+        weight, factor = self.weight, self.factor
+        if y is None:
+            gradients = (
+                dq,
+                dk,
+                dv,
+                None if weight is None else weight.gradient,
+                None if factor is None else factor.gradient,
+            )
+            upstream = (dy,) if of_scores is None else (dy, of_scores)
+            native.stored_attention_backward(way.shape, inputs, self._scoring(), (options, kept), upstream, gradients)
+        else:
+            found = (dq, dk, dv) if factor is None else (dq, dk, dv, factor.gradient)
+            native.attention_backward(way.shape, inputs, options, (kept, y), dy, found)
+        if count == 3:
             return [dq, dv, dk]
         dv += dk
         return [dq, dv]
 
-    def weigh(self, p: Array, v: Array, mask: Array | None, step: Step) -> tuple[Any, Any]:
-        """The values weighted by the softmax of the scores p (batch, queries, steps), which it overwrites; and the
-        weights, if they are asked for."""
-        blocked: Any = False if mask is None else mask[:, None] == 0
-        if self.use_causal_mask:
-            blocked = blocked | (np.tri(*p.shape[1:]) == 0)
-        if blocked is not False:
-            p -= blocked * p.dtype.type(1e9)  # once, so that a query that may attend to nothing attends to all alike
-        native.softmax_forward(p, p)
-        rate, seed, number = self.drop(step)
-        dropped = p
-        if rate:
-            dropped = step.empty(p.shape, p.dtype)
-            native.dropout(p, rate, seed, number, dropped)
-        y = np.matmul(dropped, v, out=step.empty((*p.shape[:2], v.shape[2]), p.dtype))
-        return [y, dropped] if self.return_attention_scores else y, (p, dropped, v, rate, number)
-
-    def weigh_backward(self, dy: Any, saved: Any, step: Step) -> tuple[Array, Array]:
-        """Gradients of the scores and of the values."""
-        p, dropped, v, rate, number = saved
-        dy, dweights = dy if self.return_attention_scores else (dy, None)
-        dv, ds = step.empty(v.shape, v.dtype), step.empty(p.shape, p.dtype)
-        np.matmul(dropped.transpose(0, 2, 1), dy, out=dv)
-        np.matmul(dy, v.transpose(0, 2, 1), out=ds)
-        if dweights is not None:
-            ds += dweights
-        if rate:
-            native.dropout(ds, rate, self.stream.seed, number, ds)
-        native.softmax_backward(p, ds, ds)
-        return ds, dv
-
-    def drop(self, step: Step) -> tuple[float, int, int]:
-        """The dropout of this pass: rate, seed and the number of its mask."""
-        rate = self.dropout if step.training else 0.0
-        return rate, self.stream.seed, self.stream.next() if rate else 0
+    def bind(self, x: Any, step: Step) -> tuple[Array, list[Any]] | None:
+        """See `vivace.plan`."""
+        if self.return_attention_scores:
+            return None
+        query, value, key = x[0], x[1], x[-1]
+        at = query.shape, value.shape, self.use_causal_mask
+        way: _Way = self._ways.get(at) or self.new_way(at)
+        inputs: tuple[Array, ...] = query, key, value
+        y = step.empty(way.output, query.dtype)
+        if self.by_sums:
+            both = (step.empty(way.scores, query.dtype),)
+            return y, [partial(native.stored_attention_forward, way.shape, inputs, self._scoring(), None, both, y)]
+        inputs = inputs if self.factor is None else (*inputs, self.factor.array)
+        return y, [partial(native.attention_forward, way.shape, inputs, None, None, y)]
 
 
 class Attention(_SequenceAttention):
     __doc__ = f"""Dot-product attention: y_i = sum_j softmax_j(scale q_i k_j) v_j. M. Luong et al., 2015.
 
     {_SequenceAttention.__doc__}
-    With score_mode="concat" the scores are w sum_d tanh(scale (q_id + k_jd)), and need as much memory as those of
+    With score_mode="concat" the scores are w sum_d tanh(scale (q_id + k_jd)), and are stored as those of
     `AdditiveAttention`.
 
     Weights: with use_scale scale (), 1 at first; with "concat" concat_score_weight (), 1 at first.
@@ -243,6 +271,8 @@ class Attention(_SequenceAttention):
         use_causal_mask, return_attention_scores: what calls ask for that do not say it themselves (False; Keras takes
             them when the layer is called).
     """
+
+    bind = _SequenceAttention.bind
 
     def __init__(
         self,
@@ -260,73 +290,11 @@ class Attention(_SequenceAttention):
         self.score_mode = score_mode
 
     def build(self, input_shape: BatchShape) -> None:
-        self.scale = self.add_weight("scale", (), "ones") if self.use_scale else None
-        self.concat_score_weight = None
-        if self.score_mode == "concat":
-            self.concat_score_weight = self.add_weight("concat_score_weight", (), "ones")
-
-    def attend(self, q: Array, k: Array, v: Array, mask: Array | None, step: Step) -> tuple[Any, Any]:
-        if self.concat_score_weight is not None:
-            return self._attend_by_sums(q, k, v, mask, step)
-        if self.return_attention_scores:
-            scaled = q if self.scale is None else np.multiply(q, self.scale.array, out=step.empty(q.shape, q.dtype))
-            scores = np.matmul(scaled, k.transpose(0, 2, 1), out=step.empty((*q.shape[:2], k.shape[1]), q.dtype))
-            y, weighed = self.weigh(scores, v, mask, step)
-            return y, (q, (scaled, k, v), weighed)
-        way: _Way = self._ways.get((q.shape, v.shape, self.use_causal_mask)) or self.new_way(
-            (q.shape, v.shape, self.use_causal_mask)
+        self.by_sums = self.score_mode == "concat"
+        self.scale = self.factor = self.add_weight("scale", (), "ones") if self.use_scale else None
+        self.concat_score_weight = self.weight = (
+            self.add_weight("concat_score_weight", (), "ones") if self.by_sums else None
         )
-        inputs = (q, k, v) if self.scale is None else (q, k, v, self.scale.array)
-        options = None
-        if mask is not None or self.dropout:
-            options = Options(None, mask, None, False, *self.drop(step))
-        kept = step.empty(way.kept, q.dtype) if step.keeps else None
-        y = step.empty(way.output, q.dtype)
-        native.attention_forward(way.shape, inputs, options, kept, y)
-        return y, (way.shape, inputs, options, (kept, y))
-
-    def _attend_by_sums(self, q: Array, k: Array, v: Array, mask: Array | None, step: Step) -> tuple[Any, Any]:
-        assert self.concat_score_weight is not None
-        t = step.empty((*q.shape[:2], *k.shape[1:]), q.dtype)
-        pairs = np.add(q[:, :, None], k[:, None], out=step.empty(t.shape, t.dtype))
-        np.multiply(pairs, 1 if self.scale is None else self.scale.array, out=t)
-        native.activation_forward("tanh", t, t)
-        sums = np.sum(t, -1, out=step.empty(t.shape[:3], t.dtype))
-        p = np.multiply(sums, self.concat_score_weight.array, out=step.empty(sums.shape, t.dtype))
-        y, saved = self.weigh(p, v, mask, step)
-        return y, (pairs, t, sums, saved)
-
-    def _attend_by_sums_backward(self, dy: Any, saved: Any, step: Step) -> tuple[Array, Array, Array]:
-        assert self.concat_score_weight is not None
-        pairs, t, sums, inner = saved
-        ds, dv = self.weigh_backward(dy, inner, step)
-        self.concat_score_weight.gradient += (ds * sums).sum()
-        dt = np.multiply(t, t, out=step.empty(t.shape, t.dtype))
-        np.subtract(1, dt, out=dt)
-        dt *= (ds * self.concat_score_weight.array)[..., None]
-        if self.scale is not None:
-            self.scale.gradient += (dt * pairs).sum()
-            dt *= self.scale.array
-        return dt.sum(2), dt.sum(1), dv
-
-    def attend_backward(self, dy: Any, saved: Any, step: Step) -> tuple[Array, Array, Array]:
-        if self.concat_score_weight is not None:
-            return self._attend_by_sums_backward(dy, saved, step)
-        if self.return_attention_scores:
-            q, (scaled, k, _), weighed = saved
-            dq, dk = step.empty(q.shape, q.dtype), step.empty(k.shape, k.dtype)
-            ds, dv = self.weigh_backward(dy, weighed, step)
-            np.matmul(ds, k, out=dq)
-            np.matmul(ds.transpose(0, 2, 1), scaled, out=dk)
-            if self.scale is not None:
-                self.scale.gradient += (dq * q).sum()
-                dq *= self.scale.array
-            return dq, dk, dv
-        shape, inputs, options, outputs = saved
-        dq, dk, dv = (step.empty(array.shape, array.dtype) for array in inputs[:3])
-        gradients = (dq, dk, dv) if self.scale is None else (dq, dk, dv, self.scale.gradient)
-        native.attention_backward(shape, inputs, options, outputs, dy, gradients)
-        return dq, dk, dv
 
 
 class AdditiveAttention(_SequenceAttention):
@@ -335,7 +303,8 @@ class AdditiveAttention(_SequenceAttention):
     {_SequenceAttention.__doc__}
     Weight, with use_scale: scale (features,).
 
-    Its scores need (batch, queries, steps, features) numbers: for long sequences take `Attention`.
+    Its probabilities are stored, (batch, queries, steps), and tanh of each feature of each pair is computed anew
+    backward: for long sequences `Attention` is faster.
 
     Args:
         use_scale: learn a factor of each feature (True).
@@ -344,6 +313,9 @@ class AdditiveAttention(_SequenceAttention):
         use_causal_mask, return_attention_scores: what calls ask for that do not say it themselves (False; Keras takes
             them when the layer is called).
     """
+
+    by_sums = True
+    bind = _SequenceAttention.bind
 
     def __init__(
         self,
@@ -358,31 +330,7 @@ class AdditiveAttention(_SequenceAttention):
 
     def build(self, input_shape: Any) -> None:
         features = input_shape[0][-1]
-        self.scale = self.add_weight("scale", (features,), "glorot_uniform") if self.use_scale else None
-
-    def attend(self, q: Array, k: Array, v: Array, mask: Array | None, step: Step) -> tuple[Any, Any]:
-        n, queries, features = q.shape
-        t = step.empty((n, queries, k.shape[1], features), q.dtype)
-        np.add(q[:, :, None], k[:, None], out=t)
-        native.activation_forward("tanh", t, t)
-        p = step.empty(t.shape[:3], q.dtype)
-        np.sum(t, -1, out=p) if self.scale is None else np.matmul(t, self.scale.array, out=p)
-        y, saved = self.weigh(p, v, mask, step)
-        return y, (t, saved)
-
-    def attend_backward(self, dy: Any, saved: Any, step: Step) -> tuple[Array, Array, Array]:
-        t, inner = saved
-        ds, dv = self.weigh_backward(dy, inner, step)
-        if self.scale is not None:
-            self.scale.gradient += np.einsum("nij,nijd->d", ds, t)
-        dt = step.empty(t.shape, t.dtype)
-        np.multiply(t, t, out=dt)
-        np.subtract(1, dt, out=dt)
-        dt *= ds[..., None]
-        if self.scale is not None:
-            dt *= self.scale.array
-        dq, dk = step.empty((*t.shape[:2], t.shape[3]), t.dtype), step.empty((len(t), *t.shape[2:]), t.dtype)
-        return np.sum(dt, 2, out=dq), np.sum(dt, 1, out=dk), dv
+        self.scale = self.weight = self.add_weight("scale", (features,), "glorot_uniform") if self.use_scale else None
 
 
 __all__ = ["AdditiveAttention", "Attention"]
