@@ -410,3 +410,69 @@ def test_without_an_axis_of_heads_there_is_one(core: ModuleType) -> None:
         core.attention_forward(shape, (q, k), None, None, y)
     with pytest.raises(ValueError, match=r"key_heads must divide heads \(3\), received 2"):
         core.AttentionShape(1, 1, 1, 3, 2, 1, 1)
+
+
+@pytest.mark.parametrize("by_sums", [False, True])
+@pytest.mark.parametrize("rate", [0.0, 0.4])
+@pytest.mark.parametrize("weights", [None, 1, 5])
+def test_stored_attention(core: ModuleType, by_sums: bool, rate: float, weights: int | None, rng: Any) -> None:
+    """Ragged and of several blocks, against the formula and its gradient by hand."""
+    n, m, d, e = 70, 75, 5, 6
+    q, k, v = (rng.standard_normal(s) for s in ((2, n, d), (2, m, d), (2, m, e)))
+    scale, mask = np.array(0.7), rng.random((2, m)) < 0.8
+    weight = rng.standard_normal(weights) if weights else None
+    wide = np.ones(d) if weight is None else np.broadcast_to(weight, d)
+    allowed = mask[:, None] & np.tri(n, m, dtype=bool)
+    inside = q[:, :, None] + k[:, None]
+    t = np.tanh(scale * inside)
+    scores = t @ wide if by_sums else scale * np.einsum("bid,bjd->bij", q, k)
+    p = np.exp(np.where(allowed, scores, -1e9) - np.where(allowed, scores, -1e9).max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    keep = np.ones_like(p)
+    core.dropout(keep, rate, 3, 4, keep)
+    shape, options = (
+        core.AttentionShape(2, n, m, 1, 1, d, e, 1.0, True),
+        (None, mask.view("u1"), None, False, rate, 3, 4),
+    )
+    scoring, probabilities = (by_sums, weight, scale), (np.full_like(p, np.nan), np.full_like(p, np.nan))
+    y = np.empty((2, n, e))
+    core.stored_attention_forward(shape, (q, k, v), scoring, options, probabilities, y)
+    np.testing.assert_allclose(probabilities[0], p, rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(probabilities[1], p * keep, rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(y, (p * keep) @ v, rtol=1e-11, atol=1e-14)
+
+    dy, ddropped = rng.standard_normal(y.shape), rng.standard_normal(p.shape)
+    dq, dk, dv = (np.full_like(a, np.nan) for a in (q, k, v))
+    dweight, dscale = None if weight is None else np.ones_like(weight), np.array(1.0)
+    core.stored_attention_backward(
+        shape, (q, k, v), scoring, (options, probabilities[0]), (dy, ddropped), (dq, dk, dv, dweight, dscale)
+    )
+    dp = (dy @ v.transpose(0, 2, 1) + ddropped) * keep
+    ds = p * (dp - (p * dp).sum(-1, keepdims=True)) * (allowed.any(-1, keepdims=True) & allowed)
+    if by_sums:
+        g = ds[..., None] * wide * (1 - t * t)
+        expected = (scale * g).sum(2), (scale * g).sum(1), (g * inside).sum()
+        of_weight = np.einsum("bij,bijd->d", ds, t)
+        if weight is not None:
+            np.testing.assert_allclose(dweight, 1 + (of_weight if weights == d else of_weight.sum()), rtol=1e-9)
+    else:
+        expected = scale * (ds @ k), scale * (ds.transpose(0, 2, 1) @ q), (ds * scores / scale).sum()
+    for got, want in zip((dq, dk, dscale - 1), expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(dv, (p * keep).transpose(0, 2, 1) @ dy, rtol=1e-10, atol=1e-13)
+
+
+def test_what_is_asked_of_multi_head_attention(core: ModuleType) -> None:
+    attention = core.AttentionShape(1, 2, 3, 2, 1, 4, 4)
+    shape = core.MultiHeadShape(attention, 5, 5, 5, 6, False, False)
+    x, other, y = np.zeros((1, 2, 5)), np.zeros((1, 3, 5)), np.zeros((1, 2, 6))
+    weights = [np.zeros(s) for s in ((5, 2, 4), (5, 1, 4), (5, 1, 4), (2, 4, 6))]
+    core.multi_head_forward(shape, (x, other, other), weights, None, None, (y,))
+    with pytest.raises(ValueError, match="weights must have 4 entries, received 3"):
+        core.multi_head_forward(shape, (x, other, other), weights[1:], None, None, (y,))
+    with pytest.raises(ValueError, match="multi_head_forward: a kernel must have 20 elements"):
+        core.multi_head_forward(shape, (x, other, other), [weights[0]] * 2 + weights[2:], None, None, (y,))
+    with pytest.raises(ValueError, match="key must have 15 elements"):
+        core.multi_head_forward(shape, (x, x, other), weights, None, None, (y,))
+    with pytest.raises(ValueError, match=f"kept must have {shape.kept} elements"):
+        core.multi_head_forward(shape, (x, other, other), weights, None, np.zeros(3), (y,))
