@@ -12,6 +12,8 @@ namespace {
 
 using Sizes = std::vector<index>;
 
+const Sizes at_once{0};  // the only offset of what is read and written but once
+
 index product_of(const Sizes& sizes) {
     index product = 1;
     for (const index size : sizes) product *= size;
@@ -205,7 +207,7 @@ struct Ordered {
     Scratch<T> memory;
     Matrices<const T> matrices;
     // With several offsets, the sum of what stands at them.
-    explicit Ordered(const Einsum::Layout& layout, const T* array, const Sizes& offsets = {0})
+    explicit Ordered(const Einsum::Layout& layout, const T* array, const Sizes& offsets = at_once)
         : memory(layout.direct ? 0 : layout.size),
           matrices{layout.direct ? array : memory.get(), layout.next, layout.row, layout.column} {
         if (layout.direct) return;
@@ -223,7 +225,7 @@ struct Result {
     Scratch<T> memory;
     Result(const Einsum::Layout& own, T* to) : layout(own), array(to), memory(own.direct ? 0 : own.size) {}
     Matrices<T> matrices() const { return {layout.direct ? array : memory.get(), layout.next, layout.row, layout.column}; }
-    void put(bool add, const Sizes& offsets = {0}) const {
+    void put(bool add, const Sizes& offsets = at_once) const {
         for (std::size_t i = 0; !layout.direct && i < offsets.size(); ++i)
             scatter(layout.sizes, layout.strides, memory.get(), array + offsets[i], add);
     }
@@ -278,12 +280,12 @@ Einsum::Einsum(const Names& x_axes, const Names& w_axes, const Names& y_axes, co
             if (bias[i] != 1 && bias[i] != whole) throw std::invalid_argument("einsum: the bias does not broadcast to y");
             bias_strides.push_back(bias[i] == 1 ? 0 : strides[i]);
         }
+        bias_sizes = y_sizes;
+        simplify(bias_sizes, bias_strides);
     }
     const auto dense = [](const Layout& l, index line) { return l.direct && l.column == 1 && l.row == line; };
     // A bias of the last axes alone has strides 0, ..., 0, 1.
-    Sizes all = y_sizes, steps = bias_strides;
-    if (!bias.empty()) simplify(all, steps);
-    const bool for_columns = bias_size == 0 || (bias_size == columns && (steps.empty() || steps.back() == 1 || columns == 1));
+    const bool for_columns = bias_size == 0 || (bias_size == columns && (columns == 1 || bias_strides.back() == 1));
     is_dense = products == 1 && dense(x, inner) && dense(w, columns) && dense(y, columns) && for_columns;
 }
 
@@ -294,11 +296,7 @@ void einsum_forward(const Einsum& s, const T* x, const T* w, const T* bias, Acti
     const Result<T> c(s.y, y);
     multiply_all(s.products, s.rows, s.columns, s.inner, a.matrices, b.matrices, c.matrices(), false);
     c.put(false);
-    if (bias) {
-        Sizes sizes = s.y_sizes, strides = s.bias_strides;
-        simplify(sizes, strides);
-        gather(sizes, strides, bias, y, true);
-    }
+    if (bias) gather(s.bias_sizes, s.bias_strides, bias, y, true);
     if (activation != Activation::linear) activation_forward(activation, s.y_size, y, y);
 }
 
@@ -310,12 +308,10 @@ void einsum_backward(const Einsum& s, const T* x, const T* w, const T* dy, T* dx
         return;
     }
     if (dbias) {
-        Sizes sizes = s.y_sizes, strides = s.bias_strides;
-        simplify(sizes, strides);
-        if (sizes.size() == 2 && strides[0] == 0 && strides[1] == 1)
-            add_column_sums(sizes[0], sizes[1], dy, sizes[1], dbias);
+        if (s.bias_sizes.size() == 2 && s.bias_strides[0] == 0 && s.bias_strides[1] == 1)
+            add_column_sums(s.bias_sizes[0], s.bias_sizes[1], dy, s.bias_sizes[1], dbias);
         else
-            scatter(sizes, strides, dy, dbias, true);
+            scatter(s.bias_sizes, s.bias_strides, dy, dbias, true);
     }
     const Ordered<T> d(s.y, dy);
     if (dx) {

@@ -34,7 +34,7 @@ public:
     Layout x, w, y;
     std::vector<index> x_offsets;  // of the elements along the axes that x alone has
     index products = 1, rows = 1, inner = 1, columns = 1;
-    std::vector<index> bias_strides;  // along y's axes
+    std::vector<index> bias_sizes, bias_strides;  // along y's axes, joined where they are one
     bool is_dense = false;            // one product of dense matrices and a bias for each column: a dense layer
 };
 

@@ -60,7 +60,10 @@ class AttentionLayer(Layer):
             use_causal_mask: no query attends to later steps.
             kwargs: training and mask, as of every layer.
         """
-        if query_mask is not None or value_mask is not None or key_mask is not None:
+        if query_mask is value_mask is key_mask is None:
+            if attention_mask is return_attention_scores is use_causal_mask is None and not self._asked:
+                return Layer.__call__(self, *args, **kwargs)
+        else:
             kwargs["mask"] = [query_mask, value_mask, key_mask]
         asked = {}
         if return_attention_scores is not None:

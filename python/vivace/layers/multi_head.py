@@ -192,12 +192,11 @@ class _Attention(AttentionLayer):
         return products + 2 * self.heads * steps * (others // batches) * (self.key_dim + self.value_dim)
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
-        parts, pairs = x if isinstance(x, (list, tuple)) else (x,), None
+        parts, pairs = x if type(x) is list else [*x] if type(x) is tuple else [x], None
         if self.use_attention_mask:
             *parts, pairs = parts
-        query, key = parts[0], parts[-1]
-        inputs = query, key, parts[len(parts) > 1]
-        at = query.shape, key.shape, self.use_causal_mask
+        inputs = query, key, _ = parts[0], parts[-1], parts[len(parts) > 1]
+        at = query.shape, key.shape, self.use_causal_mask, self.sliding_window
         way: _Way = self._ways.get(at) or self.new_way(at)
         options = None
         if step.mask is not None or pairs is not None or self.dropout or self.sliding_window:
@@ -221,20 +220,23 @@ class _Attention(AttentionLayer):
         if self.use_attention_mask or self.return_attention_scores:
             return None
         query, value, key = self._inputs(x, "bind")
-        at = query.shape, key.shape, self.use_causal_mask
+        at = query.shape, key.shape, self.use_causal_mask, self.sliding_window
         way: _Way = self._ways.get(at) or self.new_way(at)
         y, weights = step.empty(way.output, query.dtype), [p.array for p in self._projections]
-        return y, [partial(native.multi_head_forward, way.shape, (query, key, value), weights, None, None, (y,))]
+        options = None
+        if self.sliding_window is not None:  # which may hide everything from a query
+            options = Options(None, None, None, bool(self.dropout), 0.0, 0, 0)
+        return y, [partial(native.multi_head_forward, way.shape, (query, key, value), weights, options, None, (y,))]
 
-    def make_way(self, shape: tuple[Shape, Shape, bool]) -> _Way:
-        query, key, causal = shape
+    def make_way(self, shape: tuple[Shape, Shape, bool, int | None]) -> _Way:
+        query, key, causal, window = shape
         if query[0] != key[0]:
             raise ValueError(f"query and key must be one batch, received shapes {query} and {key}")
         first = self.attended_axes(len(query))
         batch, steps, others = (math.prod(sizes) for sizes in (query[:first], query[first:-1], key[first:-1]))
         attention = native.AttentionShape(
             batch, steps, others, self.heads, self.key_heads, self.key_dim, self.value_dim, self.key_dim**-0.5, causal,
-            self.sliding_window or 0,
+            window or 0,
         )  # fmt: skip
         output = (*query[:-1], *self.out.kernel.shape[2:])
         sizes = self.features[0], self.features[2], self.features[1], math.prod(self.out.kernel.shape[2:])
