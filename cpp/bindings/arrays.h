@@ -166,6 +166,7 @@ inline Activation activation_named(const char* op, const std::string& name) {
 void bind_conv2d(py::module_& m);
 void bind_pool2d(py::module_& m);
 void bind_gemm(py::module_& m);
+void bind_einsum(py::module_& m);
 void bind_elementwise(py::module_& m);
 void bind_activations(py::module_& m);
 void bind_resample(py::module_& m);

@@ -25,6 +25,7 @@ PYBIND11_MODULE(VIVACE_MODULE, m) {
     bind_pool2d(m);
     bind_conv2d(m);  // its fused ops take the pool's shape
     bind_gemm(m);
+    bind_einsum(m);
     bind_rnn(m);
     bind_depthwise2d(m);
     bind_attention(m);

@@ -127,6 +127,7 @@ void test_parallel();
 void test_conv2d();
 void test_conv2d_pool();
 void test_gemm();
+void test_einsum();
 void test_pool2d();
 void test_vmath();
 void test_elementwise();

@@ -10,6 +10,7 @@ int main() {
     test_conv2d();
     test_conv2d_pool();
     test_gemm();
+    test_einsum();
     test_pool2d();
     test_vmath();
     test_elementwise();

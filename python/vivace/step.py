@@ -20,6 +20,7 @@ class Step:
     training: whether layers behave as in training (dropout drops, max pooling remembers positions).
     mask: uint8 (batch, steps), nonzero where a step of a sequence counts; None: all do; of several inputs or outputs a
         list. A layer that makes a mask sets it, one whose output has no steps takes it away.
+    keeps: whether a backward pass may follow, for which layers keep what it needs.
     penalty: what layers add to the loss of every row of this pass (ActivityRegularization); they add its gradient too.
 
     The step owns the buffers: the k-th `empty` of every pass gets the same memory, so that in steady state nothing is
@@ -27,6 +28,8 @@ class Step:
     Gradients on their way back are given up as soon as nobody needs them, and their memory, still in cache, goes to the
     next ones.
     """
+
+    keeps = True
 
     def __init__(self, training: bool) -> None:
         self.training = training
@@ -90,7 +93,7 @@ class Step:
 class OneCall(Step):
     """The step of a layer that runs by itself: its memory is new, and what it makes is the caller's."""
 
-    training = False
+    training = keeps = False
     mask: Any = None
     penalty = 0.0
     last: Array | None = None  # what `empty` has made last

@@ -123,6 +123,7 @@ def gemm(
 ) -> None: ...
 
 # x (n, i), kernel (i, o), bias (o,), y (n, o)
+# x (..., inputs), kernel (..., inputs, outputs), whose axes in front are 1, bias (outputs), y (..., outputs).
 def dense_forward(x: Array, kernel: Array, bias: Array | None, y: Array, activation: Activation = "linear") -> None: ...
 def dense_input_gradient(dy: Array, kernel: Array, dx: Array) -> None: ...
 def dense_weight_gradient(x: Array, dy: Array, dkernel: Array, dbias: Array | None) -> None: ...
@@ -183,50 +184,116 @@ def rnn_backward(
     dc: Array | None,
 ) -> None: ...
 
-# dense_forward of x (..., *inputs), kernel (*inputs, *outputs), bias (*outputs), y (..., *outputs); inputs: the product
-# of those axes.
-def project_forward(
-    inputs: int, x: Array, kernel: Array, bias: Array | None, y: Array, activation: Activation = "linear"
+# The arrays' axes by name, the sizes of x's and w's, and of the bias': the last of y's, 1 where it is the same for all.
+class Einsum:
+    def __init__(
+        self, x: str, w: str, y: str, x_sizes: Sequence[int], w_sizes: Sequence[int], bias: Sequence[int]
+    ) -> None: ...
+    @property
+    def output(self) -> tuple[int, ...]: ...
+
+# gradients: dx, which is overwritten, dw, which is overwritten or added to, dbias, which is added to; None: not wanted.
+def einsum_forward(
+    op: Einsum, x: Array, w: Array, bias: Array | None, y: Array, activation: Activation = "linear"
+) -> None: ...
+def einsum_backward(
+    op: Einsum,
+    x: Array,
+    w: Array,
+    dy: Array,
+    gradients: tuple[Array | None, Array | None, Array | None],
+    add: bool,
 ) -> None: ...
 
-# q (batch, queries, heads, key_dim), k (batch, keys, key_heads, key_dim), v (batch, keys, key_heads, value_dim), y
-# (batch, queries, heads, value_dim); masks uint8 (batch, queries), (batch, keys), (batch, queries, keys); maximum and
-# share (batch, heads, queries). All without the axis of heads: one head.
+class AttentionShape:
+    def __init__(
+        self,
+        batch: int,
+        queries: int,
+        keys: int,
+        heads: int,
+        key_heads: int,
+        key_dim: int,
+        value_dim: int,
+        scale: float = 1.0,
+        causal: bool = False,
+        window: int = 0,
+    ) -> None: ...
+
+# Masks and dropout: query_mask (batch, queries), key_mask (batch, keys), attention_mask (batch, queries, keys), uint8;
+# zero_blind, rate, seed, stream.
+Options = tuple[Array | None, Array | None, Array | None, bool, float, int, int]
+
+# inputs: q (batch, queries, heads, key_dim), k (batch, keys, key_heads, key_dim), v (batch, keys, key_heads, value_dim)
+# and perhaps a learned factor of q, (); one head needs no axis. y (batch, queries, heads, value_dim); kept: 2 * batch *
+# heads * queries numbers. outputs: kept and y; gradients: as many as inputs, that of the factor is added to.
 def attention_forward(
-    q: Array,
-    k: Array,
-    v: Array,
-    scale: float,
-    causal: bool,
-    query_mask: NDArray[np.uint8] | None,
-    key_mask: NDArray[np.uint8] | None,
-    attention_mask: NDArray[np.uint8] | None,
-    rate: float,
-    seed: int,
-    stream: int,
-    y: Array,
-    maximum: Array,
-    share: Array,
+    shape: AttentionShape, inputs: Sequence[Array], options: Options | None, kept: Array | None, y: Array
 ) -> None: ...
 def attention_backward(
-    q: Array,
-    k: Array,
-    v: Array,
-    scale: float,
-    causal: bool,
-    query_mask: NDArray[np.uint8] | None,
-    key_mask: NDArray[np.uint8] | None,
-    attention_mask: NDArray[np.uint8] | None,
-    rate: float,
-    seed: int,
-    stream: int,
-    y: Array,
-    maximum: Array,
-    share: Array,
+    shape: AttentionShape,
+    inputs: Sequence[Array],
+    options: Options | None,
+    outputs: Sequence[Array],
     dy: Array,
-    dq: Array,
-    dk: Array,
-    dv: Array,
+    gradients: Sequence[Array],
+) -> None: ...
+
+# Of one head. scoring: whether scores are sums, the weight of each feature or of all, the scale. probabilities: p (batch,
+# queries, keys) and, if asked for, p after dropout; forward: options and p; upstream: dy and perhaps the gradient of p
+# after dropout; gradients: dq, dk, dv, which are overwritten, and those of weight and scale, added to.
+Scoring = tuple[bool, Array | None, Array | None]
+
+def stored_attention_forward(
+    shape: AttentionShape,
+    inputs: Sequence[Array],
+    scoring: Scoring,
+    options: Options | None,
+    probabilities: Sequence[Array],
+    y: Array,
+) -> None: ...
+def stored_attention_backward(
+    shape: AttentionShape,
+    inputs: Sequence[Array],
+    scoring: Scoring,
+    forward: tuple[Options | None, Array],
+    upstream: Sequence[Array],
+    gradients: Sequence[Array | None],
+) -> None: ...
+
+class MultiHeadShape:
+    def __init__(
+        self,
+        attention: AttentionShape,
+        query_size: int,
+        key_size: int,
+        value_size: int,
+        outputs: int,
+        bias: bool,
+        gate: bool,
+    ) -> None: ...
+    @property
+    def kept(self) -> int: ...
+
+# inputs: query, key and value, (..., their size). weights: kernels and biases of query, key, gate, value and output.
+# outputs: y (..., outputs) and, if asked for, the scores (batch, heads, queries, keys). forward: options and kept;
+# upstream: dy and, if there is one, the scores and their gradient; gradients: those of the weights, which are added to,
+# and those of the inputs or None.
+def multi_head_forward(
+    shape: MultiHeadShape,
+    inputs: Sequence[Array],
+    weights: Sequence[Array],
+    options: Options | None,
+    kept: Array | None,
+    outputs: Sequence[Array],
+) -> None: ...
+def multi_head_backward(
+    shape: MultiHeadShape,
+    inputs: Sequence[Array],
+    weights: Sequence[Array],
+    forward: tuple[Options | None, Array],
+    upstream: Sequence[Array],
+    gradients: tuple[Sequence[Array], Sequence[Array] | None],
 ) -> None: ...
 
 # shape (samples, rows, channels, groups); x, y, dx, dy of so many elements; mask uint8 (samples, rows); mean and

@@ -12,7 +12,7 @@ from .adaptive import (
     AdaptiveMaxPooling2D,
     AdaptiveMaxPooling3D,
 )
-from .attention import GroupQueryAttention, MultiHeadAttention
+from .attention import AdditiveAttention, Attention
 from .base import Layer
 from .cells import RNN, GRUCell, LSTMCell, SimpleRNNCell, StackedRNNCells
 from .conv import Conv1D, Conv2D, Conv3D, Convolution1D, Convolution2D, Convolution3D
@@ -58,6 +58,7 @@ from .merging import (
     multiply,
     subtract,
 )
+from .multi_head import GroupQueryAttention, MultiHeadAttention
 from .normalization import (
     BatchNormalization,
     GroupNormalization,
@@ -126,7 +127,6 @@ from .separable import (
     SeparableConvolution1D,
     SeparableConvolution2D,
 )
-from .sequence_attention import AdditiveAttention, Attention
 from .text import TextVectorization
 from .wrappers import Bidirectional, TimeDistributed
 

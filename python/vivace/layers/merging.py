@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from .._core import native
 from .._typing import Array, BatchShape, Shape
 from ..step import Step
 from .base import Layer, constants
@@ -390,56 +390,50 @@ class Dot(Layer):
         return (shapes[0][0], *(rests[0] + rests[1] or (1,)))
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
-        # As matrices (batch, rest, contracted) and (batch, contracted, rest): y = a b.
         first, second = x
         shapes = first.shape, second.shape
-        orders, flat, product, output, moved = self._ways.get(shapes) or self.new_way(shapes)
-        if orders is not None:
-            first, second = first.transpose(orders[0]), second.transpose(orders[1])
-        a, b = first.reshape(flat[0]), second.reshape(flat[1])
+        op, shape = self._ways.get(shapes) or self.new_way(shapes)
         norms = None
         if self.normalize:
-            norms = [np.sqrt(np.maximum((m * m).sum(k, keepdims=True), 1e-12)) for m, k in ((a, -1), (b, 1))]
-            a, b = a / norms[0], b / norms[1]
-        y = step.empty(product, a.dtype)
-        np.matmul(a, b, y)
+            norms = [
+                np.sqrt(np.maximum((one * one).sum(axis, keepdims=True), 1e-12))
+                for one, axis in zip(x, self._axes, strict=True)
+            ]
+            first, second = first / norms[0], second / norms[1]
+        y = step.empty(shape, first.dtype)
+        native.einsum_forward(op, first, second, None, y)
         step.mask = None
-        return y.reshape(output), (a, b, norms, moved)
+        return y, (op, first, second, norms)
 
-    def make_way(self, shape: tuple[Shape, Shape]) -> tuple[list[Shape] | None, list[Shape], Shape, Shape, list[Shape]]:
-        """The order of the inputs' axes as matrices (None: theirs), their shapes as such, that of the product, the
-        output's; and the inputs' with the axis at the end.
-        """
-        orders: list[Shape] = []
-        moved: list[Shape] = []
-        for one, axis in zip(shape, self._axes, strict=True):
-            axis %= len(one)
-            rest = (*range(1, axis), *range(axis + 1, len(one)))
-            orders.append((0, axis, *rest) if orders else (0, *rest, axis))
-            moved.append((one[0], *(one[i] for i in rest), one[axis]))
-        rows, columns = (math.prod(one[1:-1]) for one in moved)
-        (batch, *_, contracted), output = moved[0], moved[0][1:-1] + moved[1][1:-1] or (1,)
-        flat: list[Shape] = [(batch, rows, contracted), (moved[1][0], contracted, columns)]
-        same = all(list(order) == sorted(order) for order in orders)
-        return None if same else orders, flat, (batch, rows, columns), (batch, *output), moved
+    def make_way(self, shape: tuple[Shape, Shape]) -> tuple[native.Einsum, Shape]:
+        """The native op, and the output's shape."""
+        first = [chr(0x100 + i) for i in range(len(shape[0]))]
+        second = [first[0], *(chr(0x200 + i) for i in range(1, len(shape[1])))]
+        a, b = (axis % len(one) for one, axis in zip(shape, self._axes, strict=True))
+        output = [*first[:a], *first[a + 1 :], *second[1:b], *second[b + 1 :]]
+        second[b] = first[a]
+        op = native.Einsum("".join(first), "".join(second), "".join(output), *shape, ())
+        return op, op.output if len(output) > 1 else (*op.output, 1)
+
+    def bind(self, x: Any, step: Step) -> tuple[Array, list[Any]] | None:
+        """See `vivace.plan`."""
+        if self.normalize:
+            return None
+        first, second = x
+        op, shape = self._ways.get((first.shape, second.shape)) or self.new_way((first.shape, second.shape))
+        y = step.empty(shape, first.dtype)
+        return y, [partial(native.einsum_forward, op, first, second, None, y)]
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
         if not input_gradient:
             return None
-        a, b, norms, shapes = saved
-        b = b.transpose(0, 2, 1)
-        norms = None if norms is None else [norms[0], norms[1].transpose(0, 2, 1)]
-        d = dy.reshape(len(a), a.shape[1], b.shape[1])
-        gradients = []
-        for i, (matrix, gradient) in enumerate(((a, np.matmul(d, b)), (b, np.matmul(d.transpose(0, 2, 1), a)))):
-            if norms is not None:
-                gradient -= matrix * (matrix * gradient).sum(-1, keepdims=True)
-                gradient /= norms[i]
-            part = np.moveaxis(gradient.reshape(shapes[i]), -1, self._axes[i])
-            dx = step.empty(part.shape, dy.dtype)
-            dx[...] = part
-            gradients.append(dx)
-        return gradients
+        op, first, second, norms = saved
+        gradients = step.empty(first.shape, dy.dtype), step.empty(second.shape, dy.dtype)
+        native.einsum_backward(op, first, second, dy, (*gradients, None), False)
+        for one, gradient, norm, axis in zip((first, second), gradients, norms or (), self._axes, strict=False):
+            gradient -= one * (one * gradient).sum(axis, keepdims=True)
+            gradient /= norm
+        return list(gradients)
 
 
 def add(inputs: Sequence[Any], **kwargs: Any) -> Any:
