@@ -47,8 +47,8 @@ struct Images : Scratch<T> {
     Images(const Conv3DShape& s, index count) : Scratch<T>(piece_of(s, count, count - 1).images.input_size()) {}
 };
 
-// Calls f(input row, image row) for the rows that hold the same elements: from `slice` of the kernel on, image row elements
-// stand kd times as far apart. f(null, ...) where the kernel reaches beyond the volume.
+// Calls f(input row, image row) for the rows that hold the same elements, of each slice of the kernel; for the image's, the
+// channels of a group stand kd times as far apart. The input row is -1 where the kernel reaches beyond the volume.
 template <class F>
 void for_each_row(const Conv3DShape& s, const Piece& piece, index image, index row, F&& f) {
     const index number = piece.first + image, sample = number / s.r, z = number % s.r;
@@ -60,23 +60,33 @@ void for_each_row(const Conv3DShape& s, const Piece& piece, index image, index r
     }
 }
 
-// Calls f(offset in the input's row, offset in the image's row, i, lanes) for all vectors of a row's channels.
-template <class T, class F>
-VIVACE_INLINE void for_each_channel(const Conv3DShape& s, F&& f) {
-    const index width = s.c / s.groups(), runs = s.w * s.groups();
+// to (runs, width) = or += from: runs of `width` neighbours, the steps apart. from may be null: zeros.
+template <class T, bool add>
+void move(index runs, index width, const T* from, index from_step, T* to, index to_step) {
+    const auto scalars = [&](auto count) {
+        for (index run = 0; run < runs; ++run)
+            for (index i = 0; i < count; ++i) {
+                const T value = from ? from[run * from_step + i] : T{0};
+                T& out = to[run * to_step + i];
+                out = add ? out + value : value;
+            }
+    };
+    if (width == 1) return scalars(std::integral_constant<index, 1>{});
+    if (width < lanes<T>) return scalars(width);
     for (index run = 0; run < runs; ++run)
-        for_each_vector<T>(width, [&](index i, auto n) { f(run * width + i, run * s.kd * width + i, n); });
+        for_each_vector<T>(width, [&](index i, auto n) {
+            T* const out = to + run * to_step + i;
+            const vec<T> value = from ? load_n(from + run * from_step + i, n) : vec<T>{};
+            store_n(out, add ? load_n(out, n) + value : value, n);
+        });
 }
 
 template <class T>
 void gather(const Conv3DShape& s, const Piece& piece, const T* x, T* images) {
-    const double cost = static_cast<double>(4 * piece.images.input_size());
-    parallel_for(piece.images.n * s.h, cost, [&](index task, int) {
+    const index width = s.c / s.groups(), runs = s.w * s.groups();
+    parallel_for(piece.images.n * s.h, static_cast<double>(4 * piece.images.input_size()), [&](index task, int) {
         for_each_row(s, piece, task / s.h, task % s.h, [&](index from, index to) {
-            if (from >= 0)
-                for_each_channel<T>(s, [&](index in, index out, auto n) { store_n(images + to + out, load_n(x + from + in, n), n); });
-            else
-                for_each_channel<T>(s, [&](index, index out, auto n) { store_n(images + to + out, vec<T>{}, n); });
+            move<T, false>(runs, width, from < 0 ? nullptr : x + from, width, images + to, s.kd * width);
         });
     });
 }
@@ -84,13 +94,11 @@ void gather(const Conv3DShape& s, const Piece& piece, const T* x, T* images) {
 // x += the images' elements, whose rows do not meet.
 template <class T>
 void scatter(const Conv3DShape& s, const Piece& piece, const T* images, T* x) {
+    const index width = s.c / s.groups(), runs = s.w * s.groups();
     parallel_for(s.h, static_cast<double>(8 * piece.images.input_size()), [&](index row, int) {
         for (index image = 0; image < piece.images.n; ++image)
             for_each_row(s, piece, image, row, [&](index to, index from) {
-                if (to < 0) return;
-                for_each_channel<T>(s, [&](index out, index in, auto n) {
-                    store_n(x + to + out, load_n(x + to + out, n) + load_n(images + from + in, n), n);
-                });
+                if (to >= 0) move<T, true>(runs, width, images + from, s.kd * width, x + to, width);
             });
     });
 }

@@ -103,6 +103,22 @@ void for_each_element(const Pool3DShape& s, F&& f) {
     });
 }
 
+// Where no element is in two windows, gradients are written box by box.
+bool boxes_meet(const Pool3DShape& s) {
+    for (const PoolAxis* axis : {&s.depth, &s.height, &s.width})
+        for (const Window& covering : axis->covering)
+            if (covering.size() > 1) return true;
+    return false;
+}
+
+template <class T>
+void fill_gaps(const Pool3DShape& s, T* dx) {
+    bool gaps = false;
+    for (const PoolAxis* axis : {&s.depth, &s.height, &s.width})
+        for (const Window& covering : axis->covering) gaps |= covering.size() == 0;
+    if (gaps) parallel_blocks(s.input_size(), 4, [&](index first, index last) { std::fill(dx + first, dx + last, T{}); });
+}
+
 }  // namespace
 
 Pool3DShape pool3d_shape(const index (&input)[5], const std::vector<Window> (&windows)[3]) {
@@ -136,6 +152,16 @@ void max_pool3d_forward(const Pool3DShape& s, const T* x, T* y, Position* positi
 
 template <class T, class Position>
 void max_pool3d_backward(const Pool3DShape& s, const T* dy, const Position* positions, T* dx) {
+    if (!boxes_meet(s)) {
+        fill_gaps(s, dx);
+        return for_each_box<T>(s, [&](index out, index, auto lanes_used, auto&& for_each_of_box) {
+            const vec<T> gradient = load_n(dy + out, lanes_used);
+            const auto position = load_positions<T>(positions + out, lanes_used);
+            for_each_of_box([&](index in, index at) {
+                store_n(dx + in, position == static_cast<int_of<T>>(at) ? gradient : vec<T>{}, lanes_used);
+            });
+        });
+    }
     for_each_element<T>(s, [&](index in, auto lanes_used, auto&& for_each_output) {
         vec<T> sum{};
         for_each_output([&](index out, index at, index) {
@@ -157,6 +183,13 @@ void average_pool3d_forward(const Pool3DShape& s, const T* x, T* y) {
 
 template <class T>
 void average_pool3d_backward(const Pool3DShape& s, const T* dy, T* dx) {
+    if (!boxes_meet(s)) {
+        fill_gaps(s, dx);
+        return for_each_box<T>(s, [&](index out, index count, auto lanes_used, auto&& for_each_of_box) {
+            const vec<T> share = load_n(dy + out, lanes_used) / static_cast<T>(count);
+            for_each_of_box([&](index in, index) { store_n(dx + in, share, lanes_used); });
+        });
+    }
     for_each_element<T>(s, [&](index in, auto lanes_used, auto&& for_each_output) {
         vec<T> sum{};
         for_each_output([&](index out, index, index count) {

@@ -176,8 +176,8 @@ class Multiply(_Merge):
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
         masks = step.mask
-        if not isinstance(masks, list) or all(mask is None for mask in masks):
-            y, saved = super().forward(x, step)
+        if type(masks) is not list or all(mask is None for mask in masks):
+            y, saved = _Merge.forward(self, x, step)
             return y, (saved, None, None)
         counts = [_counts(mask, array) for mask, array in zip(masks, x, strict=True)]
         ones = [a if c is None else np.where(c, a, a.dtype.type(1)) for a, c in zip(x, counts, strict=True)]
