@@ -26,8 +26,9 @@ using Matrix = std::tuple<index, py::array_t<std::int32_t>, py::array_t<double>>
 
 Resampling make_resampling(index samples, const std::vector<Matrix>& matrices, index channels) {
     const Arguments arg("Resampling");
-    if (samples < 1 || channels < 1 || matrices.empty())
-        arg.fail("samples", "and channels must be at least 1, and there must be a matrix", std::to_string(samples));
+    if (samples < 0) arg.fail("samples", "must not be negative", std::to_string(samples));
+    if (channels < 1) arg.fail("channels", "must be at least 1", std::to_string(channels));
+    if (matrices.empty()) arg.fail("matrices", "must be at least one", "none");
     Resampling s{samples, channels, {}};
     for (const auto& [inputs, first, weights] : matrices) {
         const index outputs = arg.size(weights, "weights", 2, 0), width = weights.shape(1);

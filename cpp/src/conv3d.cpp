@@ -30,7 +30,7 @@ struct Piece {
 
 template <class T>
 index piece_count(const Conv3DShape& s) {
-    constexpr index bytes = 4 * 1024 * 1024;
+    constexpr index bytes = 1536 * 1024;
     const index all = s.images.input_size() * static_cast<index>(sizeof(T));
     return std::clamp<index>(all / bytes, 1, s.images.n);
 }
@@ -153,8 +153,10 @@ Conv3DShape conv3d_shape(const index (&input)[5], const index (&kernel)[5], cons
                          const index (&padding)[6], const index (&dilation)[3], index groups) {
     const auto [n, d, h, w, c] = input;
     const index kd = kernel[0];
-    require(n >= 1 && d >= 1 && kd >= 1 && strides[0] >= 1 && dilation[0] >= 1 && padding[0] >= 0 && padding[1] >= 0,
-            "sizes, strides and dilation must be at least 1, and padding not negative");
+    for (const index size : {n, d, kd, strides[0], dilation[0]})
+        require(size >= 1, "sizes, strides and dilation must be at least 1, received " + std::to_string(size));
+    for (const index pad : {padding[0], padding[1]})
+        require(pad >= 0, "padding must not be negative, received " + std::to_string(pad));
     const index free = d + padding[0] + padding[1] - (kd - 1) * dilation[0] - 1;
     require(free >= 0, "kernel depth " + std::to_string(kd) + " does not fit the padded input's " + std::to_string(d) + " slices");
     const index r = free / strides[0] + 1;

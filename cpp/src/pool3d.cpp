@@ -122,8 +122,9 @@ void fill_gaps(const Pool3DShape& s, T* dx) {
 }  // namespace
 
 Pool3DShape pool3d_shape(const index (&input)[5], const std::vector<Window> (&windows)[3]) {
-    for (index size : input)
-        require(size >= 1, "every size of the input must be at least 1, received " + std::to_string(size));
+    require(input[0] >= 0, "the number of samples must not be negative, received " + std::to_string(input[0]));
+    for (index i = 1; i < 5; ++i)
+        require(input[i] >= 1, "every size of the input must be at least 1, received " + std::to_string(input[i]));
     Pool3DShape s{input[0], pool_axis(input[1], windows[0]), pool_axis(input[2], windows[1]), pool_axis(input[3], windows[2]),
                   input[4], 1};
     for (const PoolAxis* axis : {&s.depth, &s.height, &s.width}) {
