@@ -69,7 +69,7 @@ VIVACE_INLINE void copy(const T* from, index count, T* to) {
     for (index i = 0; i < count; ++i) to[i] = from[i];
 }
 
-// Row by row, f(i, row's first element in y, columns).
+// Calls f(i, first element in part i, first element in the whole) for each part of each row.
 template <class F>
 void for_each_part(index rows, index count, const index* columns, index width, double bytes, F&& f) {
     const index block = std::max<index>(1, 4096 / std::max<index>(1, width));

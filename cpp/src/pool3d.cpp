@@ -33,9 +33,9 @@ PoolAxis pool_axis(index size, const std::vector<Window>& windows) {
     return axis;
 }
 
-// A pair of rows: of slice `row` and line `line` of a volume that has so many, with what the axes say of both.
+// Elements along the width, of one slice and one row of a sample, with the windows that belong to these two.
 struct Line {
-    index sample, first;  // of the line's elements, the number
+    index sample, first;  // first: number of the first element in the whole array
     Window depth, height;
     index at_depth, at_height;
 };
@@ -53,8 +53,8 @@ void for_each_line(const Pool3DShape& s, const std::vector<Window>& depth, const
     });
 }
 
-// Calls f(element of the output, i, lanes, for_each_element) for each vector of channels of each output; for_each_element(g)
-// calls g(element of the input, its number in the box).
+// Calls f(element of the output, elements of its box, lanes, for_each_of_box) for each vector of channels of each output;
+// for_each_of_box(g) calls g(element of the input, its number in the box).
 template <class T, class F>
 void for_each_box(const Pool3DShape& s, F&& f) {
     const index row = s.width.size * s.c, slice = s.height.size * row;
@@ -76,8 +76,8 @@ void for_each_box(const Pool3DShape& s, F&& f) {
     });
 }
 
-// The same the other way round: for each element of the input, for_each_output(g) calls g(element of the output, number of
-// the input's element in its box, the box's size).
+// The other way round: calls f(element of the input, lanes, for_each_output), and for_each_output(g) calls g(element of the
+// output, number of the input's element in its box, elements of the box).
 template <class T, class F>
 void for_each_element(const Pool3DShape& s, F&& f) {
     const index row = s.width.outputs() * s.c, slice = s.height.outputs() * row;

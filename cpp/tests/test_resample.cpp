@@ -89,7 +89,7 @@ void bands(index outer, index inputs, index outputs, index inner, index width) {
 template <class T>
 void axes(index c) {
     Resampling s{2, c, {}};
-    const index inputs[] = {3, 5, 4}, outputs[] = {4, 2, 7};
+    const index inputs[] = {3, 5, 4}, outputs[] = {4, 6, 7};
     auto x = integers<T>(s.n * 3 * 5 * 4 * c);
     for (std::size_t a = 0; a < 3; ++a) {
         Bands bands{inputs[a], 2, {}, integers<double>(2 * outputs[a]), {}};
@@ -101,7 +101,7 @@ void axes(index c) {
     std::size_t i = 0;
     for (index n = 0; n < s.n; ++n)
         for (index p = 0; p < 4; ++p)
-            for (index q = 0; q < 2; ++q)
+            for (index q = 0; q < 6; ++q)
                 for (index r = 0; r < 7; ++r)
                     for (index channel = 0; channel < c; ++channel, ++i) {
                         double sum = 0;

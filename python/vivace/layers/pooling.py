@@ -52,6 +52,7 @@ class _Pooling(Layer):
 
     rank = 2
     maximum = True
+    in_boxes = False  # whether a way's shape is that of volumes
 
     def __init__(self, data_format: str | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -82,33 +83,32 @@ class _Pooling(Layer):
         """See `vivace.plan`."""
         if self.channels_first:
             return None
-        return self.bound_pool(self._ways.get(x.shape) or self.new_way(x.shape), x, step)
+        shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
+        y = step.empty(output, x.dtype)
+        if self.maximum:
+            forward: Any = native.max_pool3d_forward if self.in_boxes else native.max_pool2d_forward
+            return y, [partial(forward, shape, x, y, None)]
+        forward = native.average_pool3d_forward if self.in_boxes else native.average_pool2d_forward
+        return y, [partial(forward, shape, x, y)]
 
     def pool(self, way: _Way, x: Array, step: Step) -> tuple[Array, Any]:
         shape, output, kind = way
         if not self.maximum:
             y = step.empty(output, x.dtype)
-            native.average_pool2d_forward(shape, x, y)
+            (native.average_pool3d_forward if self.in_boxes else native.average_pool2d_forward)(shape, x, y)
             return y, (shape, None)
         positions = step.empty(output, kind) if step.training else None
         y = step.empty(output, x.dtype)
-        native.max_pool2d_forward(shape, x, y, positions)
+        (native.max_pool3d_forward if self.in_boxes else native.max_pool2d_forward)(shape, x, y, positions)
         return y, (shape, positions)
-
-    def bound_pool(self, way: _Way, x: Array, step: Step) -> tuple[Array, list[Any]]:
-        """The pass in inference, bound to its arrays: see `vivace.plan`."""
-        y = step.empty(way.output, x.dtype)
-        if self.maximum:
-            return y, [partial(native.max_pool2d_forward, way.shape, x, y, None)]
-        return y, [partial(native.average_pool2d_forward, way.shape, x, y)]
 
     def pool_backward(self, dy: Array, saved: Any, step: Step) -> Array:
         shape, positions = saved
         dx = step.empty(shape.input, dy.dtype)
         if self.maximum:
-            native.max_pool2d_backward(shape, dy, positions, dx)
+            (native.max_pool3d_backward if self.in_boxes else native.max_pool2d_backward)(shape, dy, positions, dx)
         else:
-            native.average_pool2d_backward(shape, dy, dx)
+            (native.average_pool3d_backward if self.in_boxes else native.average_pool2d_backward)(shape, dy, dx)
         return dx
 
 
@@ -117,6 +117,8 @@ class BoxPooling(_Pooling):
 
     A subclass implements `windows`.
     """
+
+    in_boxes = True
 
     def windows(self, shape: Shape) -> list[Windows]:
         """Of each axis between the batch and the channels: what each output sees, its first element and the end."""
@@ -127,33 +129,6 @@ class BoxPooling(_Pooling):
         volume = (shape[0], *(1,) * missing, *shape[1:])
         boxes = native.Pool3DShape(volume, [*[[(0, 1)]] * missing, *windows])  # type: ignore[arg-type]
         return _way(boxes, (shape[0], *map(len, windows), shape[-1]), boxes.largest)
-
-    def pool(self, way: _Way, x: Array, step: Step) -> tuple[Array, Any]:
-        shape, output, kind = way
-        if not self.maximum:
-            y = step.empty(output, x.dtype)
-            native.average_pool3d_forward(shape, x, y)
-            return y, (shape, None)
-        positions = step.empty(output, kind) if step.training else None
-        y = step.empty(output, x.dtype)
-        native.max_pool3d_forward(shape, x, y, positions)
-        return y, (shape, positions)
-
-    def bound_pool(self, way: _Way, x: Array, step: Step) -> tuple[Array, list[Any]]:
-        """The pass in inference, bound to its arrays: see `vivace.plan`."""
-        y = step.empty(way.output, x.dtype)
-        if self.maximum:
-            return y, [partial(native.max_pool3d_forward, way.shape, x, y, None)]
-        return y, [partial(native.average_pool3d_forward, way.shape, x, y)]
-
-    def pool_backward(self, dy: Array, saved: Any, step: Step) -> Array:
-        shape, positions = saved
-        dx = step.empty(shape.input, dy.dtype)
-        if self.maximum:
-            native.max_pool3d_backward(shape, dy, positions, dx)
-        else:
-            native.average_pool3d_backward(shape, dy, dx)
-        return dx
 
 
 class _WindowPooling(_Pooling):

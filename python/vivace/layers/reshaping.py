@@ -185,7 +185,38 @@ class _Spatial(Layer):
         return native.Margins((n, *(1,) * missing, *middle, c), (*((0, 0),) * missing, *pairs))
 
 
-class _ZeroPadding(_Spatial):
+class _Borders(_Spatial):
+    """A layer that adds a border of zeros, or takes one away.
+
+    A subclass implements `make_way`: what is around the smaller array, and the output's shape.
+    """
+
+    pads = True
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        if step.mask is not None:
+            self.drop_mask(step)
+        margins, output = self._ways.get(x.shape) or self.new_way(x.shape)
+        y = step.empty(output, x.dtype)
+        (native.pad if self.pads else native.crop)(margins, x, y)
+        return y, (margins, x.shape)
+
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]]:
+        """See `vivace.plan`."""
+        margins, output = self._ways.get(x.shape) or self.new_way(x.shape)
+        y = step.empty(output, x.dtype)
+        return y, [partial(native.pad if self.pads else native.crop, margins, x, y)]
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        if not input_gradient:
+            return None
+        margins, shape = saved
+        dx = step.empty(shape, dy.dtype)
+        (native.crop if self.pads else native.pad)(margins, dy, dx)
+        return dx
+
+
+class _ZeroPadding(_Borders):
     """Zeros around each sample.
 
     Args:
@@ -206,33 +237,11 @@ class _ZeroPadding(_Spatial):
         """The zeros around, and the output's shape."""
         return self.margins(shape, self.padding), self.compute_output_shape(shape)
 
-    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        if step.mask is not None:
-            self.drop_mask(step)
-        margins, output = self._ways.get(x.shape) or self.new_way(x.shape)
-        y = step.empty(output, x.dtype)
-        native.pad(margins, x, y)
-        return y, (margins, x.shape)
-
-    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]]:
-        """See `vivace.plan`."""
-        margins, output = self._ways.get(x.shape) or self.new_way(x.shape)
-        y = step.empty(output, x.dtype)
-        return y, [partial(native.pad, margins, x, y)]
-
-    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        if not input_gradient:
-            return None
-        margins, shape = saved
-        dx = step.empty(shape, dy.dtype)
-        native.crop(margins, dy, dx)
-        return dx
-
 
 class ZeroPadding1D(_ZeroPadding):
     __doc__ = f"(batch, steps, channels). {_ZeroPadding.__doc__}"
     rank = 1
-    bind = _ZeroPadding.bind
+    bind = _Borders.bind
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"padding": self.padding[0]}
@@ -240,22 +249,24 @@ class ZeroPadding1D(_ZeroPadding):
 
 class ZeroPadding2D(_ZeroPadding):
     __doc__ = f"(batch, height, width, channels). {_ZeroPadding.__doc__}"
-    bind = _ZeroPadding.bind
+    bind = _Borders.bind
 
 
 class ZeroPadding3D(_ZeroPadding):
     __doc__ = f"(batch, depth, height, width, channels). {_ZeroPadding.__doc__}"
     rank = 3
-    bind = _ZeroPadding.bind
+    bind = _Borders.bind
 
 
-class _Cropping(_Spatial):
+class _Cropping(_Borders):
     """Drops the borders of each sample.
 
     Args:
         cropping: an integer; or one for each axis; or a pair (before, behind) for each axis.
         data_format: "channels_last" (None, the default) or "channels_first".
     """
+
+    pads = False
 
     def __init__(self, cropping: Any, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(data_format, **kwargs)
@@ -275,33 +286,11 @@ class _Cropping(_Spatial):
         output: Any = self.compute_output_shape(shape)
         return self.margins(output, self.cropping), output
 
-    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        if step.mask is not None:
-            self.drop_mask(step)
-        margins, output = self._ways.get(x.shape) or self.new_way(x.shape)
-        y = step.empty(output, x.dtype)
-        native.crop(margins, x, y)
-        return y, (margins, x.shape)
-
-    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]]:
-        """See `vivace.plan`."""
-        margins, output = self._ways.get(x.shape) or self.new_way(x.shape)
-        y = step.empty(output, x.dtype)
-        return y, [partial(native.crop, margins, x, y)]
-
-    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        if not input_gradient:
-            return None
-        margins, shape = saved
-        dx = step.empty(shape, dy.dtype)
-        native.pad(margins, dy, dx)
-        return dx
-
 
 class Cropping1D(_Cropping):
     __doc__ = f"(batch, steps, channels). {_Cropping.__doc__}"
     rank = 1
-    bind = _Cropping.bind
+    bind = _Borders.bind
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"cropping": self.cropping[0]}
@@ -312,7 +301,7 @@ class Cropping1D(_Cropping):
 
 class Cropping2D(_Cropping):
     __doc__ = f"(batch, height, width, channels). {_Cropping.__doc__}"
-    bind = _Cropping.bind
+    bind = _Borders.bind
 
     def __init__(self, cropping: Any = ((0, 0), (0, 0)), data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(cropping, data_format, **kwargs)
@@ -321,7 +310,7 @@ class Cropping2D(_Cropping):
 class Cropping3D(_Cropping):
     __doc__ = f"(batch, depth, height, width, channels). {_Cropping.__doc__}"
     rank = 3
-    bind = _Cropping.bind
+    bind = _Borders.bind
 
     def __init__(self, cropping: Any = ((1, 1), (1, 1), (1, 1)), data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(cropping, data_format, **kwargs)
