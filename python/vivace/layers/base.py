@@ -106,6 +106,8 @@ class Layer(Configurable):
         object.__setattr__(self, name, value)
         if name[0] != "_":  # an activation, say, that a plan for inference has bound
             Changes.note_layer()
+            if ways := self.__dict__.get("_ways"):
+                ways.clear()  # they may follow from it
             if name == "trainable":
                 self._pass_on(value)
 
