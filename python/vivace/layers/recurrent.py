@@ -252,8 +252,10 @@ class Recurrent(Layer):
         if mask is not None or given or self.return_state or self.stateful or (step.training and self.drops(step)):
             if self.return_state or self.stateful:
                 final = self._room_for_states(len(x), kind, step)
-            extras = (mask, *self.initial_state(len(x), given), self.numbers(step), *final)
-            step.mask = self.output_mask(mask)
+            numbers = self.numbers(step) if step.training else None
+            extras = (mask, *self.initial_state(len(x), given), numbers, *final)
+            if mask is not None:
+                step.mask = self.output_mask(mask)
         tape = step.empty(tape_shape, kind) if step.keeps else None
         y = step.empty(output, kind)
         native.rnn_forward(shape, x, self.arrays(), tape, y, extras)
@@ -264,9 +266,9 @@ class Recurrent(Layer):
         one = step.empty((batch, self.units), kind)
         return (one, step.empty(one.shape, kind)) if self.cell == "lstm" else (one,)
 
-    def output_mask(self, mask: Array | None) -> Array | None:
+    def output_mask(self, mask: Array) -> Array | None:
         """The mask of what the layer puts out."""
-        if mask is None or not self.return_sequences:
+        if not self.return_sequences:
             return None
         return np.ascontiguousarray(mask[:, ::-1]) if self.go_backwards else mask
 
@@ -308,7 +310,8 @@ class Recurrent(Layer):
     def _forward_by_steps(self, x: Array, mask: Array | None, given: list[Array] | None, step: Step) -> tuple[Any, Any]:
         initial = self.initial_state(len(x), given)
         y, final, tape = recurrent_steps.layer_forward(self, x, mask, initial, step)
-        step.mask = self.output_mask(mask)
+        if mask is not None:
+            step.mask = self.output_mask(mask)
         if self.return_state or self.stateful:
             y = self._with_states(y, final, step)
         return y, (None, x, tape, None, (mask,), given is not None)

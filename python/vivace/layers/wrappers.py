@@ -15,6 +15,7 @@ from ..parameters import Changes, Parameter
 from ..step import Step, Stream
 from .base import Layer
 from .cells import RNN, Cell
+from .core import Dense
 from .normalization import BatchNormalization
 from .recurrent import Recurrent
 from .regularization import unit_of
@@ -303,20 +304,27 @@ class TimeDistributed(Layer):
         mask, step.mask = step.mask, None  # of (batch, steps), which the layer does not see
         shape, output, apart = self._ways.get(x.shape) or self.new_way(x.shape)
         layer, steps = self.layer, x.shape[1]
-        unit = layer if layer.activity_regularizer is None else unit_of(layer, 1 if apart else steps)
+        if shape is None:
+            y, saved = layer.forward(x, step)
+            step.mask = mask
+            return y, (saved, None)
         if apart and step.training:
+            unit = unit_of(layer)
             each = [unit.forward(np.ascontiguousarray(x[:, t]), step) for t in range(steps)]
             step.mask = mask
             return np.stack([y for y, _ in each], axis=1), [saved for _, saved in each]
-        y, saved = unit.forward(x.reshape(shape), step)
+        y, saved = unit_of(layer, steps).forward(x.reshape(shape), step)
         step.mask = mask
         return y.reshape(output), (saved, x.shape)
 
-    def make_way(self, shape: Shape) -> tuple[Shape, Shape, bool]:
-        """What the layer gets, the shape of what comes out, and whether in training each step is a batch of its own."""
+    def make_way(self, shape: Shape) -> tuple[Shape | None, Shape, bool]:
+        """What the layer gets (None: x as it is, it minds only the last axis), the shape of what comes out, and whether
+        in training each step is a batch of its own.
+        """
         inner = (shape[0] * shape[1], *shape[2:])
         output = (*shape[:2], *(size or 0 for size in self.layer.compute_output_shape(inner)[1:]))
-        return inner, output, _normalizes_batches(self.layer)
+        whole = type(self.layer) is Dense and self.layer.activity_regularizer is None
+        return None if whole else inner, output, _normalizes_batches(self.layer)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if isinstance(saved, list):
@@ -326,5 +334,7 @@ class TimeDistributed(Layer):
             ]
             return np.stack(each, axis=1) if input_gradient else None
         inner, shape = saved
+        if shape is None:
+            return self.layer.backward(dy, inner, step, input_gradient)
         dx = unit_of(self.layer, shape[1]).backward(dy.reshape(-1, *dy.shape[2:]), inner, step, input_gradient)
         return None if dx is None else dx.reshape(shape)
