@@ -72,7 +72,10 @@ const T* mask_of(const RnnShape& s, const T* keep, index group) {
 // to = from (null: zeros), or what a mask leaves of it.
 template <class T>
 void keep_state(const RnnShape& s, const T* from, const T* keep, T* to) {
-    for (index i = 0; i < s.units; ++i) to[i] = !from ? T{} : keep ? from[i] * keep[i] : from[i];
+    for_each_vector<T>(s.units, [&](index i, auto n) {
+        const vec<T> state = load_or_zero(from, i, n);
+        store_n(to + i, keep ? state * load_n(keep + i, n) : state, n);
+    });
 }
 
 // Whether every sequence runs by itself: with so few, a product of rows would not fill a tile.
@@ -152,7 +155,7 @@ void carry_on(const Rows<T, T>& rows, const Slice<T>& slice, index b, index t, i
 }
 
 // All sequences step by step: one product for the rows of a step, then their gates.
-template <class T>
+template <class T, bool any>
 void run_sequences(const RnnShape& s, const Groups& groups, const Rows<T, T>& rows, const T* u, const T* bias,
                    const T* keep) {
     const index columns = s.gates() * s.units, states = s.batch * s.units;
@@ -185,7 +188,7 @@ void run_sequences(const RnnShape& s, const Groups& groups, const Rows<T, T>& ro
             if (late) {
                 const T* mask = mask_of(s, keep, last);
                 for (index b = mine.first; b < mine.last; ++b)
-                    open_reset(s, rows.slice(b, t), product_of(b), stride, mask ? mask + b * s.units : nullptr,
+                    open_reset<T, any>(s, rows.slice(b, t), product_of(b), stride, mask ? mask + b * s.units : nullptr,
                                seen + last * states + b * s.units);
                 if (any_state) multiply(last);
             }
@@ -195,9 +198,9 @@ void run_sequences(const RnnShape& s, const Groups& groups, const Rows<T, T>& ro
                     carry_on(rows, slice, b, t, 0, s.units);
                 } else if (late) {  // the third gate's product stands where `step_forward` looks for it
                     const T* z = any_state ? product + s.batch * 2 * s.units + (b - 2) * s.units : nullptr;
-                    step_forward(s, slice, {0, s.units, z, s.units, bias}, rows.h_at(b, t), rows.c_at(b, t));
+                    step_forward<T, any>(s, slice, {0, s.units, z, s.units, bias}, rows.h_at(b, t), rows.c_at(b, t));
                 } else {
-                    step_forward(s, slice, {0, s.units, product_of(b), stride, bias}, rows.h_at(b, t), rows.c_at(b, t));
+                    step_forward<T, any>(s, slice, {0, s.units, product_of(b), stride, bias}, rows.h_at(b, t), rows.c_at(b, t));
                 }
                 see(rows.h_at(b, t), b);
             }
@@ -207,7 +210,7 @@ void run_sequences(const RnnShape& s, const Groups& groups, const Rows<T, T>& ro
 
 // Each sequence by itself: the gates of a few units are computed as soon as their product is, while the weights of the
 // next units are on their way. Every thread keeps the weights of its share of the units in its own cache.
-template <class T, int gates>
+template <class T, bool any, int gates>
 void run_row_by_row(const RnnShape& s, const Rows<T, T>& rows, const T* u, const T* bias, const T* keep) {
     constexpr index block = block_vectors<gates> * lanes<T>;
     const index blocks = (s.units + block - 1) / block;
@@ -223,7 +226,7 @@ void run_row_by_row(const RnnShape& s, const Rows<T, T>& rows, const T* u, const
         const Slice<T> slice = rows.slice(b, t);
         if (!rows.counts(b, t)) return carry_on(rows, slice, b, t, first, last);
         const auto units = [&](index from, index count, const T* product, index stride) {
-            step_forward(s, slice, {from, count, product, stride, bias}, rows.h_at(b, t), rows.c_at(b, t));
+            step_forward<T, any>(s, slice, {from, count, product, stride, bias}, rows.h_at(b, t), rows.c_at(b, t));
         };
         const T* state = slice.h_previous;
         if (!state) return units(first, last - first, nullptr, 0);
@@ -255,16 +258,16 @@ void rnn_forward(const RnnShape& s, const RnnInputs<T>& in, T* memory, const Rnn
     const Rows<T, T> rows(s, in, tape);
     const T* bias = s.cell == Cell::gru && in.bias ? in.bias + (s.gates() + 2) * s.units : nullptr;  // of the recurrent g
     const Groups groups(s, tape.state_masks);
-    if (!few_sequences(s, groups))
-        run_sequences(s, groups, rows, in.u, bias, tape.state_masks);
-    else if (s.gates() == 1)
-        run_row_by_row<T, 1>(s, rows, in.u, bias, tape.state_masks);
-    else if (s.gates() == 2)
-        run_row_by_row<T, 2>(s, rows, in.u, bias, tape.state_masks);
-    else if (s.gates() == 3)
-        run_row_by_row<T, 3>(s, rows, in.u, bias, tape.state_masks);
-    else
-        run_row_by_row<T, 4>(s, rows, in.u, bias, tape.state_masks);
+    for_activations(s, [&](auto any) {
+        constexpr bool a = decltype(any)::value;
+        if (!few_sequences(s, groups)) return run_sequences<T, a>(s, groups, rows, in.u, bias, tape.state_masks);
+        switch (s.gates()) {
+            case 1: return run_row_by_row<T, a, 1>(s, rows, in.u, bias, tape.state_masks);
+            case 2: return run_row_by_row<T, a, 2>(s, rows, in.u, bias, tape.state_masks);
+            case 3: return run_row_by_row<T, a, 3>(s, rows, in.u, bias, tape.state_masks);
+            case 4: return run_row_by_row<T, a, 4>(s, rows, in.u, bias, tape.state_masks);
+        }
+    });
     for (index b = 0; b < s.batch; ++b) {
         if (out.h) std::copy_n(rows.h_at(b, s.steps - 1), s.units, out.h + b * s.units);
         if (out.c && tape.c) std::copy_n(rows.c_at(b, s.steps - 1), s.units, out.c + b * s.units);
@@ -283,7 +286,7 @@ void rnn_forward(const RnnShape& s, const RnnInputs<T>& in, T* memory, const Rnn
 namespace {
 
 // The gradients of all gates, and of the states before, from those of the output: backward through time.
-template <class T>
+template <class T, bool any>
 struct ThroughTime {
     const RnnShape& s;
     const Groups& groups;
@@ -314,7 +317,7 @@ struct ThroughTime {
         T* const d = dh + b * s.units;
         const T* d_out = dy_at(b, t);
         if (rows.counts(b, t)) {
-            step_backward(s, slice, rows.c_at(b, t), d_out, d, dc ? dc + b * s.units : nullptr);
+            step_backward<T, any>(s, slice, rows.c_at(b, t), d_out, d, dc ? dc + b * s.units : nullptr);
         } else {
             // The output was the carried state: its gradient is the state's. Gates had no part in it. (An output gate's
             // output is not the state; where a step does not count, its output is not to be used.)
@@ -333,7 +336,7 @@ struct ThroughTime {
         const index last = groups.count - 1;
         if (!rows.counts(b, t)) return keep_state<T>(s, nullptr, nullptr, met_at(last, b, t));
         const Slice<T> slice = rows.slice(b, t);
-        reset_backward(s, slice, dseen + b * s.units, keep_at(last, b), dh + b * s.units, met_at(last, b, t));
+        reset_backward<T, any>(s, slice, dseen + b * s.units, keep_at(last, b), dh + b * s.units, met_at(last, b, t));
         const auto [first, count] = groups.all[last - 1];  // it holds the gate r
         std::copy_n(slice.z + s.units, s.units, dz + s.batch * first + b * count + s.units - first);
     }
@@ -423,9 +426,11 @@ void rnn_backward(const RnnShape& s, const RnnInputs<T>& in, T* memory, const T*
     if (!g.dh) std::fill_n(dh.get(), states, T{});
     if (!g.dc && tape.c) std::fill_n(dc.get(), states, T{});
     T* const final_c = !tape.c ? nullptr : g.dc ? g.dc : dc.get();
-    ThroughTime<T>{s, groups, rows, in.u, tape.state_masks, dy, gated ? s.units : g.stride, g.dh ? g.dh : dh.get(), final_c,
-                   met}
-        .run();
+    for_activations(s, [&](auto any) {
+        ThroughTime<T, decltype(any)::value>{
+            s, groups, rows, in.u, tape.state_masks, dy, gated ? s.units : g.stride, g.dh ? g.dh : dh.get(), final_c, met}
+            .run();
+    });
     for (index k = 0; k < groups.count; ++k) {
         const auto [first, width] = groups.all[k];
         gemm_strided<T>(s.units, width, all, met + k * all * s.units, s.units, true, tape.gates + first, ld, false, nullptr,

@@ -64,7 +64,7 @@ struct Rows {
 // What the layer puts out, from the tape: the states, or the gates o.
 template <class T>
 void put_out(const RnnShape& s, const Rows<T, const T>& rows, T* y, index stride, Put put) {
-    const Squashing<T> open{s.recurrent_activation};
+    const Squashing<T, true> open(s.recurrent_activation);
     parallel_for(s.batch, 4 * static_cast<double>(s.sequences ? s.states_size() : s.batch * s.units), [&](index b, int) {
         for (index step = s.sequences ? 0 : s.steps - 1; step < s.steps; ++step) {
             T* to = y + rows.output(b, step) * stride;
