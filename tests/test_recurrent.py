@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from functools import partial
 from typing import Any
 
@@ -469,3 +470,42 @@ def test_regularizers_enter_the_loss_and_the_gradient() -> None:
     step = 0.01 * (0.1 * np.sign(w) + 0.4 * w)
     np.testing.assert_allclose(penalised.get_weights()[0], plain.get_weights()[0] - step, atol=1e-7)
     np.testing.assert_allclose(penalised.get_weights()[1], plain.get_weights()[1] - 0.01 * 0.02 * b, atol=1e-7)
+
+
+def test_what_is_set_after_a_call_counts_in_the_next(rng: np.random.Generator) -> None:
+    x = rng.standard_normal((2, 4, 3)).astype("float32")
+
+    def inner(layer: Any) -> Any:
+        return getattr(layer, "forward_layer", getattr(layer, "cell", layer))
+
+    for layer in (LSTM(4), Bidirectional(LSTM(4)), vivace.layers.RNN(vivace.layers.LSTMCell(4))):
+        first, again = layer(x), layer(x)
+        np.testing.assert_array_equal(first, again)
+        one = inner(layer) if not isinstance(layer, LSTM) else layer
+        one.activation = "relu"
+        assert np.abs(layer(x) - first).max() > 1e-3
+        one.activation = "tanh"
+        np.testing.assert_array_equal(layer(x), first)
+        one.dropout = 0.5
+        assert np.abs(layer(x, training=True) - first).max() > 1e-3
+        copied = pickle.loads(pickle.dumps(layer))
+        np.testing.assert_array_equal(copied(x), first)
+        np.testing.assert_array_equal(layer(x[:1]), first[:1])
+
+
+def test_masks_of_padding() -> None:
+    words = np.array([[0, 2, 0], [3, 1, 0]])
+    layer = Embedding(4, 2, mask_zero=True)
+    np.testing.assert_array_equal(layer.compute_mask(words), words != 0)
+    np.testing.assert_array_equal(layer(words), layer.embeddings.value[words])
+    for dtype in ("float32", "float64"):
+        for value in (0.0, -1.0):
+            x = np.array([[[value, value], [value, 2]], [[np.nan, value], [1, value]]], dtype)
+            masking = Masking(value, dtype=dtype)
+            np.testing.assert_array_equal(masking.compute_mask(x), [[False, True], [True, True]])
+            expected = x.copy()
+            expected[0, 0] = 0
+            np.testing.assert_array_equal(masking(x), expected)
+            _, saved = masking.forward(x, Step(training=True))
+            d = masking.backward(np.ones_like(x), saved, Step(training=True))
+            np.testing.assert_array_equal(d, [[[0, 0], [1, 1]], [[1, 1], [1, 1]]])

@@ -8,7 +8,7 @@ from typing import Any
 
 from .._typing import Array, BatchShape, Initializer
 from ..constraints import Constraint
-from ..parameters import Parameter
+from ..parameters import Changes, Parameter
 from ..regularizers import L1L2
 from ..step import Step
 from .base import Layer
@@ -275,6 +275,7 @@ class RNN(Layer):
         self.return_sequences, self.return_state, self.go_backwards = return_sequences, return_state, go_backwards
         self.stateful, self.unroll, self.zero_output_for_mask = stateful, unroll, zero_output_for_mask
         self._runs: list[Cell] = []
+        self._changes = -1  # of layers' attributes until the runs were made
 
     @property
     def cells(self) -> list[Cell]:
@@ -300,7 +301,14 @@ class RNN(Layer):
         shape = input_shape[0] if isinstance(input_shape, list) else input_shape
         states = [(shape[0], cell.units) for cell in self.cells for _ in range(cell.states_count())]
         self.cell.build_once([(shape[0], *shape[2:]), *states])  # type: ignore[arg-type]
+        self._make_runs()
+
+    def _make_runs(self) -> None:
+        states = [run._state for run in self._runs] or [None] * len(self.cells)
         self._runs = [self._run(i) for i in range(len(self.cells))]
+        for run, state in zip(self._runs, states, strict=True):
+            run._state = state
+        self._changes = Changes.layers
 
     def _run(self, i: int) -> Cell:
         """Cell i as what runs sequences here: of the same weights, with flags and a state between batches of its own.
@@ -308,10 +316,14 @@ class RNN(Layer):
         Only the first turns the steps around, only the last may return less than all of them.
         """
         run, last = copy.copy(self.cells[i]), i == len(self.cells) - 1
-        run.return_sequences = not last or self.return_sequences
-        run.go_backwards, run.stateful = self.go_backwards and i == 0, self.stateful
-        run.return_state = self.return_state
-        run.zero_output_for_mask = last and self.zero_output_for_mask
+        flags: dict[str, Any] = {
+            "return_sequences": not last or self.return_sequences,
+            "go_backwards": self.go_backwards and i == 0,
+            "stateful": self.stateful,
+            "return_state": self.return_state,
+            "zero_output_for_mask": last and self.zero_output_for_mask,
+        }
+        vars(run).update(flags)  # that a run is made is no change of a layer
         return run
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -347,6 +359,8 @@ class RNN(Layer):
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
         given = type(x) is list
+        if self._changes != Changes.layers:
+            self._make_runs()
         if len(self._runs) == 1:
             y, saved = Recurrent.forward(self._runs[0], x, step)
             return y, ([saved], given)
