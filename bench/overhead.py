@@ -166,11 +166,12 @@ def layers_table() -> list[tuple[Any, ...]]:
         (L.UpSampling1D(), sequence), (L.UpSampling2D(), image), (L.UpSampling2D(interpolation="bilinear"), image),
         (L.UpSampling3D(), volume),
         (L.Resizing(2, 2), image), (L.CenterCrop(2, 2), image), (L.Embedding(4, 4), words),
-        (L.Embedding(4, 4, mask_zero=True), words, lambda: np.not_equal(words, words)),
-        (L.Masking(), sequence, lambda: np.logical_or.reduce(np.not_equal(sequence, number), -1)),
+        (L.Embedding(4, 4, mask_zero=True), words), (L.Masking(), sequence),
         (L.SimpleRNN(2), sequence), (L.GRU(2), sequence), (L.LSTM(2), sequence),
-        (L.LSTM(2, return_sequences=True), sequence), (L.OutputGatedRNN(2, 2), sequence),
-        (L.Bidirectional(L.GRU(2)), sequence, lambda: np.concatenate((half, half), -1, x)),
+        (L.LSTM(2, return_sequences=True), sequence), (L.LSTM(2, dropout=0.1, recurrent_dropout=0.1), sequence),
+        (L.OutputGatedRNN(2, 2), sequence), (L.Bidirectional(L.GRU(2)), sequence),
+        (L.SimpleRNNCell(2), (x, half)), (L.GRUCell(2), (x, half)), (L.LSTMCell(2), (x, [half, half])),
+        (L.StackedRNNCells([L.GRUCell(2), L.GRUCell(2)]), (x, [half, half])), (L.RNN(L.LSTMCell(2)), sequence),
         (L.TimeDistributed(L.Dense(2)), sequence), (L.Attention(), both), (L.AdditiveAttention(), both),
         (L.MultiHeadAttention(1, 4), both), (L.GroupQueryAttention(4, 1, 1), both),
         (L.RandomFlip(), image), (L.RandomRotation(0.1), image), (L.RandomZoom(0.1), image),
@@ -192,11 +193,15 @@ def print_layers() -> None:
     for layer, inputs, *by_numpy in table:
         arithmetic, figures = sum(microseconds(kernel, 2000) for kernel in by_numpy), []
         for training in (False, True):
-            statement = "layer(inputs, training=True)" if training else "layer(inputs)"
-            layer(inputs, training=training)
-            layer(inputs, training=training)
-            whole = microseconds(statement, 10000, layer=layer, inputs=inputs)
-            kernels = kernels_of(lambda layer=layer, inputs=inputs, on=training: layer(inputs, training=on))
+            several = isinstance(inputs, tuple)  # of a cell: its input and its states
+            call = partial(layer, *inputs) if several else partial(layer, inputs)
+            statement = ("layer(*inputs" if several else "layer(inputs") + (", training=True)" if training else ")")
+            call(training=training)
+            call(training=training)
+            whole = microseconds(
+                statement + (", training=True)" if training else ")"), 10000, layer=layer, inputs=inputs
+            )
+            kernels = kernels_of(partial(call, training=training))
             if training or type(layer) not in ONLY_IN_TRAINING:  # they pass x on otherwise
                 kernels += arithmetic
             figures.append((whole, whole - kernels))

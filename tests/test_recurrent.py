@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import vivace
 from helpers import numeric_gradient
 from test_layers import F64, check_gradients
+from vivace import activations
 from vivace.layers import (
     GRU,
     LSTM,
@@ -56,43 +58,66 @@ def run_both_ways(layer: Any, x: Any, rng: np.random.Generator, mask: Any) -> li
     return [*outputs, *(dx if isinstance(dx, list) else [dx]), *gradients]
 
 
-@pytest.mark.parametrize("cell", cells())
-@pytest.mark.parametrize("go_backwards", [False, True])
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("return_sequences", [False, True])
-def test_fused_and_general_path_agree(cell: Any, go_backwards: bool, masked: bool, return_sequences: bool) -> None:
-    rng = np.random.default_rng(0)
-    kwargs = {"return_sequences": return_sequences, "return_state": True, "go_backwards": go_backwards, **F64}
-    dropout = {"dropout": 0.4} if cell in (LSTM, GRU) else {"recurrent_dropout": 0.4}
-    fused = cell(4, **dropout, seed=3, bias_initializer="glorot_uniform", **kwargs)
-    inputs = [rng.standard_normal((3, 5, 2)), *(rng.standard_normal((3, 4)) for _ in range(fused.states_count()))]
-    mask = (rng.random((3, 5)) > 0.4).astype(np.uint8) if masked else None
-    if masked and isinstance(fused, OutputGatedRNN):
-        mask[:] = 1  # what a masked step of this cell returns is not to be used
-        mask[0, :2] = 0
-        if return_sequences or go_backwards:
-            return
-    fused.build_once([a.shape for a in inputs])
-    assert fused.fused
-    expected = run_both_ways(fused, inputs, np.random.default_rng(1), mask)
+def in_general(layer: Any) -> Any:
+    """The same layer, from the same random numbers on, that goes step by step in NumPy."""
+    assert layer.fused
 
-    class General(type(fused)):  # type: ignore[misc]
+    class General(type(layer)):  # type: ignore[misc]
         fused = False
 
-    general = fused
-    general.__class__ = General
-    general._ways.clear()
-    general.stream.position = 0
-    got = run_both_ways(general, inputs, np.random.default_rng(1), mask)
+    layer.__class__ = General
+    layer._ways.clear()
+    layer.stream.position = 0
+    return layer
+
+
+def check_both_paths(layer: Any, inputs: list[Any], mask: Any) -> None:
+    expected = run_both_ways(layer, inputs, np.random.default_rng(1), mask)
+    got = run_both_ways(in_general(layer), inputs, np.random.default_rng(1), mask)
     assert len(got) == len(expected)
     for a, b in zip(got, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("cell", [*cells(), partial(GRU, reset_after=False)])
+@pytest.mark.parametrize("go_backwards", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("return_sequences", [False, True])
+@pytest.mark.parametrize("rates", [(0.0, 0.0), (0.4, 0.0), (0.4, 0.4), (0.0, 0.4)])
+def test_fused_and_general_path_agree(
+    cell: Any, go_backwards: bool, masked: bool, return_sequences: bool, rates: tuple[float, float]
+) -> None:
+    rng = np.random.default_rng(0)
+    kwargs = {"return_sequences": return_sequences, "return_state": True, "go_backwards": go_backwards, **F64}
+    dropout = {"dropout": rates[0], "recurrent_dropout": rates[1]}
+    layer = cell(4, **dropout, seed=3, bias_initializer="glorot_uniform", **kwargs)
+    inputs = [rng.standard_normal((3, 5, 2)), *(rng.standard_normal((3, 4)) for _ in range(layer.states_count()))]
+    mask = (rng.random((3, 5)) > 0.4).astype(np.uint8) if masked else None
+    if masked and isinstance(layer, OutputGatedRNN):
+        mask[:] = 1  # what a masked step of this cell returns is not to be used
+        mask[0, :2] = 0
+        if return_sequences or go_backwards:
+            layer.zero_output_for_mask = True
+            mask[0, :2] = 1
+            mask[0, 2] = 0
+            if not return_sequences:
+                return
+    layer.build_once([a.shape for a in inputs])
+    check_both_paths(layer, inputs, mask)
+
+
+@pytest.mark.parametrize("cell", [*cells(), partial(GRU, reset_after=False)])
+@pytest.mark.parametrize("activation", [*activations.FUSED, *activations._FUNCTIONS])
+def test_every_activation_of_single_elements_is_fused(cell: Any, activation: str, rng: np.random.Generator) -> None:
+    inner = {} if cell is SimpleRNN else {"recurrent_activation": activation}
+    for named in ({"activation": activation}, inner):
+        layer = cell(9, return_sequences=True, **named, **F64)
+        layer.build_once((None, 4, 2))
+        check_both_paths(layer, rng.standard_normal((3, 4, 2)), None)
+
+
 @pytest.mark.parametrize("cell", cells())
-@pytest.mark.parametrize(
-    "activations", [("softmax", "sigmoid"), ("tanh", "softmax"), ("gelu", "hard_sigmoid"), ("elu", "softsign")]
-)
+@pytest.mark.parametrize("activations", [("softmax", "sigmoid"), ("tanh", "softmax")])
 def test_gradients_of_the_general_path(cell: Any, activations: tuple[str, str], rng: np.random.Generator) -> None:
     first, second = activations
     gates = {} if cell is SimpleRNN else {"recurrent_activation": second}
@@ -397,16 +422,16 @@ def test_recurrent_dropout_has_masks_for_every_gate(cell: Any) -> None:
         layer.build_once((None, 2, 1))
         step = Step(training=True)
         _, saved = layer.forward(np.ones((4000, 2, 1), "float32"), step)
-        kept, kept_state = saved[3], saved[4]
-        gates = kept.reshape(-1, 4000) if recurrent else np.repeat(kept.reshape(1, 4000), 2, 0)
+        *_, tape, _, _, _ = saved
+        masks = layer.gates if recurrent else 1  # they are what the tape ends in
+        kept = tape[tape.size - 4000 * masks * (2 if recurrent else 1) :].reshape(-1, masks, 4000)
+        gates = kept[0] if recurrent else np.repeat(kept[0], 2, 0)
         both = ((gates[0] == 0) & (gates[1] == 0)).mean()
         assert abs(both - expected) < 0.03
         assert np.unique(kept).tolist() == [0, 2]
-        assert (kept_state is None) == (recurrent == 0)
         if recurrent:
-            assert kept_state.shape == (layer.gates, 4000, 1)
-            np.testing.assert_allclose((kept_state == 0).mean((1, 2)), 0.5, atol=0.03)
-            np.testing.assert_allclose(np.corrcoef(kept_state[..., 0]), np.eye(layer.gates), atol=0.07)
+            np.testing.assert_allclose((kept[1] == 0).mean(1), 0.5, atol=0.03)
+            np.testing.assert_allclose(np.corrcoef(kept[1]), np.eye(layer.gates), atol=0.07)
 
 
 def test_masks_of_states_alone_are_no_mask(rng: np.random.Generator) -> None:
@@ -445,3 +470,42 @@ def test_regularizers_enter_the_loss_and_the_gradient() -> None:
     step = 0.01 * (0.1 * np.sign(w) + 0.4 * w)
     np.testing.assert_allclose(penalised.get_weights()[0], plain.get_weights()[0] - step, atol=1e-7)
     np.testing.assert_allclose(penalised.get_weights()[1], plain.get_weights()[1] - 0.01 * 0.02 * b, atol=1e-7)
+
+
+def test_what_is_set_after_a_call_counts_in_the_next(rng: np.random.Generator) -> None:
+    x = rng.standard_normal((2, 4, 3)).astype("float32")
+
+    def inner(layer: Any) -> Any:
+        return getattr(layer, "forward_layer", getattr(layer, "cell", layer))
+
+    for layer in (LSTM(4), Bidirectional(LSTM(4)), vivace.layers.RNN(vivace.layers.LSTMCell(4))):
+        first, again = layer(x), layer(x)
+        np.testing.assert_array_equal(first, again)
+        one = inner(layer) if not isinstance(layer, LSTM) else layer
+        one.activation = "relu"
+        assert np.abs(layer(x) - first).max() > 1e-3
+        one.activation = "tanh"
+        np.testing.assert_array_equal(layer(x), first)
+        one.dropout = 0.5
+        assert np.abs(layer(x, training=True) - first).max() > 1e-3
+        copied = pickle.loads(pickle.dumps(layer))
+        np.testing.assert_array_equal(copied(x), first)
+        np.testing.assert_array_equal(layer(x[:1]), first[:1])
+
+
+def test_masks_of_padding() -> None:
+    words = np.array([[0, 2, 0], [3, 1, 0]])
+    layer = Embedding(4, 2, mask_zero=True)
+    np.testing.assert_array_equal(layer.compute_mask(words), words != 0)
+    np.testing.assert_array_equal(layer(words), layer.embeddings.value[words])
+    for dtype in ("float32", "float64"):
+        for value in (0.0, -1.0):
+            x = np.array([[[value, value], [value, 2]], [[np.nan, value], [1, value]]], dtype)
+            masking = Masking(value, dtype=dtype)
+            np.testing.assert_array_equal(masking.compute_mask(x), [[False, True], [True, True]])
+            expected = x.copy()
+            expected[0, 0] = 0
+            np.testing.assert_array_equal(masking(x), expected)
+            _, saved = masking.forward(x, Step(training=True))
+            d = masking.backward(np.ones_like(x), saved, Step(training=True))
+            np.testing.assert_array_equal(d, [[[0, 0], [1, 1]], [[1, 1], [1, 1]]])

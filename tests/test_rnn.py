@@ -10,7 +10,8 @@ import pytest
 
 from helpers import numeric_gradient
 
-CELLS = {"simple": (1, 1), "lstm": (4, 4), "gru": (3, 4), "output_gated": (2, 2)}  # gates, width of the workspace
+# gates, and the tape's
+CELLS = {"simple": (1, 1), "lstm": (4, 4), "gru": (3, 4), "gru_reset_before": (3, 3), "output_gated": (2, 2)}
 
 
 def sigmoid(x: Any) -> Any:
@@ -24,6 +25,11 @@ def step(cell: str, x: Any, w: Any, u: Any, b: Any, h: Any, c: Any) -> tuple[Any
         zx, zh = x @ w + b[0], h @ u + b[1]
         z, r = sigmoid(zx[:, :n] + zh[:, :n]), sigmoid(zx[:, n : 2 * n] + zh[:, n : 2 * n])
         g = np.tanh(zx[:, 2 * n :] + r * zh[:, 2 * n :])
+        h = z * h + (1 - z) * g
+        return h, h, c
+    if cell == "gru_reset_before":
+        z, r = (sigmoid(x @ w[:, k : k + n] + b[k : k + n] + h @ u[:, k : k + n]) for k in (0, n))
+        g = np.tanh(x @ w[:, 2 * n :] + b[2 * n :] + (r * h) @ u[:, 2 * n :])
         h = z * h + (1 - z) * g
         return h, h, c
     z = x @ w + h @ u + b
@@ -56,13 +62,18 @@ class Problem:
     def __init__(
         self, core: Any, cell: str, sizes: tuple[int, int, int, int], dtype: str = "float64",
         reverse: bool = False, mask: Any = None, initial: bool = True, seed: int = 0,
-        activations: tuple[str, str] = ("tanh", "sigmoid"),
+        activations: tuple[Any, Any] = ("tanh", "sigmoid"), rates: tuple[float, float] = (0.0, 0.0),
     ) -> None:  # fmt: skip
         rng = np.random.default_rng(seed)
         batch, steps, inputs, units = sizes
         gates = CELLS[cell][0] * units
         self.core, self.cell, self.mask, self.reverse = core, cell, mask, reverse
-        self.shape = core.RnnShape(batch, steps, inputs, units, cell, reverse, *activations)
+        kind = (*sizes, cell, reverse, *activations, *rates)
+        self.shape, self.last = (
+            core.RnnShape(*kind, outputs=units),
+            core.RnnShape(*kind, sequences=False, outputs=units),
+        )
+        self.numbers = (3, 1, 2) if any(rates) else None
 
         def normal(*shape: int) -> Any:
             return (rng.standard_normal(shape) * 0.6).astype(dtype)
@@ -70,6 +81,7 @@ class Problem:
         self.x, self.w, self.u = normal(batch, steps, inputs), normal(inputs, gates), normal(units, gates)
         self.u *= min(1, 4 / units**0.5)  # not chaotic: rounding errors must not grow from step to step
         self.b = normal(2, gates) if cell == "gru" else normal(gates)
+        self.r = np.eye(units, dtype=dtype)  # the read-out of an output-gated cell
         self.h0, self.c0 = normal(batch, units), normal(batch, units)
         if not initial:
             self.h0[...] = self.c0[...] = 0
@@ -78,30 +90,47 @@ class Problem:
         if cell == "output_gated" and mask is not None:
             self.dy *= self.mask[:, :: -1 if reverse else 1, None]
         self.dtype = dtype
-        self.keep: Any = None
 
     @property
     def lstm(self) -> bool:
         return self.cell == "lstm"
 
-    def forward(self) -> tuple[Any, Any, Any, Any]:
-        work, h = np.full(self.shape.workspace, 9, self.dtype), np.full(self.shape.states, 9, self.dtype)
-        last = np.full(self.h0.shape, 9, self.dtype)
+    @property
+    def weights(self) -> Any:
+        return self.w, self.u, self.b, self.r
+
+    @property
+    def extras(self) -> Any:
         h0, c0 = (self.h0, self.c0 if self.lstm else None) if self.initial else (None, None)
-        self.core.rnn_forward(self.shape, self.x, self.w, self.u, self.b, self.mask, h0, c0, self.keep, work, h, last)
-        units = h.shape[-1]
-        y = work[:, :: -1 if self.reverse else 1, units:] if self.cell == "output_gated" else h
+        return self.mask, h0, c0, self.numbers
+
+    def run(self, shape: Any) -> tuple[Any, Any, Any, Any]:
+        tape, y = np.full(shape.tape, 9, self.dtype), np.full(shape.output, 9, self.dtype)
+        h, c = np.full(self.h0.shape, 9, self.dtype), np.full(self.h0.shape, 9, self.dtype)
+        self.core.rnn_forward(shape, self.x, self.weights, tape, y, (*self.extras, h, c))
+        return y, tape, h, c
+
+    def forward(self) -> tuple[Any, Any, Any, Any]:
+        """Outputs, states and memories of all steps, and the tape."""
+        y, tape, h, c = self.run(self.shape)
+        last, _, *final = self.run(self.last)
         np.testing.assert_array_equal(last, y[:, -1])
-        return y, h, work.ravel()[-h.size :].reshape(h.shape), work
+        np.testing.assert_array_equal(final, [h, c])
+        first = y.size * CELLS[self.cell][1]  # of the tape behind the gates
+        behind = tape[first : first + y.size].reshape(y.shape) if self.cell in ("lstm", "output_gated") else y
+        states, memories = (behind, y) if self.cell == "output_gated" else (y, behind)
+        np.testing.assert_array_equal(h, states[:, -1])
+        if self.lstm:
+            np.testing.assert_array_equal(c, memories[:, -1])
+        return y, states, memories, tape
 
     def backward(self) -> dict[str, Any]:
-        _, h, _, work = self.forward()
-        got = {name: np.zeros_like(getattr(self, name)) for name in ("x", "w", "u", "b")}
+        y, _, _, tape = self.forward()
+        got = {name: np.zeros_like(getattr(self, name)) for name in ("x", "w", "u", "b", "r")}
         got["h0"], got["c0"] = self.dh.copy(), self.dc.copy()
-        h0, c0 = (self.h0, self.c0 if self.lstm else None) if self.initial else (None, None)
         self.core.rnn_backward(
-            self.shape, self.x, self.w, self.u, self.mask, h0, c0, self.keep, work, h, self.dy,
-            got["x"], got["w"], got["u"], got["b"], got["h0"], got["c0"] if self.lstm else None,
+            self.shape, self.x, self.weights, tuple(got[name] for name in "wubr"), tape, y, self.dy, got["x"],
+            got["h0"], got["c0"] if self.lstm else None, self.extras,
         )  # fmt: skip
         return got
 
@@ -109,6 +138,12 @@ class Problem:
         y, h, c, _ = self.forward()
         total = (y * self.dy).sum() + (h[:, -1] * self.dh).sum()
         return float(total + (c[:, -1] * self.dc).sum() if self.lstm else total)
+
+    def check_gradients(self, atol: float) -> None:
+        for name, gradient in self.backward().items():
+            if (name != "c0" or self.lstm) and (name != "r" or self.cell == "output_gated"):
+                expected = numeric_gradient(self.loss, getattr(self, name))
+                np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=atol, err_msg=name)
 
 
 def random_mask(batch: int, steps: int) -> Any:
@@ -143,33 +178,122 @@ def test_forward_equals_the_loop(core: ModuleType, cell: str, reverse: bool, mas
 def test_gradients(core: ModuleType, cell: str, reverse: bool, masked: bool) -> None:
     for sizes in ((1, 1, 2, 3), (4, 5, 3, 5)):
         mask = random_mask(*sizes[:2]) if masked and sizes[0] > 1 else None
-        p = Problem(core, cell, sizes, "float64", reverse, mask)
-        for name, gradient in p.backward().items():
-            if name == "c0" and not p.lstm:
-                continue
-            expected = numeric_gradient(p.loss, getattr(p, name))
-            np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-8, err_msg=name)
+        Problem(core, cell, sizes, "float64", reverse, mask).check_gradients(1e-8)
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("activations", [("relu", "sigmoid"), ("linear", "tanh"), ("sigmoid", "linear")])
-def test_gradients_with_recurrent_dropout_and_other_activations(
-    core: ModuleType, cell: str, activations: tuple[str, str]
+@pytest.mark.parametrize(
+    "activations",
+    [("relu", "sigmoid"), ("linear", "tanh"), ("sigmoid", "linear"), (("silu", 0, 0, 0), ("gelu", 0, 0, 0))],
+)
+@pytest.mark.parametrize("rates", [(0.0, 0.5), (0.5, 0.5), (0.5, 0.0)])
+def test_gradients_with_dropout_and_other_activations(
+    core: ModuleType, cell: str, activations: tuple[Any, Any], rates: tuple[float, float]
 ) -> None:
-    p = Problem(core, cell, (3, 4, 2, 5), "float64", activations=activations)
-    p.keep = np.random.default_rng(1).choice([0.0, 2.0], (3, 5))
-    for name, gradient in p.backward().items():
-        if name != "c0" or p.lstm:
-            expected = numeric_gradient(p.loss, getattr(p, name))
-            np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-7, err_msg=name)
+    for batch in (1, 3):
+        Problem(core, cell, (batch, 4, 2, 5), activations=activations, rates=rates).check_gradients(1e-7)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("rates", [(0.0, 0.5), (0.5, 0.5), (0.5, 0.0)])
+@pytest.mark.parametrize("batch", [2, 20])
+def test_dropout_equals_the_loop(core: ModuleType, cell: str, rates: tuple[float, float], batch: int) -> None:
+    """Every gate by itself, with the masks that the tape ends in on its inputs and states."""
+    p = Problem(core, cell, (batch, 3, 4, 19), mask=random_mask(batch, 3), rates=rates)
+    _, states, _, tape = p.forward()
+    gates = CELLS[cell][0] if rates[1] and cell not in ("simple", "output_gated") else 1
+    sizes = [gates * batch * n if rate else 0 for n, rate in zip((4, 19), rates, strict=True)]
+    inputs, kept = np.split(tape[tape.size - sum(sizes) :], [sizes[0]])
+    if rates[0]:
+        assert sorted(set(inputs)) == [0, 2]
+    if rates[1]:
+        assert sorted(set(kept)) == [0, 2]
+    inputs = np.broadcast_to(inputs.reshape(-1, batch, 1, 4) if rates[0] else 1.0, (gates, batch, 3, 4))
+    kept = np.broadcast_to(kept.reshape(-1, batch, 19) if rates[1] else 1.0, (gates, batch, 19))
+    # The inputs of all gates side by side, and weights that lead each gate's to it alone, do the same without masks.
+    w = np.zeros((gates, 4, gates, p.w.shape[1] // gates))
+    u = np.zeros((gates, 19, gates, p.u.shape[1] // gates))
+    for k in range(gates):
+        w[k, :, k], u[k, :, k] = np.split(p.w, gates, 1)[k], np.split(p.u, gates, 1)[k]
+    wide_x = np.concatenate([p.x * mask for mask in inputs], -1)
+    h, c, expected = p.h0, p.c0, []
+    for t in range(3):
+        h, c = masked_step(p, wide_x[:, t], w.reshape(4 * gates, -1), u, kept, h, c, p.mask[:, t, None] != 0)
+        expected.append(h)
+    np.testing.assert_allclose(states, np.stack(expected, 1), rtol=1e-11, atol=1e-13)
+
+
+def masked_step(p: Problem, x: Any, w: Any, u: Any, kept: Any, h: Any, c: Any, counts: Any) -> tuple[Any, Any]:
+    """The states after a step in which each gate sees its own part of them: one unit of the batch after the other."""
+    after, memory = [], []
+    for b in range(len(h)):
+        # u with its rows scaled is what the masks do to the state
+        seen = sum(kept[k, b][:, None] * u[k].reshape(h.shape[1], -1) for k in range(len(kept)))
+        _, new_h, new_c = step(p.cell, x[b : b + 1], w, seen, p.b, h[b : b + 1], c[b : b + 1])
+        after.append(new_h if counts[b, 0] else h[b : b + 1])
+        memory.append(new_c if counts[b, 0] else c[b : b + 1])
+    return np.concatenate(after), np.concatenate(memory)
+
+
+@pytest.mark.parametrize("merge", ["concat", "sum", "mul", "ave"])
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_pair_is_two_layers(core: ModuleType, merge: str, sequences: bool, masked: bool) -> None:
+    sizes = 5, 4, 3, 6
+    mask = random_mask(*sizes[:2]) if masked else None
+    ours, theirs = Problem(core, "lstm", sizes, mask=mask, seed=1), Problem(core, "gru", sizes, mask=mask, seed=2)
+    flags = {"sequences": sequences, "in_time": True, "zero_masked": True}
+    shapes = core.RnnShape(*sizes, "lstm", **flags), core.RnnShape(*sizes, "gru", True, **flags)
+    pair = core.RnnPair(*shapes, merge)
+    weights, extras = (ours.weights[:3], theirs.weights[:3]), ((mask,), (mask,))
+    tape, y = np.full(pair.tape, 9.0), np.full(pair.output, 9.0)
+    core.rnn_pair_forward(pair, ours.x, weights, tape, y, extras)
+    apart = []
+    for shape, own in zip(shapes, weights, strict=True):
+        out = np.full(shape.output, 9.0), np.full(shape.tape, 9.0)
+        core.rnn_forward(shape, ours.x, own, out[1], out[0], (mask,))
+        apart.append(out)
+    a, b = apart[0][0], apart[1][0]
+    merged = {"concat": np.concatenate([a, b], -1), "sum": a + b, "mul": a * b, "ave": (a + b) / 2}[merge]
+    np.testing.assert_allclose(y, merged, rtol=1e-14)
+    if sequences:  # in the order of time, 0 where masked
+        expected = loop("gru", True, ours.x, *theirs.weights[:3], mask, np.zeros((5, 6)), np.zeros((5, 6)))[0][:, ::-1]
+        np.testing.assert_allclose(b, expected * (1 if mask is None else mask[..., None]), rtol=1e-11, atol=1e-13)
+
+    dy = np.random.default_rng(3).standard_normal(y.shape)
+    gradients = [tuple(np.zeros_like(one) for one in own) for own in weights]
+    dx, expected_dx = np.full_like(ours.x, 9), np.zeros_like(ours.x)
+    core.rnn_pair_backward(pair, ours.x, weights, tuple(gradients), tape, dy.copy(), dx, extras)
+    factors = {"sum": (1, 1), "mul": (b, a), "ave": (0.5, 0.5)}.get(merge)
+    parts = [dy * factor for factor in factors] if factors else np.split(dy, 2, -1)
+    for k, shape in enumerate(shapes):
+        own, d = tuple(np.zeros_like(one) for one in weights[k]), np.empty_like(dx)
+        core.rnn_backward(
+            shape,
+            ours.x,
+            weights[k],
+            own,
+            apart[k][1],
+            apart[k][0],
+            np.ascontiguousarray(parts[k]),
+            d,
+            None,
+            None,
+            (mask,),
+        )
+        expected_dx += d
+        for got, want in zip(gradients[k], own, strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(dx, expected_dx, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize(
     "sizes", [(33, 12, 24, 48), (1, 60, 5, 203), (2, 30, 8, 256)]
 )  # the last: units are shared out
-def test_same_bits_for_every_thread_count(core: ModuleType, cell: str, sizes: Any) -> None:
-    p = Problem(core, cell, sizes, "float32", mask=random_mask(*sizes[:2]))
+@pytest.mark.parametrize("rates", [(0.0, 0.0), (0.3, 0.3)])
+def test_same_bits_for_every_thread_count(core: ModuleType, cell: str, sizes: Any, rates: Any) -> None:
+    p = Problem(core, cell, sizes, "float32", mask=random_mask(*sizes[:2]), rates=rates)
     threads, results = core.get_num_threads(), []
     try:
         for count in (1, 2, 3):
@@ -189,7 +313,9 @@ def test_a_thousand_steps(core: ModuleType, cell: str) -> None:
 
 
 def test_bad_arguments_are_refused(core: ModuleType) -> None:
-    with pytest.raises(ValueError, match="cell must be simple, lstm, gru or output_gated, received rnn"):
+    with pytest.raises(
+        ValueError, match="cell must be simple, lstm, gru, gru_reset_before or output_gated, received rnn"
+    ):
         core.RnnShape(1, 1, 1, 1, "rnn")
     with pytest.raises(ValueError, match="every size must be at least 1, received 0"):
         core.RnnShape(1, 0, 1, 1, "gru")

@@ -8,7 +8,7 @@
 #include <initializer_list>
 #include <string>
 
-#include "vivace/common.h"
+#include "vivace/activations.h"
 
 namespace vivace::bindings {
 
@@ -25,6 +25,14 @@ inline std::string dtype_name(const py::array& a) { return py::str(a.dtype()).ca
 inline bool is_dense(const py::array& a) {
     return (a.flags() & (py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_)) ==
            (py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_);
+}
+
+// Whether the array's elements are of type T. NumPy has one object for each native type; to ask it whether another one
+// means the same takes as long as everything else that is checked.
+template <class T>
+bool holds(const py::array& a) {
+    static const PyObject* const usual = py::dtype::of<T>().release().ptr();
+    return py::detail::array_proxy(a.ptr())->descr == usual || py::isinstance<py::array_t<T>>(a);
 }
 
 // The arrays of one call, all of element type T unless said otherwise. Every check throws with the op's name, the
@@ -98,9 +106,9 @@ public:
     // Calls f(T{}) for the dtype of `a`.
     template <class F>
     void for_dtype(const py::array& a, const char* name, F&& f) const {
-        if (py::isinstance<py::array_t<float>>(a))
+        if (holds<float>(a))
             f(float{});
-        else if (py::isinstance<py::array_t<double>>(a))
+        else if (holds<double>(a))
             f(double{});
         else
             throw py::type_error(std::string(op_) + ": " + name + " must be float32 or float64, received " +
@@ -113,7 +121,7 @@ private:
     }
     template <class T>
     void check(const py::array& a, const char* name) const {
-        if (!py::isinstance<py::array_t<T>>(a))
+        if (!holds<T>(a))
             throw py::type_error(std::string(op_) + ": " + name + " must be " +
                                  py::str(py::dtype::of<T>()).template cast<std::string>() + ", received " +
                                  dtype_name(a));
@@ -162,6 +170,8 @@ inline Activation activation_named(const char* op, const std::string& name) {
     if (name == "tanh") return Activation::tanh;
     throw py::value_error(std::string(op) + ": activation must be linear, relu, sigmoid or tanh, received " + name);
 }
+
+Function function_named(const Arguments& arg, const std::string& name);
 
 void bind_conv2d(py::module_& m);
 void bind_conv3d(py::module_& m);

@@ -12,12 +12,6 @@ constexpr const char* function_names[] = {
     "leaky_relu", "elu",         "clip",      "gelu",       "gelu_tanh",   "silu",        "mish",        "softplus", "softsign",
     "exponential", "hard_silu", "squareplus", "soft_shrink", "hard_shrink", "tanh_shrink", "sparse_plus", "threshold"};
 
-Function function_named(const Arguments& arg, const std::string& name) {
-    const auto* found = std::find(std::begin(function_names), std::end(function_names), name);
-    if (found == std::end(function_names)) arg.fail("function", "must be one of those in activations.h", name);
-    return static_cast<Function>(found - std::begin(function_names));
-}
-
 index rows_of(const Arguments& arg, const py::array& x, const py::array& alpha) {
     if (alpha.size() == 0 || x.size() % alpha.size())
         arg.fail("x", "must hold whole rows of alpha's " + std::to_string(alpha.size()) + " elements",
@@ -26,6 +20,12 @@ index rows_of(const Arguments& arg, const py::array& x, const py::array& alpha) 
 }
 
 }  // namespace
+
+Function function_named(const Arguments& arg, const std::string& name) {
+    const auto* found = std::find(std::begin(function_names), std::end(function_names), name);
+    if (found == std::end(function_names)) arg.fail("function", "must be one of those in activations.h", name);
+    return static_cast<Function>(found - std::begin(function_names));
+}
 
 void bind_activations(py::module_& m) {
     m.def(

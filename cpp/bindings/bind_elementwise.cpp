@@ -115,7 +115,7 @@ void bind_elementwise(py::module_& m) {
         py::arg("x"), py::arg("l1"), py::arg("l2"), py::arg("dx"));
     m.def(
         "gather_rows",
-        [](const py::array& source, const py::array& rows, const py::array& out) {
+        [](const py::array& source, const py::array& rows, const py::array& out, const py::object& nonzero) {
             const Arguments arg("gather_rows");
             if (source.ndim() < 1 || !is_dense(source))
                 throw py::type_error("gather_rows: source must be a C-contiguous array of at least one axis");
@@ -125,12 +125,14 @@ void bind_elementwise(py::module_& m) {
                                      " like source (or float32 for uint8), received " + dtype_name(out));
             if (!is_dense(out) || !out.writeable())
                 throw py::type_error("gather_rows: out must be C-contiguous and writable");
-            const index count = arg.size(rows, "rows", 1, 0), height = source.shape(0);
+            const index count = rows.size(), height = source.shape(0);
             const index row_size = height ? source.size() / height : 0;
-            if (out.ndim() != source.ndim() || out.shape(0) != count || out.size() != count * row_size)
+            if (out.ndim() != rows.ndim() + source.ndim() - 1 || out.size() != count * row_size ||
+                !std::equal(rows.shape(), rows.shape() + rows.ndim(), out.shape()))
                 arg.fail("out", "must have one row like source's for each entry of rows",
                          "shape " + tuple_text(out.shape(), static_cast<std::size_t>(out.ndim())));
-            const std::int64_t* numbers = arg.in<std::int64_t>(rows, "rows", {count});
+            const std::int64_t* numbers = arg.in_flat<std::int64_t>(rows, "rows", count);
+            std::uint8_t* marks = arg.optional_out_flat<std::uint8_t>(nonzero, "nonzero", count);
             for (index i = 0; i < count; ++i)
                 if (numbers[i] < 0 || numbers[i] >= height)
                     throw py::index_error("gather_rows: row " + std::to_string(numbers[i]) +
@@ -138,13 +140,41 @@ void bind_elementwise(py::module_& m) {
             const void* from = source.data();
             void* to = const_cast<void*>(out.data());
             without_gil([&] {
+                for (index i = 0; marks && i < count; ++i) marks[i] = numbers[i] != 0;
                 if (bytes)
                     gather_bytes(count, row_size, static_cast<const std::uint8_t*>(from), numbers, static_cast<float*>(to));
                 else
                     gather_rows(count, row_size * source.itemsize(), from, numbers, to);
             });
         },
-        py::arg("source"), py::arg("rows"), py::arg("out"));
+        py::arg("source"), py::arg("rows"), py::arg("out"), py::arg("nonzero").none(true) = py::none());
+    m.def(
+        "mask_rows",
+        [](const py::array& x, double value, const py::array& mask, const py::object& y) {
+            const Arguments arg("mask_rows");
+            const index columns = arg.columns(x, "x"), rows = mask.size();
+            arg.for_dtype(x, "x", [&](auto zero) {
+                using T = decltype(zero);
+                const T* px = arg.in_flat<T>(x, "x", rows * columns);
+                std::uint8_t* marks = arg.out_flat<std::uint8_t>(mask, "mask", rows);
+                T* py = arg.optional_out_flat<T>(y, "y", x.size());
+                without_gil([&] { mask_rows(rows, columns, px, static_cast<T>(value), py, marks); });
+            });
+        },
+        py::arg("x"), py::arg("value"), py::arg("mask"), py::arg("y").none(true));
+    m.def(
+        "mask_rows_backward",
+        [](const py::array& mask, const py::array& dy) {
+            const Arguments arg("mask_rows_backward");
+            const index columns = arg.columns(dy, "dy"), rows = mask.size();
+            arg.for_dtype(dy, "dy", [&](auto zero) {
+                using T = decltype(zero);
+                const std::uint8_t* marks = arg.in_flat<std::uint8_t>(mask, "mask", rows);
+                T* d = arg.out_flat<T>(dy, "dy", rows * columns);
+                without_gil([&] { mask_rows_backward(rows, columns, marks, d); });
+            });
+        },
+        py::arg("mask"), py::arg("dy"));
     m.def(
         "scatter_add_rows",
         [](const py::array& dy, const py::array& rows, const py::array& table) {

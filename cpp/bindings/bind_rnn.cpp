@@ -5,124 +5,181 @@
 namespace vivace::bindings {
 namespace {
 
+// An activation's name, or a function's and its parameters.
+Squash squash_of(const py::object& given) {
+    if (py::isinstance<py::str>(given)) return {activation_named("rnn", given.cast<std::string>())};
+    const auto [name, a, b, c] = given.cast<std::tuple<std::string, double, double, double>>();
+    return {Activation::linear, true, function_named(Arguments("rnn"), name), {a, b, c}};
+}
+
 RnnShape make_shape(index batch, index steps, index inputs, index units, const std::string& cell, bool reverse,
-                    const std::string& activation, const std::string& recurrent_activation) {
-    for (index size : {batch, steps, inputs, units})
+                    const py::object& activation, const py::object& recurrent_activation, double dropout,
+                    double recurrent_dropout, bool sequences, bool in_time, bool zero_masked, index outputs) {
+    const bool gated = cell == "output_gated";
+    for (index size : {batch, steps, inputs, units, gated ? outputs : 1})
         if (size < 1) throw py::value_error("rnn: every size must be at least 1, received " + std::to_string(size));
-    const char* const names[] = {"simple", "lstm", "gru", "output_gated"};
-    for (int i = 0; i < 4; ++i)
+    for (double rate : {dropout, recurrent_dropout})
+        if (!(rate >= 0 && rate < 1)) throw py::value_error("rnn: a rate must lie in [0, 1), received " + std::to_string(rate));
+    const char* const names[] = {"simple", "lstm", "gru", "gru_reset_before", "output_gated"};
+    for (int i = 0; i < 5; ++i)
         if (cell == names[i])
-            return {batch, steps, inputs, units, static_cast<Cell>(i), reverse, activation_named("rnn", activation),
-                    activation_named("rnn", recurrent_activation)};
-    throw py::value_error("rnn: cell must be simple, lstm, gru or output_gated, received " + cell);
+            return {batch, steps, inputs, units, static_cast<Cell>(i), reverse, squash_of(activation),
+                    squash_of(recurrent_activation), dropout, recurrent_dropout, sequences, in_time, zero_masked, outputs};
+    throw py::value_error("rnn: cell must be simple, lstm, gru, gru_reset_before or output_gated, received " + cell);
 }
 
-// One array: what the kernel calls so, and behind it an LSTM's memories.
-index workspace_columns(const RnnShape& s) { return (s.width() + (s.has_memory() ? 1 : 0)) * s.units; }
-
-template <class T>
-T* workspace_of(const Arguments& arg, const RnnShape& s, const py::array& workspace) {
-    return arg.out<T>(workspace, "workspace", {s.batch, s.steps, workspace_columns(s)});
-}
-template <class T>
-T* memory_of(const RnnShape& s, T* workspace) {
-    return s.has_memory() ? workspace + s.batch * s.steps * s.width() * s.units : nullptr;
-}
-
-// What the layer returns if it is not to return sequences, (batch, units): the output of the last step that was computed.
-template <class T>
-void copy_last(const RnnShape& s, const T* workspace, const T* h, T* last) {
-    const bool gated = s.cell == Cell::output_gated;  // it puts out its second gate, which stands in the order of time
-    const T* from = gated ? workspace + s.units : h;
-    const index columns = gated ? s.width() * s.units : s.units, step = gated && s.reverse ? 0 : s.steps - 1;
-    for (index n = 0; n < s.batch; ++n) std::copy_n(from + (n * s.steps + step) * columns, s.units, last + n * s.units);
+RnnPair make_pair(const RnnShape& first, const RnnShape& second, const std::string& merge) {
+    const char* const names[] = {"concat", "sum", "mul", "ave"};
+    for (const RnnShape* s : {&first, &second})
+        if (s->puts_out_states() || s->cell == Cell::output_gated)
+            throw py::value_error("rnn: the two of a pair must not put out their states, nor be output_gated");
+    if (first.batch != second.batch || first.steps != second.steps || first.inputs != second.inputs ||
+        first.sequences != second.sequences || (merge != "concat" && first.units != second.units))
+        throw py::value_error("rnn: the two of a pair must see and put out the same sequences");
+    for (int i = 0; i < 4; ++i)
+        if (merge == names[i]) return {first, second, static_cast<Merge>(i)};
+    throw py::value_error("rnn: merge must be concat, sum, mul or ave, received " + merge);
 }
 
-// The arguments that both directions share, checked.
+// Item i of a tuple, or None behind its end.
+py::object item(const py::tuple& t, std::size_t i) { return i < t.size() ? py::object(t[i]) : py::none(); }
+
+// A tuple in a tuple, empty behind its end.
+py::tuple part(const py::tuple& t, std::size_t i) { return i < t.size() ? t[i].cast<py::tuple>() : py::tuple(); }
+
+// The arguments of all four functions, checked. weights: (kernel, recurrent_kernel, bias or None, and of an output_gated
+// cell its read-out). extras: (mask, h, c, numbers, ...), any of which may be None; numbers: (seed, and the streams of
+// the inputs' and of the states' dropout), or None where nothing is dropped.
 template <class T>
-struct Common {
-    const T *x, *w, *u;
-    const std::uint8_t* mask;
-    RnnState<T> initial;
-    const T* keep;
+RnnInputs<T> inputs_of(const Arguments& arg, const RnnShape& s, const py::array& x, const py::tuple& weights,
+                       const py::tuple& extras) {
+    const index gates = s.gates() * s.units;
+    RnnInputs<T> in{};
+    if (weights.size() < 3) arg.fail("weights", "must be three, or four", std::to_string(weights.size()));
+    in.x = arg.in<T>(x, "x", {s.batch, s.steps, s.inputs});
+    in.w = arg.in<T>(arg.array(weights[0], "kernel"), "kernel", {s.inputs, gates});
+    in.u = arg.in<T>(arg.array(weights[1], "recurrent_kernel"), "recurrent_kernel", {s.units, gates});
+    in.bias = s.bias_rows() == 2 ? arg.optional_in<T>(weights[2], "bias", {2, gates})
+                                 : arg.optional_in<T>(weights[2], "bias", {gates});
+    if (s.cell == Cell::output_gated)
+        in.readout = arg.in<T>(arg.array(item(weights, 3), "output_kernel"), "output_kernel", {s.units, s.outputs});
+    if (!extras.size()) return in;
+    in.mask = arg.optional_in<std::uint8_t>(item(extras, 0), "mask", {s.batch, s.steps});
+    in.h = arg.optional_in<T>(item(extras, 1), "h", {s.batch, s.units});
+    in.c = arg.optional_in<T>(item(extras, 2), "c", {s.batch, s.units});
+    const py::object numbers = item(extras, 3);
+    in.drops = !numbers.is_none();
+    if (in.drops)
+        std::tie(in.seed, in.input_stream, in.state_stream) =
+            numbers.cast<std::tuple<std::uint64_t, std::uint64_t, std::uint64_t>>();
+    return in;
+}
 
-    Common(const Arguments& arg, const RnnShape& s, const py::array& x_, const py::array& kernel,
-           const py::array& recurrent, const py::object& mask_, const py::object& h0, const py::object& c0,
-           const py::object& keep_)
-        : x(arg.in<T>(x_, "x", {s.batch, s.steps, s.inputs})),
-          w(arg.in<T>(kernel, "kernel", {s.inputs, s.gates() * s.units})),
-          u(arg.in<T>(recurrent, "recurrent_kernel", {s.units, s.gates() * s.units})),
-          mask(arg.optional_in<std::uint8_t>(mask_, "mask", {s.batch, s.steps})),
-          initial{arg.optional_in<T>(h0, "h0", {s.batch, s.units}), arg.optional_in<T>(c0, "c0", {s.batch, s.units})},
-          keep(arg.optional_in<T>(keep_, "keep", {s.batch, s.units})) {}
-};
+// Gradients of the weights, in their order.
+template <class T>
+RnnGradients<T> gradients_of(const Arguments& arg, const RnnShape& s, const py::tuple& gradients) {
+    const index gates = s.gates() * s.units;
+    RnnGradients<T> g{};
+    if (gradients.size() < 3) arg.fail("gradients", "must be three, or four", std::to_string(gradients.size()));
+    g.dw = arg.out<T>(arg.array(gradients[0], "dkernel"), "dkernel", {s.inputs, gates});
+    g.du = arg.out<T>(arg.array(gradients[1], "drecurrent_kernel"), "drecurrent_kernel", {s.units, gates});
+    g.db = s.bias_rows() == 2 ? arg.optional_out<T>(gradients[2], "dbias", {2, gates})
+                              : arg.optional_out<T>(gradients[2], "dbias", {gates});
+    if (s.cell == Cell::output_gated)
+        g.dreadout = arg.out<T>(arg.array(item(gradients, 3), "doutput_kernel"), "doutput_kernel", {s.units, s.outputs});
+    return g;
+}
 
-void forward(const RnnShape& s, const py::array& x, const py::array& kernel, const py::array& recurrent,
-             const py::object& bias, const py::object& mask, const py::object& h0, const py::object& c0,
-             const py::object& keep, const py::array& workspace, const py::array& h, const py::object& last) {
+py::tuple output_shape(const RnnShape& s, index columns) {
+    if (s.sequences) return py::make_tuple(s.batch, s.steps, columns);
+    return py::make_tuple(s.batch, columns);
+}
+
+index output_size(const RnnShape& s, index columns) { return s.batch * (s.sequences ? s.steps : 1) * columns; }
+
+void forward(const RnnShape& s, const py::array& x, const py::tuple& weights, const py::object& tape, const py::array& y,
+             const py::tuple& extras) {
     const Arguments arg("rnn_forward");
     arg.for_dtype(x, "x", [&](auto zero) {
         using T = decltype(zero);
-        const Common<T> in(arg, s, x, kernel, recurrent, mask, h0, c0, keep);
-        const index gates = s.gates() * s.units;
-        const T* b = s.cell == Cell::gru ? arg.optional_in<T>(bias, "bias", {2, gates})
-                                         : arg.optional_in<T>(bias, "bias", {gates});
-        T* work = workspace_of<T>(arg, s, workspace);
-        T* memory = memory_of(s, work);
-        T* out = arg.out<T>(h, "h", {s.batch, s.steps, s.units});
-        T* end = arg.optional_out<T>(last, "last", {s.batch, s.units});
-        without_gil([&] {
-            rnn_forward(s, in.x, in.w, in.u, b, in.mask, in.initial, in.keep, work, out, memory);
-            if (end) copy_last(s, work, out, end);
-        });
+        const RnnInputs<T> in = inputs_of<T>(arg, s, x, weights, extras);
+        T* memory = arg.optional_out_flat<T>(tape, "tape", s.tape_size());
+        RnnOutputs<T> out{arg.out_flat<T>(y, "y", output_size(s, s.output_columns())), s.output_columns(), nullptr, nullptr};
+        out.h = arg.optional_out<T>(item(extras, 4), "final h", {s.batch, s.units});
+        out.c = arg.optional_out<T>(item(extras, 5), "final c", {s.batch, s.units});
+        without_gil([&] { rnn_forward(s, in, memory, out); });
     });
 }
 
-void backward(const RnnShape& s, const py::array& x, const py::array& kernel, const py::array& recurrent,
-              const py::object& mask, const py::object& h0, const py::object& c0, const py::object& keep,
-              const py::array& workspace, const py::array& h, const py::object& dy, const py::object& dx,
-              const py::array& dkernel, const py::array& drecurrent, const py::object& dbias, const py::array& dh,
-              const py::object& dc) {
+void backward(const RnnShape& s, const py::array& x, const py::tuple& weights, const py::tuple& gradients,
+              const py::array& tape, const py::array& y, const py::object& dy, const py::object& dx,
+              const py::object& dh, const py::object& dc, const py::tuple& extras) {
     const Arguments arg("rnn_backward");
     arg.for_dtype(x, "x", [&](auto zero) {
         using T = decltype(zero);
-        const Common<T> in(arg, s, x, kernel, recurrent, mask, h0, c0, keep);
-        const index gates = s.gates() * s.units;
-        T* work = workspace_of<T>(arg, s, workspace);
-        const T* memory = memory_of(s, work);
-        const T* states = arg.in<T>(h, "h", {s.batch, s.steps, s.units});
-        const T* d_out = arg.optional_in<T>(dy, "dy", {s.batch, s.steps, s.units});
-        RnnGradients<T> g{};
+        const RnnInputs<T> in = inputs_of<T>(arg, s, x, weights, extras);
+        T* memory = arg.out_flat<T>(tape, "tape", s.tape_size());
+        const T* states = arg.in_flat<T>(y, "y", output_size(s, s.output_columns()));
+        RnnGradients<T> g = gradients_of<T>(arg, s, gradients);
+        g.dy = arg.optional_in_flat<T>(dy, "dy", output_size(s, s.output_columns()));
+        g.stride = s.output_columns();
         g.dx = arg.optional_out<T>(dx, "dx", {s.batch, s.steps, s.inputs});
-        g.dw = arg.out<T>(dkernel, "dkernel", {s.inputs, gates});
-        g.du = arg.out<T>(drecurrent, "drecurrent_kernel", {s.units, gates});
-        g.db = s.cell == Cell::gru ? arg.optional_out<T>(dbias, "dbias", {2, gates})
-                                   : arg.optional_out<T>(dbias, "dbias", {gates});
-        g.dh = arg.out<T>(dh, "dh", {s.batch, s.units});
+        g.dh = arg.optional_out<T>(dh, "dh", {s.batch, s.units});
         g.dc = arg.optional_out<T>(dc, "dc", {s.batch, s.units});
-        if (s.has_memory() != (g.dc != nullptr)) arg.fail("dc", "goes with an LSTM, and only with one", g.dc ? "dc" : "None");
-        without_gil([&] { rnn_backward(s, in.x, in.w, in.u, in.mask, in.initial, in.keep, work, states, memory, d_out, g); });
+        without_gil([&] { rnn_backward(s, in, memory, states, g); });
+    });
+}
+
+void pair_forward(const RnnPair& s, const py::array& x, const py::tuple& weights, const py::object& tape,
+                  const py::array& y, const py::tuple& extras) {
+    const Arguments arg("rnn_pair_forward");
+    arg.for_dtype(x, "x", [&](auto zero) {
+        using T = decltype(zero);
+        const RnnInputs<T> first = inputs_of<T>(arg, s.first, x, part(weights, 0), part(extras, 0)),
+                           second = inputs_of<T>(arg, s.second, x, part(weights, 1), part(extras, 1));
+        T* memory = arg.optional_out_flat<T>(tape, "tape", s.tape_size());
+        T* out = arg.out_flat<T>(y, "y", output_size(s.first, s.output_columns()));
+        without_gil([&] { rnn_pair_forward(s, first, second, memory, out); });
+    });
+}
+
+void pair_backward(const RnnPair& s, const py::array& x, const py::tuple& weights, const py::tuple& gradients,
+                   const py::array& tape, const py::array& dy, const py::object& dx, const py::tuple& extras) {
+    const Arguments arg("rnn_pair_backward");
+    arg.for_dtype(x, "x", [&](auto zero) {
+        using T = decltype(zero);
+        const RnnInputs<T> first = inputs_of<T>(arg, s.first, x, part(weights, 0), part(extras, 0)),
+                           second = inputs_of<T>(arg, s.second, x, part(weights, 1), part(extras, 1));
+        T* memory = arg.out_flat<T>(tape, "tape", s.tape_size());
+        T* d_out = arg.out_flat<T>(dy, "dy", output_size(s.first, s.output_columns()));
+        RnnGradients<T> ours = gradients_of<T>(arg, s.first, part(gradients, 0)),
+                        theirs = gradients_of<T>(arg, s.second, part(gradients, 1));
+        ours.dx = arg.optional_out<T>(dx, "dx", {s.first.batch, s.first.steps, s.first.inputs});
+        without_gil([&] { rnn_pair_backward(s, first, second, memory, d_out, ours, theirs); });
     });
 }
 
 }  // namespace
 
 void bind_rnn(py::module_& m) {
+    using namespace pybind11::literals;
     py::class_<RnnShape>(m, "RnnShape", py::module_local())
-        .def(py::init(&make_shape), py::arg("batch"), py::arg("steps"), py::arg("inputs"), py::arg("units"),
-             py::arg("cell"), py::arg("reverse") = false, py::arg("activation") = "tanh",
-             py::arg("recurrent_activation") = "sigmoid")
-        .def_property_readonly("workspace",
-                               [](const RnnShape& s) { return py::make_tuple(s.batch, s.steps, workspace_columns(s)); })
-        .def_property_readonly("states", [](const RnnShape& s) { return py::make_tuple(s.batch, s.steps, s.units); });
-    m.def("rnn_forward", &forward, py::arg("shape"), py::arg("x"), py::arg("kernel"), py::arg("recurrent_kernel"),
-          py::arg("bias").none(true), py::arg("mask").none(true), py::arg("h0").none(true), py::arg("c0").none(true),
-          py::arg("keep").none(true), py::arg("workspace"), py::arg("h"),
-          py::arg("last").none(true) = py::none());
-    m.def("rnn_backward", &backward, py::arg("shape"), py::arg("x"), py::arg("kernel"), py::arg("recurrent_kernel"),
-          py::arg("mask").none(true), py::arg("h0").none(true), py::arg("c0").none(true), py::arg("keep").none(true),
-          py::arg("workspace"), py::arg("h"), py::arg("dy").none(true), py::arg("dx").none(true), py::arg("dkernel"),
-          py::arg("drecurrent_kernel"), py::arg("dbias").none(true), py::arg("dh"), py::arg("dc").none(true));
+        .def(py::init(&make_shape), "batch"_a, "steps"_a, "inputs"_a, "units"_a, "cell"_a, "reverse"_a = false,
+             "activation"_a = "tanh", "recurrent_activation"_a = "sigmoid", "dropout"_a = 0.0,
+             "recurrent_dropout"_a = 0.0, "sequences"_a = true, "in_time"_a = false, "zero_masked"_a = false,
+             "outputs"_a = 0)
+        .def_property_readonly("tape", [](const RnnShape& s) { return py::make_tuple(s.tape_size()); })
+        .def_property_readonly("output", [](const RnnShape& s) { return output_shape(s, s.output_columns()); });
+    py::class_<RnnPair>(m, "RnnPair", py::module_local())
+        .def(py::init(&make_pair), "first"_a, "second"_a, "merge"_a)
+        .def_property_readonly("tape", [](const RnnPair& s) { return py::make_tuple(s.tape_size()); })
+        .def_property_readonly("output", [](const RnnPair& s) { return output_shape(s.first, s.output_columns()); });
+    m.def("rnn_forward", &forward, "shape"_a, "x"_a, "weights"_a, "tape"_a.none(true), "y"_a, "extras"_a = py::tuple());
+    m.def("rnn_backward", &backward, "shape"_a, "x"_a, "weights"_a, "gradients"_a, "tape"_a, "y"_a, "dy"_a.none(true),
+          "dx"_a.none(true), "dh"_a.none(true) = py::none(), "dc"_a.none(true) = py::none(), "extras"_a = py::tuple());
+    m.def("rnn_pair_forward", &pair_forward, "pair"_a, "x"_a, "weights"_a, "tape"_a.none(true), "y"_a, "extras"_a = py::tuple());
+    m.def("rnn_pair_backward", &pair_backward, "pair"_a, "x"_a, "weights"_a, "gradients"_a, "tape"_a, "dy"_a,
+          "dx"_a.none(true), "extras"_a = py::tuple());
 }
 
 }  // namespace vivace::bindings

@@ -160,6 +160,32 @@ void scatter_add_rows(index count, index columns, const T* dy, const std::int64_
     });
 }
 
+// Runs f(row) for all rows, in runs of some thousands of elements.
+template <class F>
+static void for_rows(index rows, index columns, F&& f) {
+    const index run = std::max<index>(1, 4096 / std::max<index>(1, columns));
+    parallel_for((rows + run - 1) / run, cheap * static_cast<double>(rows * columns), [&](index task, int) {
+        for (index r = task * run; r < std::min(rows, (task + 1) * run); ++r) f(r);
+    });
+}
+
+template <class T>
+void mask_rows(index rows, index columns, const T* x, T value, T* y, std::uint8_t* mask) {
+    for_rows(rows, columns, [&](index r) {
+        const T *from = x + r * columns, *last = from + columns;
+        mask[r] = std::any_of(from, last, [=](T v) { return v != value; });
+        if (y && mask[r]) std::copy(from, last, y + r * columns);
+        if (y && !mask[r]) std::fill_n(y + r * columns, columns, T{});
+    });
+}
+
+template <class T>
+void mask_rows_backward(index rows, index columns, const std::uint8_t* mask, T* dy) {
+    for_rows(rows, columns, [&](index r) {
+        if (!mask[r]) std::fill_n(dy + r * columns, columns, T{});
+    });
+}
+
 #define INSTANTIATE(T)                                                                 \
     template void activation_forward(Activation, index, const T*, T*);                 \
     template void activation_backward(Activation, index, const T*, const T*, T*);      \
@@ -170,6 +196,8 @@ void scatter_add_rows(index count, index columns, const T* dy, const std::int64_
     template void dropout(index, const T*, double, std::uint64_t, std::uint64_t, T*);  \
     template double penalty(index, const T*, double, double);                          \
     template void add_penalty_gradient(index, const T*, double, double, T*);           \
+    template void mask_rows(index, index, const T*, T, T*, std::uint8_t*);             \
+    template void mask_rows_backward(index, index, const std::uint8_t*, T*);           \
     template void scatter_add_rows(index, index, const T*, const std::int64_t*, T*);
 INSTANTIATE(float)
 INSTANTIATE(double)

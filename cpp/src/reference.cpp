@@ -278,8 +278,11 @@ void average_pool3d_backward(const Pool3DShape& s, const T* dy, T* dx) {
 template <class T>
 void rnn_forward(const RnnShape& s, const T* x, const T* w, const T* u, const T* bias, T* h) {
     const index n = s.units, columns = s.gates() * n;
-    const auto squash = [&](double v) { return activate<double>(s.activation, v); };
-    const auto open = [&](double v) { return activate<double>(s.recurrent_activation, v); };
+    const auto apply = [](const Squash& f, double v) {
+        return f.other ? value(f.function, f.parameters.a, f.parameters.b, f.parameters.c, v) : activate<double>(f.activation, v);
+    };
+    const auto squash = [&](double v) { return apply(s.activation, v); };
+    const auto open = [&](double v) { return apply(s.recurrent_activation, v); };
     for (index b = 0; b < s.batch; ++b) {
         Sums state(n), memory(n), through_input(columns), through_state(columns);
         for (index step = 0; step < s.steps; ++step) {
@@ -290,6 +293,14 @@ void rnn_forward(const RnnShape& s, const T* x, const T* w, const T* u, const T*
                 for (index i = 0; i < s.inputs; ++i)
                     through_input[j] += static_cast<double>(now[i]) * static_cast<double>(w[i * columns + j]);
                 for (index i = 0; i < n; ++i) through_state[j] += state[i] * static_cast<double>(u[i * columns + j]);
+            }
+            if (s.cell == Cell::gru_reset_before) {
+                Sums left(n);
+                for (index i = 0; i < n; ++i) left[i] = open(through_input[n + i] + through_state[n + i]) * state[i];
+                for (index j = 2 * n; j < columns; ++j) {
+                    through_state[j] = 0;
+                    for (index i = 0; i < n; ++i) through_state[j] += left[i] * static_cast<double>(u[i * columns + j]);
+                }
             }
             for (index i = 0; i < n; ++i) {
                 const auto z = [&](index gate) { return through_input[gate * n + i] + through_state[gate * n + i]; };
@@ -305,6 +316,7 @@ void rnn_forward(const RnnShape& s, const T* x, const T* w, const T* u, const T*
                         state[i] = update * state[i] + (1 - update) * g;
                         break;
                     }
+                    case Cell::gru_reset_before: state[i] = open(z(0)) * state[i] + (1 - open(z(0))) * squash(z(2)); break;
                     case Cell::output_gated: state[i] = squash(open(z(0))); break;
                 }
                 h[(b * s.steps + step) * n + i] = static_cast<T>(state[i]);

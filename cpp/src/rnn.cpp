@@ -3,184 +3,17 @@
 // packed once and stay in cache; the gates of a step are computed where its product has just been written, in L1.
 #include "vivace/rnn.h"
 
+#include "rnn_cells.h"
+#include "rnn_tape.h"
 #include "row.h"
 #include "tile.h"
+#include "vivace/elementwise.h"
 #include "vivace/gemm.h"
-#include "vmath.h"
 
 namespace vivace {
 namespace {
 
 constexpr index no_offset[1] = {0};
-
-// One sequence's slice of one step. Gates stand `units` apart from each other.
-template <class T>
-struct Slice {
-    index units;
-    T* z;                              // in the workspace
-    const T *h_previous, *c_previous;  // null: zeros
-};
-
-// What a step of one sequence adds to `count` units of every gate from unit `first` on: h_{t-1} U, whose gates stand
-// `stride` apart (null: h_{t-1} is 0), and a GRU's bias of that product (may be null).
-template <class T>
-struct Recurrent {
-    index first, count;
-    const T* product;
-    index stride;
-    const T* bias;
-};
-
-template <class T, class N>
-VIVACE_INLINE vec<T> load_or_zero(const T* p, index i, N n) {
-    return p ? load_n(p + i, n) : vec<T>{};
-}
-
-template <class T>
-VIVACE_INLINE vec<T> activate(Activation a, vec<T> x) {
-    switch (a) {
-        case Activation::tanh: return tanh<T>(x);
-        case Activation::sigmoid: return sigmoid<T>(x);
-        case Activation::relu: return maximum(vec<T>{}, x);
-        default: return x;
-    }
-}
-
-// The derivative, from the activation's output.
-template <class T>
-VIVACE_INLINE vec<T> slope(Activation a, vec<T> y) {
-    switch (a) {
-        case Activation::tanh: return T{1} - y * y;
-        case Activation::sigmoid: return y * (T{1} - y);
-        case Activation::relu: return y > T{0} ? broadcast(T{1}) : vec<T>{};
-        default: return broadcast(T{1});
-    }
-}
-
-template <class T>
-void step_forward(const RnnShape& shape, const Slice<T>& s, const Recurrent<T>& recurrent, T* h, T* c) {
-    const index u = s.units;
-    T* const z = s.z;
-    const auto squash = [&](vec<T> v) { return activate<T>(shape.activation, v); };
-    const auto open = [&](vec<T> v) { return activate<T>(shape.recurrent_activation, v); };
-    for_each_vector<T>(recurrent.count, [&](index offset, auto n) {
-        const index i = recurrent.first + offset;
-        const auto product = [&](index k) { return load_or_zero(recurrent.product, k * recurrent.stride + offset, n); };
-        const auto gate = [&](index k) { return load_n(z + k * u + i, n) + product(k); };
-        switch (shape.cell) {
-            case Cell::simple: {
-                const vec<T> y = squash(gate(0));
-                store_n(z + i, y, n);
-                store_n(h + i, y, n);
-                return;
-            }
-            case Cell::lstm: {
-                const vec<T> in = open(gate(0)), forget = open(gate(1)), g = squash(gate(2)),
-                             out = open(gate(3));
-                const vec<T> memory = forget * load_or_zero(s.c_previous, i, n) + in * g;
-                store_n(z + i, in, n);
-                store_n(z + u + i, forget, n);
-                store_n(z + 2 * u + i, g, n);
-                store_n(z + 3 * u + i, out, n);
-                store_n(c + i, memory, n);
-                store_n(h + i, out * squash(memory), n);
-                return;
-            }
-            case Cell::gru: {
-                const vec<T> update = open(gate(0)), reset = open(gate(1));
-                const vec<T> own = product(2) + load_or_zero(recurrent.bias, i, n);
-                const vec<T> g = squash(load_n(z + 3 * u + i, n) + reset * own);
-                store_n(z + i, update, n);
-                store_n(z + u + i, reset, n);
-                store_n(z + 2 * u + i, own, n);
-                store_n(z + 3 * u + i, g, n);
-                store_n(h + i, g + update * (load_or_zero(s.h_previous, i, n) - g), n);
-                return;
-            }
-            case Cell::output_gated: {
-                const vec<T> a = open(gate(0));
-                store_n(z + i, a, n);
-                store_n(z + u + i, open(gate(1)), n);
-                store_n(h + i, squash(a), n);
-                return;
-            }
-        }
-    });
-}
-
-// Turns the gates in z into their gradients. dh and dc: in, the gradient of this step's state; out, what of it reaches
-// the previous state directly (the part through U is added by the caller). dy: this step's output gradient, or null.
-template <class T>
-void step_backward(const RnnShape& shape, const Slice<T>& s, const T* h, const T* c, const T* dy, T* dh, T* dc) {
-    const index u = s.units;
-    T* const z = s.z;
-    constexpr T one = 1;
-    const auto squashed_slope = [&](vec<T> y) { return slope<T>(shape.activation, y); };
-    const auto gate_slope = [&](vec<T> y) { return slope<T>(shape.recurrent_activation, y); };
-    for_each_vector<T>(u, [&](index i, auto n) {
-        const vec<T> d_out = load_or_zero(dy, i, n), carried = load_n(dh + i, n), d = carried + d_out;
-        switch (shape.cell) {
-            case Cell::simple: {
-                store_n(z + i, d * squashed_slope(load_n(h + i, n)), n);
-                store_n(dh + i, vec<T>{}, n);
-                return;
-            }
-            case Cell::lstm: {
-                const vec<T> in = load_n(z + i, n), forget = load_n(z + u + i, n), g = load_n(z + 2 * u + i, n),
-                             out = load_n(z + 3 * u + i, n), squashed = activate<T>(shape.activation, load_n(c + i, n));
-                const vec<T> memory = load_n(dc + i, n) + d * out * squashed_slope(squashed);
-                store_n(z + i, memory * g * gate_slope(in), n);
-                store_n(z + u + i, memory * load_or_zero(s.c_previous, i, n) * gate_slope(forget), n);
-                store_n(z + 2 * u + i, memory * in * squashed_slope(g), n);
-                store_n(z + 3 * u + i, d * squashed * gate_slope(out), n);
-                store_n(dc + i, memory * forget, n);
-                store_n(dh + i, vec<T>{}, n);
-                return;
-            }
-            case Cell::gru: {
-                const vec<T> update = load_n(z + i, n), reset = load_n(z + u + i, n),
-                             recurrent = load_n(z + 2 * u + i, n), g = load_n(z + 3 * u + i, n);
-                const vec<T> dg = d * (one - update) * squashed_slope(g);
-                store_n(z + i, d * (load_or_zero(s.h_previous, i, n) - g) * gate_slope(update), n);
-                store_n(z + u + i, dg * recurrent * gate_slope(reset), n);
-                store_n(z + 2 * u + i, dg * reset, n);
-                store_n(z + 3 * u + i, dg, n);
-                store_n(dh + i, d * update, n);
-                return;
-            }
-            case Cell::output_gated: {
-                const vec<T> a = load_n(z + i, n), out = load_n(z + u + i, n), y = load_n(h + i, n);
-                store_n(z + i, carried * squashed_slope(y) * gate_slope(a), n);
-                store_n(z + u + i, d_out * gate_slope(out), n);
-                store_n(dh + i, vec<T>{}, n);
-                return;
-            }
-        }
-    });
-}
-
-// Where the rows of one step of one sequence stand. State: T, or const T behind the forward pass.
-template <class T, class State>
-struct Rows {
-    const RnnShape& s;
-    const std::uint8_t* mask;
-    RnnState<T> initial;
-    T* workspace;
-    State *h, *c;
-
-    index time(index step) const { return s.reverse ? s.steps - 1 - step : step; }
-    bool counts(index b, index step) const { return !mask || mask[b * s.steps + time(step)]; }
-    index state(index b, index step) const { return (b * s.steps + step) * s.units; }
-    State* h_at(index b, index step) const { return h + state(b, step); }
-    State* c_at(index b, index step) const { return c ? c + state(b, step) : nullptr; }
-    T* gates(index b, index step) const { return workspace + (b * s.steps + time(step)) * s.width() * s.units; }
-    const T* previous(const T* states, const T* first, index b, index step) const {
-        return step ? states + state(b, step - 1) : first ? first + b * s.units : nullptr;
-    }
-    Slice<T> slice(index b, index step) const {
-        return {s.units, gates(b, step), previous(h, initial.h, b, step), c ? previous(c, initial.c, b, step) : nullptr};
-    }
-};
 
 // Rows (first ... last) of C = A B, or +=, tile by tile; a panel of B serves all tiles before the next one is touched.
 // A and C are compact copies of one step: in the sequences' own arrays the rows of a step stand a power of two or nearly
@@ -208,8 +41,45 @@ void multiply_rows(Part rows, const Panels<T>& b, index k, const T* a, T* c, boo
     }
 }
 
+// U's columns in groups, each of which multiplies a copy of the state of its own: all of them one, or, where every gate
+// has a mask of its own, one for each. A GRU's last one may have to wait for the gate r.
+struct Groups {
+    struct Group {
+        index first, columns;
+    } all[4];
+    index count = 0, early = 0;  // early: how many need only the state before
+    bool by_gate;
+
+    Groups(const RnnShape& s, bool masked) : by_gate(masked && s.masks() > 1) {
+        const bool late = s.cell == Cell::gru_reset_before;
+        const index gates = s.gates();
+        if (by_gate)
+            for (index gate = 0; gate < gates; ++gate) all[count++] = {gate * s.units, s.units};
+        else
+            all[count++] = {0, (gates - late) * s.units};
+        if (late && !by_gate) all[count++] = {2 * s.units, s.units};
+        early = count - late;
+    }
+    // Between one gate's product and the next one's, where each group's is (batch, columns).
+    index stride(const RnnShape& s) const { return by_gate ? s.batch * s.units : s.units; }
+};
+
+template <class T>
+const T* mask_of(const RnnShape& s, const T* keep, index group) {
+    return keep && s.masks() > 1 ? keep + group * s.batch * s.units : keep;
+}
+
+// to = from (null: zeros), or what a mask leaves of it.
+template <class T>
+void keep_state(const RnnShape& s, const T* from, const T* keep, T* to) {
+    for_each_vector<T>(s.units, [&](index i, auto n) {
+        const vec<T> state = load_or_zero(from, i, n);
+        store_n(to + i, keep ? state * load_n(keep + i, n) : state, n);
+    });
+}
+
 // Whether every sequence runs by itself: with so few, a product of rows would not fill a tile.
-bool few_sequences(const RnnShape& s) { return s.batch <= 2; }
+bool few_sequences(const RnnShape& s, const Groups& groups) { return s.batch <= 2 && groups.count == 1; }
 
 // Of one sequence's product with U.
 double step_flops(const RnnShape& s) { return 2.0 * static_cast<double>(s.units) * static_cast<double>(s.gates() * s.units); }
@@ -223,20 +93,52 @@ void for_sequences(const RnnShape& s, F&& f) {
     parallel_for(parts, flops, [&](index i, int) { f(Part(s.batch, parts, i)); });
 }
 
-// x W for all steps into the workspace. A GRU's third gate goes to the fourth place.
-template <class T>
-void input_product(const RnnShape& s, const T* x, const T* w, const T* bias, T* workspace) {
-    const index rows = s.batch * s.steps, columns = s.gates() * s.units, ld = s.width() * s.units;
-    if (s.cell != Cell::gru) {
-        gemm_strided(rows, columns, s.inputs, x, s.inputs, false, w, columns, false, bias, workspace, ld, false);
-        return;
+// Calls f(place, first, columns, mask) for groups of W's columns from `first` on, whose products stand on the tape from
+// column `place` on: a GRU's third gate goes to the fourth place, and gates may have masks of their own.
+template <class F>
+void for_input_groups(const RnnShape& s, bool by_gate, F&& f) {
+    const index u = s.units, gates = s.gates();
+    const auto place = [&](index gate) { return s.cell == Cell::gru && gate == 2 ? 3 * u : gate * u; };
+    if (by_gate) {
+        for (index gate = 0; gate < gates; ++gate) f(place(gate), gate * u, u, gate);
+    } else if (s.cell == Cell::gru) {
+        f(place(0), index{0}, 2 * u, index{0});
+        f(place(2), 2 * u, u, index{0});
+    } else {
+        f(index{0}, index{0}, gates * u, index{0});
     }
-    Scratch<T> sums(columns);  // both biases of z and r; the input's of g
-    for (index i = 0; bias && i < columns; ++i) sums[i] = bias[i] + (i < 2 * s.units ? bias[columns + i] : T{0});
-    const T* both = bias ? sums.get() : nullptr;
-    gemm_strided(rows, 2 * s.units, s.inputs, x, s.inputs, false, w, columns, false, both, workspace, ld, false);
-    gemm_strided(rows, s.units, s.inputs, x, s.inputs, false, w + 2 * s.units, columns, false,
-                 both ? both + 2 * s.units : nullptr, workspace + 3 * s.units, ld, false);
+}
+
+// What the masks (batch, inputs) leave of the inputs; to = add ? to + that : that.
+template <class T>
+void keep_inputs(const RnnShape& s, const T* from, const T* keep, T* to, bool add) {
+    parallel_for(s.batch, 4 * static_cast<double>(s.batch * s.steps * s.inputs), [&](index b, int) {
+        for (index row = b * s.steps; row < (b + 1) * s.steps; ++row)
+            for_each_vector<T>(s.inputs, [&](index i, auto n) {
+                const vec<T> left = load_n(from + row * s.inputs + i, n) * load_n(keep + b * s.inputs + i, n);
+                T* at = to + row * s.inputs + i;
+                store_n(at, add ? load_n(at, n) + left : left, n);
+            });
+    });
+}
+
+// x W for all steps onto the tape.
+template <class T>
+void input_product(const RnnShape& s, const RnnInputs<T>& in, const T* keep, T* gates) {
+    const index rows = s.batch * s.steps, columns = s.gates() * s.units, ld = s.width() * s.units;
+    const T* bias = in.bias;
+    Scratch<T> sums(s.cell == Cell::gru ? columns : 0), kept(keep ? rows * s.inputs : 0);
+    if (bias && s.cell == Cell::gru) {  // both biases of z and r; the input's of g
+        for (index i = 0; i < columns; ++i) sums[i] = bias[i] + (i < 2 * s.units ? bias[columns + i] : T{0});
+        bias = sums.get();
+    }
+    const bool by_gate = keep && s.masks() > 1;
+    if (keep && !by_gate) keep_inputs(s, in.x, keep, kept.get(), false);
+    for_input_groups(s, by_gate, [&](index place, index first, index count, index mask) {
+        if (by_gate) keep_inputs(s, in.x, keep + mask * s.batch * s.inputs, kept.get(), false);
+        gemm_strided(rows, count, s.inputs, keep ? kept.get() : in.x, s.inputs, false, in.w + first, columns, false,
+                     bias ? bias + first : nullptr, gates + place, ld, false);
+    });
 }
 
 // Where a step does not count, its state is the one before. The gates of such a step are never read.
@@ -253,30 +155,54 @@ void carry_on(const Rows<T, T>& rows, const Slice<T>& slice, index b, index t, i
 }
 
 // All sequences step by step: one product for the rows of a step, then their gates.
-template <class T>
-void run_sequences(const RnnShape& s, const Rows<T, T>& rows, const T* u, const T* bias, const T* keep) {
-    const index columns = s.gates() * s.units;
-    Scratch<T> packed(packed_size<T>(s.units, columns)), state(s.batch * s.units), product(s.batch * columns);
-    pack_panels(u, columns, false, index{0}, s.units, s.units, columns, packed.get());
-    const Panels<T> panels = packed_panels(packed.get(), s.units, columns);
+template <class T, bool any>
+void run_sequences(const RnnShape& s, const Groups& groups, const Rows<T, T>& rows, const T* u, const T* bias,
+                   const T* keep) {
+    const index columns = s.gates() * s.units, states = s.batch * s.units;
+    Scratch<T> packed(groups.count * packed_size<T>(s.units, columns)), seen(groups.count * states),
+        product(s.batch * columns);
+    Panels<T> panels[4];
+    for (index k = 0; k < groups.count; ++k) {
+        const auto [first, count] = groups.all[k];
+        T* at = packed + k * packed_size<T>(s.units, columns);
+        pack_panels(u + first, columns, false, index{0}, s.units, s.units, count, at);
+        panels[k] = packed_panels<T>(at, s.units, count);
+    }
+    const bool late = groups.early < groups.count;
+    const index last = groups.count - 1, stride = groups.stride(s);
     for_sequences(s, [&](Part mine) {
-        // What the product with U sees of a state.
-        const auto keep_state = [&](const T* from, index b) {
-            T* to = state + b * s.units;
-            for (index i = 0; i < s.units; ++i) to[i] = keep ? from[i] * keep[b * s.units + i] : from[i];
+        const auto see = [&](const T* from, index b) {
+            for (index k = 0; k < groups.early; ++k) {
+                const T* mask = mask_of(s, keep, k);
+                keep_state(s, from, mask ? mask + b * s.units : nullptr, seen + k * states + b * s.units);
+            }
         };
-        for (index b = mine.first; rows.initial.h && b < mine.last; ++b) keep_state(rows.initial.h + b * s.units, b);
+        const auto multiply = [&](index k) {
+            multiply_rows<T>(mine, panels[k], s.units, seen + k * states, product + s.batch * groups.all[k].first, false);
+        };
+        for (index b = mine.first; rows.h0 && b < mine.last; ++b) see(rows.h0 + b * s.units, b);
         for (index t = 0; t < s.steps; ++t) {
-            const bool any_state = t > 0 || rows.initial.h;
-            if (any_state) multiply_rows<T>(mine, panels, s.units, state, product, false);
+            const bool any_state = t > 0 || rows.h0;
+            for (index k = 0; any_state && k < groups.early; ++k) multiply(k);
+            const auto product_of = [&](index b) { return any_state ? product + b * groups.all[0].columns : nullptr; };
+            if (late) {
+                const T* mask = mask_of(s, keep, last);
+                for (index b = mine.first; b < mine.last; ++b)
+                    open_reset<T, any>(s, rows.slice(b, t), product_of(b), stride, mask ? mask + b * s.units : nullptr,
+                               seen + last * states + b * s.units);
+                if (any_state) multiply(last);
+            }
             for (index b = mine.first; b < mine.last; ++b) {
                 const Slice<T> slice = rows.slice(b, t);
-                const T* z = any_state ? product + b * columns : nullptr;
-                if (rows.counts(b, t))
-                    step_forward(s, slice, {0, s.units, z, s.units, bias}, rows.h_at(b, t), rows.c_at(b, t));
-                else
+                if (!rows.counts(b, t)) {
                     carry_on(rows, slice, b, t, 0, s.units);
-                keep_state(rows.h_at(b, t), b);
+                } else if (late) {  // the third gate's product stands where `step_forward` looks for it
+                    const T* z = any_state ? product + s.batch * 2 * s.units + (b - 2) * s.units : nullptr;
+                    step_forward<T, any>(s, slice, {0, s.units, z, s.units, bias}, rows.h_at(b, t), rows.c_at(b, t));
+                } else {
+                    step_forward<T, any>(s, slice, {0, s.units, product_of(b), stride, bias}, rows.h_at(b, t), rows.c_at(b, t));
+                }
+                see(rows.h_at(b, t), b);
             }
         }
     });
@@ -284,7 +210,7 @@ void run_sequences(const RnnShape& s, const Rows<T, T>& rows, const T* u, const 
 
 // Each sequence by itself: the gates of a few units are computed as soon as their product is, while the weights of the
 // next units are on their way. Every thread keeps the weights of its share of the units in its own cache.
-template <class T, int gates>
+template <class T, bool any, int gates>
 void run_row_by_row(const RnnShape& s, const Rows<T, T>& rows, const T* u, const T* bias, const T* keep) {
     constexpr index block = block_vectors<gates> * lanes<T>;
     const index blocks = (s.units + block - 1) / block;
@@ -300,7 +226,7 @@ void run_row_by_row(const RnnShape& s, const Rows<T, T>& rows, const T* u, const
         const Slice<T> slice = rows.slice(b, t);
         if (!rows.counts(b, t)) return carry_on(rows, slice, b, t, first, last);
         const auto units = [&](index from, index count, const T* product, index stride) {
-            step_forward(s, slice, {from, count, product, stride, bias}, rows.h_at(b, t), rows.c_at(b, t));
+            step_forward<T, any>(s, slice, {from, count, product, stride, bias}, rows.h_at(b, t), rows.c_at(b, t));
         };
         const T* state = slice.h_previous;
         if (!state) return units(first, last - first, nullptr, 0);
@@ -313,102 +239,210 @@ void run_row_by_row(const RnnShape& s, const Rows<T, T>& rows, const T* u, const
     });
 }
 
+// Where dropout leaves an element, 1 / (1 - rate); 0 elsewhere.
+template <class T>
+void fill_mask(index size, double rate, std::uint64_t seed, std::uint64_t stream, T* mask) {
+    std::fill_n(mask, size, T{1});
+    dropout(size, mask, rate, seed, stream, mask);
+}
+
 }  // namespace
 
 template <class T>
-void rnn_forward(const RnnShape& s, const T* x, const T* w, const T* u, const T* bias, const std::uint8_t* mask,
-                 RnnState<T> initial, const T* keep, T* workspace, T* h, T* c) {
-    input_product(s, x, w, bias, workspace);
-    const Rows<T, T> rows{s, mask, initial, workspace, h, c};
-    const T* recurrent_bias = s.cell == Cell::gru && bias ? bias + (s.gates() + 2) * s.units : nullptr;
-    if (!few_sequences(s)) return run_sequences(s, rows, u, recurrent_bias, keep);
-    switch (s.gates()) {
-        case 1: return run_row_by_row<T, 1>(s, rows, u, recurrent_bias, keep);
-        case 2: return run_row_by_row<T, 2>(s, rows, u, recurrent_bias, keep);
-        case 3: return run_row_by_row<T, 3>(s, rows, u, recurrent_bias, keep);
-        case 4: return run_row_by_row<T, 4>(s, rows, u, recurrent_bias, keep);
+void rnn_forward(const RnnShape& s, const RnnInputs<T>& in, T* memory, const RnnOutputs<T>& out) {
+    const Scratch<T> unkept(memory ? 0 : s.tape_size());
+    const Tape<T> tape(s, in, memory ? memory : unkept.get(), out.y);
+    if (tape.input_masks) fill_mask(s.input_masks_size(), s.dropout, in.seed, in.input_stream, tape.input_masks);
+    if (tape.state_masks) fill_mask(s.state_masks_size(), s.recurrent_dropout, in.seed, in.state_stream, tape.state_masks);
+    input_product(s, in, tape.input_masks, tape.gates);
+    const Rows<T, T> rows(s, in, tape);
+    const T* bias = s.cell == Cell::gru && in.bias ? in.bias + (s.gates() + 2) * s.units : nullptr;  // of the recurrent g
+    const Groups groups(s, tape.state_masks);
+    for_activations(s, [&](auto any) {
+        constexpr bool a = decltype(any)::value;
+        if (!few_sequences(s, groups)) return run_sequences<T, a>(s, groups, rows, in.u, bias, tape.state_masks);
+        switch (s.gates()) {
+            case 1: return run_row_by_row<T, a, 1>(s, rows, in.u, bias, tape.state_masks);
+            case 2: return run_row_by_row<T, a, 2>(s, rows, in.u, bias, tape.state_masks);
+            case 3: return run_row_by_row<T, a, 3>(s, rows, in.u, bias, tape.state_masks);
+            case 4: return run_row_by_row<T, a, 4>(s, rows, in.u, bias, tape.state_masks);
+        }
+    });
+    for (index b = 0; b < s.batch; ++b) {
+        if (out.h) std::copy_n(rows.h_at(b, s.steps - 1), s.units, out.h + b * s.units);
+        if (out.c && tape.c) std::copy_n(rows.c_at(b, s.steps - 1), s.units, out.c + b * s.units);
+    }
+    if (s.cell == Cell::output_gated) {
+        const index count = s.sequences ? s.batch * s.steps : s.batch;
+        Scratch<T> o(count * s.units);
+        put_out<T>(s, {s, in, tape}, o, s.units, Put::write);
+        gemm_strided<T>(count, s.outputs, s.units, o, s.units, false, in.readout, s.outputs, false, nullptr, out.y,
+                        out.stride, false);
+    } else if (!s.puts_out_states()) {
+        put_out<T>(s, {s, in, tape}, out.y, out.stride, out.put);
     }
 }
 
-template <class T>
-void rnn_backward(const RnnShape& s, const T* x, const T* w, const T* u, const std::uint8_t* mask, RnnState<T> initial,
-                  const T* keep, T* workspace, const T* h, const T* c, const T* dy,
-                  const RnnGradients<T>& gradients) {
-    const index columns = s.gates() * s.units, ld = s.width() * s.units, all = s.batch * s.steps;
-    const bool row_by_row = few_sequences(s);
-    Scratch<T> packed(packed_size<T>(columns, s.units)), previous(all * s.units);
-    if (row_by_row)
-        pack_blocks<T, 1>(u, columns, true, columns, s.units, 0, s.units, packed.get());
-    else
-        pack_panels(u, columns, true, index{0}, columns, columns, s.units, packed.get());
-    const Rows<T, const T> rows{s, mask, initial, workspace, h, c};
-    Scratch<T> dz(s.batch * columns), through(s.batch * s.units);  // through: the product with U
-    const auto multiply = [&](Part mine, T* to, bool accumulate) {
-        if (!row_by_row)
-            return multiply_rows(mine, packed_panels<T>(packed, columns, s.units), columns, dz.get(), to, accumulate);
-        for (index b = mine.first; b < mine.last; ++b)
-            multiply_row<T, 1>(columns, 0, s.units, dz + b * columns, packed.get(),
-                               [&](index first, index n, const T* sums, index) {
-                                   T* out = to + b * s.units + first;
-                                   for (index i = 0; i < n; ++i) out[i] = accumulate ? sums[i] + out[i] : sums[i];
-                               });
-    };
-    for_sequences(s, [&](Part mine) {
-        for (index t = s.steps - 1; t >= 0; --t) {
-            for (index b = mine.first; b < mine.last; ++b) {
-                const index at = rows.state(b, t);
-                const Slice<T> slice = rows.slice(b, t);
-                T* dh = gradients.dh + b * s.units;
-                const T* d_out = dy ? dy + at : nullptr;
-                if (rows.counts(b, t)) {
-                    step_backward(s, slice, h + at, c ? c + at : nullptr, d_out, dh,
-                                  c ? gradients.dc + b * s.units : nullptr);
-                } else {
-                    // The output was the carried state: its gradient is the state's. Gates had no part in it. (An output
-                    // gate's output is not the state; where a step does not count, its output is not to be used.)
-                    std::fill_n(slice.z, ld, T{});
-                    for (index i = 0; d_out && s.cell != Cell::output_gated && i < s.units; ++i) dh[i] += d_out[i];
-                }
-                std::copy_n(slice.z, columns, dz + b * columns);
-                // The states that U met, in the workspace's order, for its gradient below.
-                T* met = previous + (b * s.steps + rows.time(t)) * s.units;
-                if (slice.h_previous)
-                    std::copy_n(slice.h_previous, s.units, met);
-                else
-                    std::fill_n(met, s.units, T{});
-                for (index i = 0; keep && i < s.units; ++i) met[i] *= keep[b * s.units + i];
-            }
-            if (!keep) {
-                multiply(mine, gradients.dh, true);
-                continue;
-            }
-            multiply(mine, through, false);
-            for (index i = mine.first * s.units; i < mine.last * s.units; ++i) gradients.dh[i] += through[i] * keep[i];
+namespace {
+
+// The gradients of all gates, and of the states before, from those of the output: backward through time.
+template <class T, bool any>
+struct ThroughTime {
+    const RnnShape& s;
+    const Groups& groups;
+    const Rows<T, const T> rows;
+    const T* u;
+    const T* keep;           // masks of the states, or null
+    const T* dy;             // of the output, `stride` apart, or null
+    index stride;
+    T *dh, *dc;              // of the states
+    T* met;                  // for every group (batch, steps, units): what met U, in the tape's order
+
+    index columns() const { return s.gates() * s.units; }
+    T* met_at(index group, index b, index t) const {
+        return met + ((group * s.batch + b) * s.steps + rows.time(t)) * s.units;
+    }
+    const T* keep_at(index group, index b) const {
+        const T* mask = mask_of(s, keep, group);
+        return mask ? mask + b * s.units : nullptr;
+    }
+    const T* dy_at(index b, index t) const {
+        const index row = rows.output(b, t);
+        return dy && row >= 0 && !rows.is_zero(b, t) ? dy + row * stride : nullptr;
+    }
+
+    // One step of one sequence, but for what comes through U. dz: the gradients of its gates, compact by group.
+    void step(index b, index t, T* dz) const {
+        const Slice<T> slice = rows.slice(b, t);
+        T* const d = dh + b * s.units;
+        const T* d_out = dy_at(b, t);
+        if (rows.counts(b, t)) {
+            step_backward<T, any>(s, slice, rows.c_at(b, t), d_out, d, dc ? dc + b * s.units : nullptr);
+        } else {
+            // The output was the carried state: its gradient is the state's. Gates had no part in it. (An output gate's
+            // output is not the state; where a step does not count, its output is not to be used.)
+            std::fill_n(slice.z, s.width() * s.units, T{});
+            for (index i = 0; d_out && s.cell != Cell::output_gated && i < s.units; ++i) d[i] += d_out[i];
         }
+        for (index k = 0; k < groups.count; ++k) {
+            const auto [first, count] = groups.all[k];
+            std::copy_n(slice.z + first, count, dz + s.batch * first + b * count);
+            if (k < groups.early) keep_state(s, slice.h_previous, keep_at(k, b), met_at(k, b, t));
+        }
+    }
+
+    // What a GRU that resets before the product adds, from the gradient of what its last group saw.
+    void reset(index b, index t, const T* dseen, T* dz) const {
+        const index last = groups.count - 1;
+        if (!rows.counts(b, t)) return keep_state<T>(s, nullptr, nullptr, met_at(last, b, t));
+        const Slice<T> slice = rows.slice(b, t);
+        reset_backward<T, any>(s, slice, dseen + b * s.units, keep_at(last, b), dh + b * s.units, met_at(last, b, t));
+        const auto [first, count] = groups.all[last - 1];  // it holds the gate r
+        std::copy_n(slice.z + s.units, s.units, dz + s.batch * first + b * count + s.units - first);
+    }
+
+    void run() const {
+        const bool alone = few_sequences(s, groups), late = groups.early < groups.count;
+        const index size = packed_size<T>(columns(), s.units);
+        Scratch<T> packed(groups.count * size), dz(s.batch * columns()), through(s.batch * s.units);
+        for (index k = 0; k < groups.count; ++k) {
+            const auto [first, count] = groups.all[k];
+            if (alone)
+                pack_blocks<T, 1>(u, columns(), true, columns(), s.units, 0, s.units, packed.get());
+            else
+                pack_panels(u + first, columns(), true, index{0}, count, count, s.units, packed + k * size);
+        }
+        const auto multiply = [&](Part mine, index k, T* to, bool accumulate) {
+            const auto [first, count] = groups.all[k];
+            const T* from = dz + s.batch * first;
+            if (!alone)
+                return multiply_rows(mine, packed_panels<T>(packed + k * size, count, s.units), count, from, to, accumulate);
+            for (index b = mine.first; b < mine.last; ++b)
+                multiply_row<T, 1>(count, 0, s.units, from + b * count, packed.get(),
+                                   [&](index at, index n, const T* sums, index) {
+                                       T* out = to + b * s.units + at;
+                                       for (index i = 0; i < n; ++i) out[i] = accumulate ? sums[i] + out[i] : sums[i];
+                                   });
+        };
+        for_sequences(s, [&](Part mine) {
+            for (index t = s.steps - 1; t >= 0; --t) {
+                for (index b = mine.first; b < mine.last; ++b) step(b, t, dz);
+                if (late) {
+                    multiply(mine, groups.count - 1, through, false);
+                    for (index b = mine.first; b < mine.last; ++b) reset(b, t, through, dz);
+                }
+                for (index k = 0; k < groups.early; ++k) {
+                    multiply(mine, k, keep ? through : dh, !keep);
+                    const T* mask = mask_of(s, keep, k);
+                    for (index i = mine.first * s.units; mask && i < mine.last * s.units; ++i) dh[i] += through[i] * mask[i];
+                }
+            }
+        });
+    }
+};
+
+// The gradients of W, its biases and the inputs, from those of all gates.
+template <class T>
+void input_gradients(const RnnShape& s, const RnnInputs<T>& in, const T* keep, const T* gates, const RnnGradients<T>& g) {
+    const index columns = s.gates() * s.units, ld = s.width() * s.units, all = s.batch * s.steps;
+    const bool by_gate = keep && s.masks() > 1;
+    Scratch<T> kept(keep ? all * s.inputs : 0);
+    bool add = g.add_dx;
+    for_input_groups(s, by_gate, [&](index place, index first, index count, index group) {
+        const T* mask = keep ? keep + group * s.batch * s.inputs : nullptr;
+        if (mask) keep_inputs(s, in.x, mask, kept.get(), false);
+        gemm_strided<T>(s.inputs, count, all, mask ? kept.get() : in.x, s.inputs, true, gates + place, ld, false, nullptr,
+                        g.dw + first, columns, true);
+        if (g.dx) {
+            gemm_strided<T>(all, s.inputs, count, gates + place, ld, false, in.w + first, columns, true, nullptr,
+                            mask ? kept.get() : g.dx, s.inputs, add && !mask);
+            if (mask) keep_inputs(s, kept.get(), mask, g.dx, add);
+            add = true;
+        }
+        if (g.db) add_column_sums(all, count, gates + place, ld, g.db + first);
     });
-    gemm_strided<T>(s.units, columns, all, previous, s.units, true, workspace, ld, false, nullptr, gradients.du, columns,
-                    true);
-    // Through the input: the same columns, but for a GRU's third gate, which stands in the fourth place.
-    const index first = s.cell == Cell::gru ? 2 * s.units : columns;
-    const auto input_gradients = [&](index from, index to, index count, bool add) {
-        gemm_strided<T>(s.inputs, count, all, x, s.inputs, true, workspace + from, ld, false, nullptr, gradients.dw + to,
-                        columns, true);
-        if (gradients.dx)
-            gemm_strided<T>(all, s.inputs, count, workspace + from, ld, false, w + to, columns, true, nullptr,
-                            gradients.dx, s.inputs, add);
-        if (gradients.db) add_column_sums(all, count, workspace + from, ld, gradients.db + to);
-    };
-    input_gradients(0, 0, first, false);
-    if (s.cell != Cell::gru) return;
-    input_gradients(3 * s.units, 2 * s.units, s.units, true);
-    if (gradients.db) add_column_sums(all, columns, workspace, ld, gradients.db + columns);
 }
 
-#define INSTANTIATE(T)                                                                                                  \
-    template void rnn_forward(const RnnShape&, const T*, const T*, const T*, const T*, const std::uint8_t*, RnnState<T>, \
-                              const T*, T*, T*, T*);                                                                              \
-    template void rnn_backward(const RnnShape&, const T*, const T*, const T*, const std::uint8_t*, RnnState<T>,          \
-                               const T*, T*, const T*, const T*, const T*, const RnnGradients<T>&);
+}  // namespace
+
+template <class T>
+void rnn_backward(const RnnShape& s, const RnnInputs<T>& in, T* memory, const T* y, const RnnGradients<T>& g) {
+    const Tape<T> tape(s, in, memory, const_cast<T*>(y));
+    const Rows<T, const T> rows(s, in, tape);
+    const Groups groups(s, tape.state_masks);
+    const index columns = s.gates() * s.units, ld = s.width() * s.units, all = s.batch * s.steps;
+    const index count = s.sequences ? all : s.batch, states = s.batch * s.units;
+    const bool gated = s.cell == Cell::output_gated;
+    Scratch<T> met(groups.count * all * s.units), dh(g.dh ? 0 : states), dc(g.dc || !tape.c ? 0 : states),
+        o(gated ? 2 * count * s.units : 0);
+    const T* dy = g.dy;
+    if (gated && dy) {  // through the read-out
+        T* d_o = o + count * s.units;
+        put_out<T>(s, rows, o, s.units, Put::write);
+        gemm_strided<T>(s.units, s.outputs, count, o, s.units, true, dy, g.stride, false, nullptr, g.dreadout, s.outputs, true);
+        gemm_strided<T>(count, s.units, s.outputs, dy, g.stride, false, in.readout, s.outputs, true, nullptr, d_o, s.units, false);
+        dy = d_o;
+    }
+    if (!g.dh) std::fill_n(dh.get(), states, T{});
+    if (!g.dc && tape.c) std::fill_n(dc.get(), states, T{});
+    T* const final_c = !tape.c ? nullptr : g.dc ? g.dc : dc.get();
+    for_activations(s, [&](auto any) {
+        ThroughTime<T, decltype(any)::value>{
+            s, groups, rows, in.u, tape.state_masks, dy, gated ? s.units : g.stride, g.dh ? g.dh : dh.get(), final_c, met}
+            .run();
+    });
+    for (index k = 0; k < groups.count; ++k) {
+        const auto [first, width] = groups.all[k];
+        gemm_strided<T>(s.units, width, all, met + k * all * s.units, s.units, true, tape.gates + first, ld, false, nullptr,
+                        g.du + first, columns, true);
+    }
+    input_gradients(s, in, tape.input_masks, tape.gates, g);
+    if (g.db && s.cell == Cell::gru) add_column_sums(all, columns, tape.gates, ld, g.db + columns);
+}
+
+#define INSTANTIATE(T)                                                                             \
+    template void rnn_forward(const RnnShape&, const RnnInputs<T>&, T*, const RnnOutputs<T>&);     \
+    template void rnn_backward(const RnnShape&, const RnnInputs<T>&, T*, const T*, const RnnGradients<T>&);
 INSTANTIATE(float)
 INSTANTIATE(double)
 

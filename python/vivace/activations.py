@@ -433,6 +433,24 @@ def name_of(activation: str | Callable[[Any], Array] | None) -> str:
     return lookup("activation", activation, _BY_NAME).__name__
 
 
+# Those with native kernels of their own: the function of `native.function_forward`, and its parameters.
+_FUNCTIONS: dict[str, tuple[str, float, float, float]] = {
+    "relu6": ("leaky_relu", 0, 6, 0), "leaky_relu": ("leaky_relu", 0.2, math.inf, 0), "elu": ("elu", 1, 1, 1),
+    "selu": ("elu", *_SELU), "celu": ("elu", 1, 1, 1), "gelu": ("gelu", 0, 0, 0), "silu": ("silu", 0, 0, 0),
+    "softplus": ("softplus", 1, 0, 0), "softsign": ("softsign", 0, 0, 0), "mish": ("mish", 0, 0, 0),
+    "exponential": ("exponential", 0, 0, 0), "hard_sigmoid": ("clip", 1 / 6, 0.5, 0),
+    "hard_silu": ("hard_silu", 0, 0, 0), "hard_tanh": ("clip", 1, 0, -1), "log_sigmoid": ("softplus", -1, 0, 0),
+    "squareplus": ("squareplus", 4, 0, 0), "soft_shrink": ("soft_shrink", 0.5, 0, 0),
+    "hard_shrink": ("hard_shrink", 0.5, 0, 0), "tanh_shrink": ("tanh_shrink", 0, 0, 0),
+    "sparse_plus": ("sparse_plus", 0, 0, 0), "sparse_sigmoid": ("clip", 0.5, 0.5, 0),
+}  # fmt: skip
+
+
+def native_form(activation: str) -> Any:
+    """An activation by name, as the kernels take it that compute it inside; None if they cannot."""
+    return activation if activation in FUSED else _FUNCTIONS.get(activation)
+
+
 @cache
 def pair(name: str) -> tuple[Callable[..., Array], Callable[..., Array]]:
     """The function of that name, and its gradient (x, y, dy) -> dx."""

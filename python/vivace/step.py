@@ -71,6 +71,10 @@ class Step:
         y[...] = x
         return y
 
+    def own(self, outputs: list[Array]) -> list[Array]:
+        """Several outputs, each made by the step and nobody else's."""
+        return outputs
+
     def give_up(self, array: Array, result: Any = None) -> None:
         """Nobody reads the array any more: later calls of `empty` may have its memory.
 
@@ -97,7 +101,7 @@ class OneCall(Step):
     training = keeps = False
     mask: Any = None
     penalty = 0.0
-    last: Array | None = None  # what `empty` has made last
+    last: Any = None  # what `empty` has made last, or several outputs that the step has made
 
     __init__ = object.__init__  # nothing to set: that takes a third of the time
 
@@ -114,10 +118,14 @@ class OneCall(Step):
         self.last = y = x.copy()
         return y
 
+    def own(self, outputs: list[Array]) -> list[Array]:
+        self.last = outputs
+        return outputs
+
     def made(self, y: Any) -> bool:
         """Whether y is the memory that `empty` has made last, or a dense view of it."""
         last = self.last
-        if last is None or type(y) is list:
+        if last is None or type(y) is list or type(last) is list:
             return False
         return y.base is (last if last.base is None else last.base) and y.flags.c_contiguous
 

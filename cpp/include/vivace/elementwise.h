@@ -45,4 +45,12 @@ void gather_bytes(index count, index row_size, const std::uint8_t* source, const
 template <class T>
 void scatter_add_rows(index count, index columns, const T* dy, const std::int64_t* rows, T* table);
 
+// mask[r] = whether any element of row r differs from value (NaN does); y, which may be null, is x with 0 in the others.
+template <class T>
+void mask_rows(index rows, index columns, const T* x, T value, T* y, std::uint8_t* mask);
+
+// 0 in the rows of dy whose mask is 0.
+template <class T>
+void mask_rows_backward(index rows, index columns, const std::uint8_t* mask, T* dy);
+
 }  // namespace vivace

@@ -6,7 +6,7 @@ text names the op, the rule and the value. Formulas stand in `cpp/include/vivace
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -175,6 +175,7 @@ def dense_forward(x: Array, kernel: Array, bias: Array | None, y: Array, activat
 def dense_input_gradient(dy: Array, kernel: Array, dx: Array) -> None: ...
 def dense_weight_gradient(x: Array, dy: Array, dkernel: Array, dbias: Array | None) -> None: ...
 
+# activation: one that kernels fuse, or a function and its parameters as of function_forward. outputs: of the read-out.
 class RnnShape:
     def __init__(
         self,
@@ -182,53 +183,76 @@ class RnnShape:
         steps: int,
         inputs: int,
         units: int,
-        cell: Literal["simple", "lstm", "gru", "output_gated"],
+        cell: Literal["simple", "lstm", "gru", "gru_reset_before", "output_gated"],
         reverse: bool = False,
-        activation: Activation = "tanh",
-        recurrent_activation: Activation = "sigmoid",
+        activation: Activation | tuple[str, float, float, float] = "tanh",
+        recurrent_activation: Activation | tuple[str, float, float, float] = "sigmoid",
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        sequences: bool = True,
+        in_time: bool = False,
+        zero_masked: bool = False,
+        outputs: int = 0,
     ) -> None: ...
     @property
-    def workspace(self) -> tuple[int, int, int]: ...
+    def tape(self) -> tuple[int]: ...
     @property
-    def states(self) -> tuple[int, int, int]: ...
+    def output(self) -> tuple[int, ...]: ...
 
-# kernel (inputs, gates), recurrent_kernel (units, gates), bias (gates,), for a GRU (2, gates); mask uint8
-# (batch, steps); h0, c0, keep (batch, units); workspace and h as the shape says, an LSTM's memories c at the
-# end of the workspace; last (batch, units): the output of the step computed last.
+class RnnPair:
+    def __init__(self, first: RnnShape, second: RnnShape, merge: Literal["concat", "sum", "mul", "ave"]) -> None: ...
+    @property
+    def tape(self) -> tuple[int]: ...
+    @property
+    def output(self) -> tuple[int, ...]: ...
+
+# weights: kernel (inputs, gates), recurrent_kernel (units, gates), bias (gates,), for a GRU (2, gates), or None, and of
+# an output_gated cell its read-out (units, outputs); gradients are added to in the same order. extras: mask uint8
+# (batch, steps), the initial h and c (batch, units), the numbers of the dropout (seed, and the streams of the inputs'
+# and the states'), and where the final h and c shall be; any may be None, and those at the end be missing. Without a
+# tape no backward pass can follow.
 def rnn_forward(
     shape: RnnShape,
     x: Array,
-    kernel: Array,
-    recurrent_kernel: Array,
-    bias: Array | None,
-    mask: NDArray[np.uint8] | None,
-    h0: Array | None,
-    c0: Array | None,
-    keep: Array | None,
-    workspace: Array,
-    h: Array,
-    last: Array | None = None,
+    weights: tuple[Array | None, ...],
+    tape: Array | None,
+    y: Array,
+    extras: tuple[Any, ...] = (),
 ) -> None: ...
 
-# dh, dc (batch, units): in, the gradient of the final state; out, of the initial one. Consumes the workspace.
+# dh, dc (batch, units): in, the gradient of the final state; out, of the initial one. Consumes the tape.
 def rnn_backward(
     shape: RnnShape,
     x: Array,
-    kernel: Array,
-    recurrent_kernel: Array,
-    mask: NDArray[np.uint8] | None,
-    h0: Array | None,
-    c0: Array | None,
-    keep: Array | None,
-    workspace: Array,
-    h: Array,
+    weights: tuple[Array | None, ...],
+    gradients: tuple[Array | None, ...],
+    tape: Array,
+    y: Array,
     dy: Array | None,
     dx: Array | None,
-    dkernel: Array,
-    drecurrent_kernel: Array,
-    dbias: Array | None,
-    dh: Array,
-    dc: Array | None,
+    dh: Array | None = None,
+    dc: Array | None = None,
+    extras: tuple[Any, ...] = (),
+) -> None: ...
+
+# weights, gradients and extras: those of both. Consumes the tape, and dy.
+def rnn_pair_forward(
+    pair: RnnPair,
+    x: Array,
+    weights: tuple[tuple[Array | None, ...], ...],
+    tape: Array | None,
+    y: Array,
+    extras: tuple[tuple[Any, ...], ...] = (),
+) -> None: ...
+def rnn_pair_backward(
+    pair: RnnPair,
+    x: Array,
+    weights: tuple[tuple[Array | None, ...], ...],
+    gradients: tuple[tuple[Array | None, ...], ...],
+    tape: Array,
+    dy: Array,
+    dx: Array | None,
+    extras: tuple[tuple[Any, ...], ...] = (),
 ) -> None: ...
 
 # The arrays' axes by name, the sizes of x's and w's, and of the bias': the last of y's, 1 where it is the same for all.
@@ -482,9 +506,15 @@ def penalty(x: Array, l1: float, l2: float) -> float: ...
 def add_penalty_gradient(x: Array, l1: float, l2: float, dx: Array) -> None: ...
 def dropout(x: Array, rate: float, seed: int, stream: int, y: Array) -> None: ...
 
-# out[i] = source[rows[i]] for any dtype; rows outside the source raise IndexError.
-# out has source's dtype; or float32 where source is uint8.
-def gather_rows(source: np.ndarray, rows: Labels, out: np.ndarray) -> None: ...
+# out[i] = source[rows[i]] for any dtype, rows of any shape; rows outside the source raise IndexError.
+# out has source's dtype; or float32 where source is uint8. nonzero[i] = rows[i] != 0.
+def gather_rows(
+    source: np.ndarray, rows: Labels, out: np.ndarray, nonzero: NDArray[np.uint8] | None = None
+) -> None: ...
+
+# mask[i]: whether any element of x[i] differs from value, x (*mask.shape, columns); y: x, and 0 where mask is.
+def mask_rows(x: Array, value: float, mask: NDArray[np.uint8], y: Array | None) -> None: ...
+def mask_rows_backward(mask: NDArray[np.uint8], dy: Array) -> None: ...
 
 # table[rows[i]] += dy[i]; rows of any shape, dy (*rows.shape, columns), table (height, columns).
 def scatter_add_rows(dy: Array, rows: Labels, table: Array) -> None: ...

@@ -8,7 +8,7 @@ from typing import Any
 
 from .._typing import Array, BatchShape, Initializer
 from ..constraints import Constraint
-from ..parameters import Parameter
+from ..parameters import Changes, Parameter
 from ..regularizers import L1L2
 from ..step import Step
 from .base import Layer
@@ -24,15 +24,15 @@ class Cell(Recurrent):
 
     holder = ""  # the weights are its own
 
-    def __call__(self, *args: Any, training: bool | None = None, mask: Any = None, **kwargs: Any) -> Any:
+    def __call__(self, x: Any, states: Any = None, training: bool | None = None) -> Any:  # type: ignore[override]
         """(x, states) -> the output, and the list of states after it. states: those before, one or a list."""
-        y, *after = super().__call__(*args, training=training, **kwargs)
-        return y, after
-
-    def call_inputs(self, x: Any, states: Any = None) -> Any:
         if states is None:
             raise ValueError(f"{self.name} ({type(self).__name__}) takes the states too: {self.name}(x, states)")
-        return as_inputs(x, tuple(_flat(states)))
+        y, *after = super().__call__([x, *_flat(states)], training=training)
+        return y, after
+
+    def call_inputs(self, inputs: Any, states: Any = None) -> Any:
+        return as_inputs(inputs, tuple(_flat(states)))
 
     @property
     def state_size(self) -> int | list[int]:
@@ -56,13 +56,8 @@ class Cell(Recurrent):
         return 2 * (self.kernel.size + self.recurrent_kernel.size)
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
-        x, *states = x
         step.mask = None
-        return super().forward([x[:, None], *states], step)
-
-    def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
-        dx, *dstates = super().backward(dy, saved, step, input_gradient)
-        return [None if dx is None else dx[:, 0], *dstates]
+        return super().forward(x, step)
 
 
 class SimpleRNNCell(Cell, SimpleRNN):
@@ -173,9 +168,9 @@ class StackedRNNCells(Layer):
         super().__init__(**{"dtype": cells[0].dtype if cells else None, **kwargs})
         self.cells = list(cells)
 
-    def __call__(self, *args: Any, training: bool | None = None, mask: Any = None, **kwargs: Any) -> Any:
+    def __call__(self, x: Any, states: Any = None, training: bool | None = None) -> Any:  # type: ignore[override]
         """(x, states) -> the output, and the list of states after it. states: those before, in nested lists or flat."""
-        y, *after = super().__call__(*args, training=training, **kwargs)
+        y, *after = super().__call__([x, *_flat(states)], training=training)
         return y, after
 
     @property
@@ -193,8 +188,8 @@ class StackedRNNCells(Layer):
         """Zeros, for each cell a list."""
         return [cell.get_initial_state(batch_size) for cell in self.cells]
 
-    def call_inputs(self, x: Any, states: Any = None) -> Any:
-        return as_inputs(x, tuple(_flat(states)))
+    def call_inputs(self, inputs: Any, states: Any = None) -> Any:
+        return as_inputs(inputs, tuple(_flat(states)))
 
     def sublayers(self) -> dict[str, Layer]:
         return {f"cell_{i}": cell for i, cell in enumerate(self.cells)}
@@ -205,8 +200,12 @@ class StackedRNNCells(Layer):
 
     def shared_out(self, states: Sequence[Any]) -> list[list[Any]]:
         """The states, or what belongs to each of them, for each cell."""
-        rest = list(states)
-        return [[rest.pop(0) for _ in range(cell.states_count())] for cell in self.cells]
+        shares, first = [], 0
+        for cell in self.cells:
+            last = first + cell.states_count()
+            shares.append(list(states[first:last]))
+            first = last
+        return shares
 
     def build(self, input_shape: Any) -> None:
         self.compute_output_shape(input_shape)
@@ -230,7 +229,7 @@ class StackedRNNCells(Layer):
             (x, *new), saved = cell.forward([x, *own], step)
             after += new
             tape.append(saved)
-        return [x, *after], tape
+        return step.own([x, *after]), tape
 
     def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
         d, *dstates = dy
@@ -276,6 +275,7 @@ class RNN(Layer):
         self.return_sequences, self.return_state, self.go_backwards = return_sequences, return_state, go_backwards
         self.stateful, self.unroll, self.zero_output_for_mask = stateful, unroll, zero_output_for_mask
         self._runs: list[Cell] = []
+        self._changes = -1  # of layers' attributes until the runs were made
 
     @property
     def cells(self) -> list[Cell]:
@@ -301,7 +301,14 @@ class RNN(Layer):
         shape = input_shape[0] if isinstance(input_shape, list) else input_shape
         states = [(shape[0], cell.units) for cell in self.cells for _ in range(cell.states_count())]
         self.cell.build_once([(shape[0], *shape[2:]), *states])  # type: ignore[arg-type]
+        self._make_runs()
+
+    def _make_runs(self) -> None:
+        states = [run._state for run in self._runs] or [None] * len(self.cells)
         self._runs = [self._run(i) for i in range(len(self.cells))]
+        for run, state in zip(self._runs, states, strict=True):
+            run._state = state
+        self._changes = Changes.layers
 
     def _run(self, i: int) -> Cell:
         """Cell i as what runs sequences here: of the same weights, with flags and a state between batches of its own.
@@ -309,9 +316,14 @@ class RNN(Layer):
         Only the first turns the steps around, only the last may return less than all of them.
         """
         run, last = copy.copy(self.cells[i]), i == len(self.cells) - 1
-        run.return_sequences = not last or self.return_sequences
-        run.go_backwards, run.stateful = self.go_backwards and i == 0, self.stateful
-        run.zero_output_for_mask = last and self.zero_output_for_mask
+        flags: dict[str, Any] = {
+            "return_sequences": not last or self.return_sequences,
+            "go_backwards": self.go_backwards and i == 0,
+            "stateful": self.stateful,
+            "return_state": self.return_state,
+            "zero_output_for_mask": last and self.zero_output_for_mask,
+        }
+        vars(run).update(flags)  # that a run is made is no change of a layer
         return run
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -346,36 +358,48 @@ class RNN(Layer):
         return self.cell.shared_out(states) if isinstance(self.cell, StackedRNNCells) else [states]
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
-        x, *states = x if isinstance(x, list) else [x]
-        step.mask = step.mask[0] if isinstance(step.mask, list) else step.mask
+        given = type(x) is list
+        if self._changes != Changes.layers:
+            self._make_runs()
+        if len(self._runs) == 1:
+            y, saved = Recurrent.forward(self._runs[0], x, step)
+            return y, ([saved], given)
+        x, *states = x if given else [x]
+        step.mask = step.mask[0] if type(step.mask) is list else step.mask
         after, tape = [], []
-        shares = self._shared_out(states) if states else [[] for _ in self.cells]
+        shares = self._shared_out(states) if given else [[]] * len(self._runs)
         for run, own in zip(self._runs, shares, strict=True):
-            (x, *new), saved = Recurrent.forward(run, [x, *own], step)
-            after += new
+            x, saved = Recurrent.forward(run, [x, *own] if given else x, step)
+            if self.return_state:
+                x, *new = x
+                after += new
             tape.append(saved)
-        return [x, *after] if self.return_state else x, (tape, bool(states))
+        return step.own([x, *after]) if self.return_state else x, (tape, given)
 
     def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
-        tape, states_given = saved
+        tape, given = saved
         d, *dstates = dy if self.return_state else [dy]
         shares = self._shared_out(dstates) if self.return_state else [[] for _ in self.cells]
         before: list[Any] = []
         for i in range(len(self.cells) - 1, -1, -1):
-            own = shares[i] or [None] * self.cells[i].states_count()
-            back = Recurrent.backward(self._runs[i], [d, *own], tape[i], step, input_gradient or i > 0)
-            d, *first = back if states_given else [back]
+            d = [d, *shares[i]] if self.return_state else d
+            back = Recurrent.backward(self._runs[i], d, tape[i], step, input_gradient or i > 0)
+            d, *first = back if given else [back]
             before = first + before
-        return [d, *before] if states_given else d
+        return [d, *before] if given else d
 
 
 def _flat(states: Any) -> list[Any]:
     """States in nested lists, in order."""
-    if states is None:
-        return []
     if not isinstance(states, (list, tuple)):
-        return [states]
-    return [one for part in states for one in _flat(part)]
+        return [] if states is None else [states]
+    flat = []
+    for one in states:
+        if isinstance(one, (list, tuple)):
+            flat += _flat(one)
+        else:
+            flat.append(one)
+    return flat
 
 
 __all__ = ["RNN", "GRUCell", "LSTMCell", "SimpleRNNCell", "StackedRNNCells"]

@@ -13,10 +13,9 @@ from .._typing import Array, BatchShape, Initializer
 from ..constraints import Constraint
 from ..regularizers import L1L2
 from ..step import Step
-from .base import Layer, check_rank, constants, positive
+from .base import Layer, check_rank, positive
 
-_PADDING = np.zeros((), np.int64)  # NumPy takes twice as long over a plain number
-_BYTE, _any = np.dtype(np.uint8), np.logical_or.reduce
+_BYTE = np.dtype(np.uint8)
 
 
 class Embedding(Layer):
@@ -70,16 +69,17 @@ class Embedding(Layer):
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         table = self.embeddings.array
+        mask = step.empty(x.shape, _BYTE) if self.mask_zero else None
         y = step.empty((*x.shape, self.output_dim), table.dtype)
         try:
-            native.gather_rows(table, x.reshape(-1), y.reshape(-1, self.output_dim))
+            native.gather_rows(table, x, y, mask)
         except IndexError:
             bad = x[(x < 0) | (x >= self.input_dim)][0]
             raise ValueError(
                 f"{self.name} (Embedding): integers must lie in [0, {self.input_dim}), received {bad}"
             ) from None
-        if self.mask_zero:
-            step.mask = (x != _PADDING).view(_BYTE)
+        if mask is not None:
+            step.mask = mask
         return y, x
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
@@ -99,13 +99,15 @@ class Masking(Layer):
         return input_shape
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        (value,) = constants(x.dtype, self.mask_value)
-        counts = _any(x != value, -1)
-        step.mask = counts.view(_BYTE)
-        if self.mask_value == 0:  # they are 0 already
-            return x, counts
-        return np.multiply(x, counts[..., None], out=step.empty(x.shape, x.dtype)), counts
+        value = self.mask_value
+        step.mask = mask = step.empty(x.shape[:-1], _BYTE)
+        if value == 0:  # what is masked is 0 already
+            native.mask_rows(x, value, mask, None)
+            return x, mask
+        y = step.empty(x.shape, x.dtype)
+        native.mask_rows(x, value, mask, y)
+        return y, mask
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        dy *= saved[..., None]
+        native.mask_rows_backward(saved, dy)
         return dy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,11 +17,7 @@ from ..regularizers import L1L2
 from ..step import Step, Stream
 from . import recurrent_steps
 from .base import Layer, positive
-from .core import keep_mask
-from .recurrent_steps import Kind, Weights
 from .symbolic import as_inputs
-
-_NO_STATE = None, None
 
 
 class Recurrent(Layer):
@@ -34,8 +30,9 @@ class Recurrent(Layer):
 
     Args:
         units: size of the state, at least 1.
-        activation, recurrent_activation: "tanh" and "sigmoid". These, "relu" and "linear" run in one native call for
-            the whole sequence; any other activation runs step by step in Python, many times slower.
+        activation, recurrent_activation: "tanh" and "sigmoid". "softmax", "log_softmax" and "sparsemax", which see all
+            units together, run step by step in Python, many times slower; with all others the whole sequence is one
+            native call.
         use_bias: add a bias (True).
         kernel_initializer, recurrent_initializer, bias_initializer: "glorot_uniform", "orthogonal", "zeros".
         kernel_regularizer, recurrent_regularizer, bias_regularizer, activity_regularizer: penalties on the weights and
@@ -48,8 +45,7 @@ class Recurrent(Layer):
         return_state: return the final states too.
         dropout: in training, this fraction of the inputs is dropped, the same ones at every step of a sequence.
         recurrent_dropout: the same for the state, where it meets the recurrent weights. Every gate of an LSTM or a GRU
-            then has masks of its own, of its inputs too, and training runs step by step in Python, two or three times
-            slower.
+            then has masks of its own, of its inputs too.
         seed: of the dropout; by default the next seed of the global stream.
         zero_output_for_mask: with return_sequences, a masked step's output is 0; otherwise that of the step before.
         unroll, use_cudnn: accepted for Keras's sake; a native call has no loop to unroll.
@@ -118,12 +114,6 @@ class Recurrent(Layer):
         self.stream = Stream(seed)
         self._state: tuple[Array, Array | None] | None = None
 
-    @property
-    def fused(self) -> bool:
-        """Whether one native call runs the whole sequence; otherwise `recurrent_steps` does."""
-        known = activations.FUSED
-        return self.reset_after and self.activation in known and self.recurrent_activation in known
-
     def build(self, input_shape: BatchShape) -> None:
         columns = self.gates * self.units
         shape: Shape = (sequence(input_shape)[-1] or 0, columns)
@@ -182,16 +172,39 @@ class Recurrent(Layer):
         steps = sequence(self.input_shape or (None, 1))[1] or 1
         return 2 * steps * (self.kernel.size + self.recurrent_kernel.size)
 
-    def make_way(self, shape: Shape) -> tuple[native.RnnShape | None, Shape, Shape, Shape]:
-        """The native shape, and those of the workspace, of the states and of one step's; None where Python goes step by
-        step.
+    @property
+    def fused(self) -> bool:
+        """Whether one native call runs the whole sequence; otherwise `recurrent_steps` does."""
+        return all(activations.native_form(one) for one in (self.activation, self.recurrent_activation))
+
+    def native_shape(self, shape: Shape, in_time: bool = False) -> native.RnnShape:
+        """What one native call runs over inputs of this shape. in_time: whether a sequence of outputs shall be in the
+        order of time even if the layer goes backwards.
         """
+        batch, *steps, features = shape  # or one step, of a cell
+        cell: Any = self.cell if self.reset_after else "gru_reset_before"
+        activation, recurrent = map(activations.native_form, (self.activation, self.recurrent_activation))
+        return native.RnnShape(
+            batch, steps[0] if steps else 1, features, self.units, cell, self.go_backwards, activation, recurrent,
+            self.dropout, self.recurrent_dropout, self.return_sequences, in_time, self.zero_output_for_mask,
+            self.outputs_size(),
+        )  # fmt: skip
+
+    def make_way(self, shape: Shape) -> tuple[native.RnnShape | None, Shape, Shape]:
+        """The native shape, and those of the tape and of the output; None where Python goes step by step."""
         if not self.fused:
-            return None, (), (), ()
-        batch, steps, features = shape
-        kind = (self.cell, self.go_backwards, self.activation, self.recurrent_activation)
-        geometry = native.RnnShape(batch, steps, features, self.units, *kind)
-        return geometry, geometry.workspace, geometry.states, (batch, self.units)
+            return None, (), ()
+        geometry = self.native_shape(shape)
+        return geometry, geometry.tape, geometry.output
+
+    def arrays(self) -> tuple[Array | None, ...]:
+        """The weights as the kernels take them."""
+        bias = self.bias
+        return self.kernel.array, self.recurrent_kernel.array, bias.array if bias else None
+
+    def gradients(self) -> tuple[Array | None, ...]:
+        bias = self.bias
+        return self.kernel.gradient, self.recurrent_kernel.gradient, bias.gradient if bias else None
 
     def reset_states(self) -> None:
         """Forget the state kept between batches (`stateful`)."""
@@ -199,7 +212,8 @@ class Recurrent(Layer):
 
     reset_state = reset_states
 
-    def _initial_state(self, batch: int, given: list[Array] | None) -> tuple[Array | None, Array | None]:
+    def initial_state(self, batch: int, given: list[Array] | None) -> tuple[Array | None, Array | None]:
+        """What the first step starts from, h and c; None: zeros."""
         if given:
             return given[0], given[1] if len(given) > 1 else None
         if not self.stateful or self._state is None:
@@ -211,142 +225,96 @@ class Recurrent(Layer):
             )
         return self._state
 
+    def drops(self, step: Step) -> bool:
+        """Whether the layer drops anything in this pass."""
+        return step.training and (self.dropout > 0 or self.recurrent_dropout > 0)
+
+    def numbers(self, step: Step) -> tuple[int, int, int] | None:
+        """The seed and the streams of random numbers of this pass: for the inputs' dropout and for the states'."""
+        if not self.drops(step):
+            return None
+        stream = self.stream
+        first = stream.next() if self.dropout else 0
+        return stream.seed, first, stream.next() if self.recurrent_dropout else 0
+
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
         given, mask = None, step.mask
+        extras: tuple[Any, ...] = ()
+        final: tuple[Array, ...] = ()
         if type(x) is list:
             x, *given = x
-        if type(mask) is list:
-            mask = mask[0]
-        kept = kept_state = None
-        initial = self._initial_state(len(x), given) if given or self.stateful else _NO_STATE
-        shape, workspace_shape, states, last = self._ways.get(x.shape) or self.new_way(x.shape)
-        if step.training and (self.dropout or self.recurrent_dropout):
-            x, kept, kept_state = self._dropped(x, step)
-        if shape is None or (kept_state is not None and kept_state.ndim == 3):
-            y, h, c, tape = self._run_steps(x, mask, initial, kept_state)
-        else:
-            kind, bias, (h0, c0) = x.dtype, self.bias, initial
-            workspace, h = step.empty(workspace_shape, kind), step.empty(states, kind)
-            y = h if self.return_sequences else step.empty(last, kind)
-            native.rnn_forward(
-                shape, x, self.kernel.array, self.recurrent_kernel.array, bias.array if bias else None, mask, h0, c0,
-                kept_state, workspace, h, None if y is h else y,
-            )  # fmt: skip
-            if y is h and self.cell == "output_gated":
-                y = step.copy(workspace[:, :: -1 if self.go_backwards else 1, self.units :])
-            c, tape = workspace, (shape, workspace, h)
-        keep = step.mask = None
-        if mask is not None and self.return_sequences:
-            y, keep = self._masked(y, mask, step)
-        saved = (x, mask, initial, kept, kept_state, tape, given, keep)
-        if self.return_state or self.stateful:
-            y = self._with_states(y, h, c, step)
-        return y, saved
+            if type(mask) is list:
+                step.mask = mask = mask[0]
+        shape, tape_shape, output = self._ways.get(x.shape) or self.new_way(x.shape)
+        if shape is None:
+            return self._forward_by_steps(x, mask, given, step)
+        kind = x.dtype
+        if mask is not None or given or self.return_state or self.stateful or (step.training and self.drops(step)):
+            if self.return_state or self.stateful:
+                final = self._room_for_states(len(x), kind, step)
+            numbers = self.numbers(step) if step.training else None
+            extras = (mask, *self.initial_state(len(x), given), numbers, *final)
+            if mask is not None:
+                step.mask = self.output_mask(mask)
+        tape = step.empty(tape_shape, kind) if step.keeps else None
+        y = step.empty(output, kind)
+        native.rnn_forward(shape, x, self.arrays(), tape, y, extras)
+        saved = shape, x, tape, y, extras[:4], given is not None
+        return self._with_states(y, final, step) if final else y, saved
 
-    def _masked(self, y: Array, mask: Array, step: Step) -> tuple[Array, Array | None]:
-        """The outputs in a new array, if some shall be 0, and which those are not (or None). Sets the step's mask."""
-        step.mask = np.ascontiguousarray(mask[:, ::-1]) if self.go_backwards else mask
-        if not self.zero_output_for_mask:
-            return y, None
-        keep = (step.mask != 0)[..., None]
-        return np.multiply(y, keep, out=step.empty(y.shape, y.dtype)), keep
+    def _room_for_states(self, batch: int, kind: Any, step: Step) -> tuple[Array, ...]:
+        one = step.empty((batch, self.units), kind)
+        return (one, step.empty(one.shape, kind)) if self.cell == "lstm" else (one,)
 
-    def _with_states(self, y: Array, h: Array, c: Array | None, step: Step) -> Any:
-        """What the layer returns, from the states of all steps; keeps the last for the next batch (`stateful`).
+    def output_mask(self, mask: Array) -> Array | None:
+        """The mask of what the layer puts out."""
+        if not self.return_sequences:
+            return None
+        return np.ascontiguousarray(mask[:, ::-1]) if self.go_backwards else mask
 
-        c: the LSTM's memories, which are what its workspace ends in.
-        """
-        final = [step.copy(h[:, -1])]
-        if self.cell == "lstm" and c is not None:
-            final.append(step.copy(c.reshape(-1)[-h.size :].reshape(h.shape)[:, -1]))
+    def _with_states(self, y: Array, final: Sequence[Array], step: Step) -> Any:
+        """What the layer returns; keeps the final states for the next batch (`stateful`)."""
         if self.stateful:
             self._state = final[0].copy(), final[1].copy() if len(final) > 1 else None
-        return [y, *final] if self.return_state else y
-
-    def _dropped(self, x: Array, step: Step) -> tuple[Array, Array | None, Array | None]:
-        """The input and what dropout leaves of it; what it leaves of it, and of the states: masks, or None."""
-        kept = kept_state = None
-        batch, _, features = x.shape
-        gates: Shape = (self.gates,) if self.recurrent_dropout and self.cell in ("lstm", "gru") else ()
-        if self.dropout:
-            kept = keep_mask((*gates, batch, 1, features), self.dropout, self.stream, x.dtype, step)
-            x = np.multiply(x, kept, out=step.empty((*gates, *x.shape), x.dtype))
-        if self.recurrent_dropout:
-            kept_state = keep_mask((*gates, batch, self.units), self.recurrent_dropout, self.stream, x.dtype, step)
-        return x, kept, kept_state
+        return step.own([y, *final]) if self.return_state else y
 
     def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
-        x, mask, initial, kept, kept_state, tape, states_given, keep = saved
+        shape, x, tape, y, extras, given = saved
         dy, *d_final = dy if self.return_state else [dy]
-        if keep is not None:
-            dy *= keep
-        d_final = d_final or [None] * self.states_count()
-        dh = _copy_or_zeros(d_final[0], (x.shape[-3], self.units), step, x.dtype)
-        dc = _copy_or_zeros(d_final[1], dh.shape, step, x.dtype) if self.cell == "lstm" else None
-        if not self.return_sequences:  # of all outputs only the last counts
-            if self.cell == "output_gated":
-                last, dy = dy, _copy_or_zeros(None, (*x.shape[-3:-1], self.units), step, x.dtype)
-                dy[:, -1] = last
-            else:
-                dh += dy
-                dy = None
-        run_back = self._run_steps_back if isinstance(tape[0], Weights) else self._run_fused_back
-        dx, dh, dc = run_back(x, mask, initial, kept_state, tape, dy, dh, dc, step, input_gradient)
-        if dx is not None and kept is not None:
-            dx *= kept
-            dx = dx.sum(0) if dx.ndim == 4 else dx
-        if not states_given:
-            return dx
-        return [dx, dh] if dc is None else [dx, dh, dc]
+        dx: Any
+        dh: Any = None
+        dc: Any = None
+        if given or d_final or shape is None:
+            d_final = d_final or [None] * self.states_count()
+            dh = _copy_or_zeros(d_final[0], (len(x), self.units), step, x.dtype)
+            dc = _copy_or_zeros(d_final[1], dh.shape, step, x.dtype) if self.cell == "lstm" else None
+        if shape is None:
+            dx, dh, dc = recurrent_steps.layer_backward(self, dy, dh, dc, x, extras[0], tape)
+        else:
+            dx = step.empty(x.shape, x.dtype) if input_gradient else None
+            native.rnn_backward(shape, x, self.arrays(), self.gradients(), tape, y, dy, dx, dh, dc, extras)
+        if not given:
+            return dx if input_gradient else None
+        return [dx if input_gradient else None, *([dh] if dc is None else [dh, dc])]
 
     def bind(self, x: Any, step: Step) -> tuple[Array, list[Any]] | None:
         """See `vivace.plan`."""
-        if isinstance(x, list) or self.stateful or self.return_state or self.cell == "output_gated":
+        if isinstance(x, list) or self.stateful or self.return_state:
             return None
-        shape, workspace, states, last = self._ways.get(x.shape) or self.new_way(x.shape)
+        shape, _, output = self._ways.get(x.shape) or self.new_way(x.shape)
         if shape is None:
             return None
-        bias, h = self.bias.array if self.bias else None, step.empty(states, x.dtype)
-        weights = self.kernel.array, self.recurrent_kernel.array, bias
-        y = None if self.return_sequences else step.empty(last, x.dtype)
-        call = partial(
-            native.rnn_forward, shape, x, *weights, None, None, None, None, step.empty(workspace, x.dtype), h, y
-        )
-        return h if y is None else y, [call]
+        y = step.empty(output, x.dtype)
+        return y, [partial(native.rnn_forward, shape, x, self.arrays(), None, y)]
 
-    def _run_fused_back(
-        self, x: Array, mask: Any, initial: Any, kept: Any, tape: Any, dy: Array | None, dh: Array, dc: Any,
-        step: Step, input_gradient: bool,
-    ) -> tuple[Array | None, Array, Any]:  # fmt: skip
-        """(dx, dh, dc): the gradients of the input and of the initial states."""
-        shape, workspace, h = tape
-        h0, c0 = initial
-        dx = step.empty(x.shape, x.dtype) if input_gradient else None
-        native.rnn_backward(
-            shape, x, self.kernel.array, self.recurrent_kernel.array, mask, h0, c0, kept, workspace, h, dy, dx,
-            self.kernel.gradient, self.recurrent_kernel.gradient, self.bias.gradient if self.bias else None, dh, dc,
-        )  # fmt: skip
-        return dx, dh, dc
-
-    def _kind(self) -> Kind:
-        return Kind(self.cell, self.go_backwards, self.activation, self.recurrent_activation, self.reset_after)
-
-    def _run_steps(self, x: Array, mask: Any, initial: Any, kept: Any) -> tuple[Array, Array, Any, Any]:
-        """(output, states, memories, tape); states (batch, steps, units), in the order computed."""
-        weights = Weights(self.kernel.array, self.recurrent_kernel.array, self.bias.array if self.bias else None)
-        y, h, c, tape = recurrent_steps.forward(self._kind(), x, weights, mask, initial, kept)
-        y = y if self.return_sequences else np.ascontiguousarray(y[:, -1])
-        return y, h, c if self.cell == "lstm" else None, (weights, tape)
-
-    def _run_steps_back(
-        self, x: Array, mask: Any, initial: Any, kept: Any, tape: Any, dy: Array | None, dh: Array, dc: Any,
-        step: Step, input_gradient: bool,
-    ) -> tuple[Array | None, Array, Any]:  # fmt: skip
-        weights, tape = tape
-        into = Weights(self.kernel.gradient, self.recurrent_kernel.gradient, self.bias.gradient if self.bias else None)
-        memory = np.zeros_like(dh) if dc is None else dc
-        dx, dh, memory = recurrent_steps.backward(self._kind(), x, weights, into, mask, kept, tape, dy, dh, memory)
-        return dx if input_gradient else None, dh, None if dc is None else memory
+    def _forward_by_steps(self, x: Array, mask: Array | None, given: list[Array] | None, step: Step) -> tuple[Any, Any]:
+        initial = self.initial_state(len(x), given)
+        y, final, tape = recurrent_steps.layer_forward(self, x, mask, initial, step)
+        if mask is not None:
+            step.mask = self.output_mask(mask)
+        if self.return_state or self.stateful:
+            y = self._with_states(y, final, step)
+        return y, (None, x, tape, None, (mask,), given is not None)
 
     def call_inputs(self, x: Any, initial_state: Any = None) -> Any:
         """initial_state: h or [h], for an LSTM [h, c], each (batch, units); zeros by default."""
@@ -358,10 +326,6 @@ def sequence(input_shape: Any) -> BatchShape:
     """The shape of the sequences among those of [sequences, *initial states]."""
     shape: BatchShape = input_shape[0] if isinstance(input_shape, list) else input_shape
     return shape
-
-
-def _contiguous(x: Array, step: Step) -> Array:
-    return x if x.flags.c_contiguous else step.copy(x)
 
 
 def _copy_or_zeros(x: Array | None, shape: Shape, step: Step, dtype: Any) -> Array:
@@ -471,8 +435,7 @@ class GRU(Recurrent):
         h_t = s(z) h_(t-1) + (1 - s(z)) tanh(g)
         reset_after=True (Keras's default):  g = x W_h + b_h + s(r) (h_(t-1) U_h + b'_h); the bias has shape
             (2, 3 units): that of the input's product and that of the recurrent one
-        reset_after=False (the paper's):     g = x W_h + b_h + (s(r) h_(t-1)) U_h; the bias has shape (3 units,); runs
-            step by step in Python, many times slower
+        reset_after=False (the paper's):     g = x W_h + b_h + (s(r) h_(t-1)) U_h; the bias has shape (3 units,)
 
     {Recurrent.__doc__}"""
     cell = "gru"
@@ -532,6 +495,7 @@ class OutputGatedRNN(Recurrent):
     {Recurrent.__doc__}"""
     cell = "output_gated"
     gates = 2
+    bind = Recurrent.bind
 
     def __init__(self, units: int, output_units: int, **kwargs: Any) -> None:
         super().__init__(units, **kwargs)
@@ -548,18 +512,8 @@ class OutputGatedRNN(Recurrent):
         steps = sequence(self.input_shape or (None, 1))[1] or 1 if self.return_sequences else 1
         return super().flops() + 2 * steps * self.output_kernel.size
 
-    def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
-        o, saved = super().forward(x, step)
-        o, *final = o if self.return_state else [o]
-        y = step.empty((*o.shape[:-1], self.output_units), o.dtype)
-        native.dense_forward(o, self.output_kernel.array, None, y)
-        return [y, *final] if self.return_state else y, (saved, o)
+    def arrays(self) -> tuple[Array | None, ...]:
+        return *super().arrays(), self.output_kernel.array
 
-    def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
-        inner, o = saved
-        dy, *d_final = dy if self.return_state else [dy]
-        flat_o, flat_dy = o.reshape(-1, self.units), dy.reshape(-1, self.output_units)
-        native.dense_weight_gradient(flat_o, flat_dy, self.output_kernel.gradient, None)
-        do = step.empty(o.shape, o.dtype)
-        native.dense_input_gradient(flat_dy, self.output_kernel.array, do.reshape(flat_o.shape))
-        return super().backward([do, *d_final] if self.return_state else do, inner, step, input_gradient)
+    def gradients(self) -> tuple[Array | None, ...]:
+        return *super().gradients(), self.output_kernel.gradient

@@ -1,8 +1,7 @@
 """Recurrent layers one time step at a time, in NumPy: the general path, for what the fused kernels do not cover.
 
-The fused kernels know the activations tanh, sigmoid, relu and linear, the GRU that resets after the product, and one
-dropout mask for all gates. Any other activation, a GRU with reset_after=False, and masks of each gate's own run here:
-the same formulas (see `layers.recurrent`), one Python loop over time, many times slower.
+The fused kernels know all activations that take each element by itself. Those that see all units together, as softmax
+does, run here: the same formulas (see `layers.recurrent`), one Python loop over time, many times slower.
 
 What meets a kernel, inputs or states, is one array for all gates, or has a first axis with one for each gate.
 """
@@ -14,7 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import activations
-from .._typing import Array
+from .._typing import Array, Shape
+from ..step import Step
+from .core import keep_mask
 
 
 class Kind(NamedTuple):
@@ -214,3 +215,76 @@ def backward(
     if gradients.bias is not None:
         (gradients.bias[0] if gradients.bias.ndim == 2 else gradients.bias)[...] += dzx.sum((0, 1))
     return _product_back(x, dzx, weights.kernel, gradients.kernel, x.ndim == 4), dh, dc
+
+
+class LayerTape(NamedTuple):
+    """What the backward pass of a layer needs."""
+
+    kept: tuple[Array | None, Array | None]  # what dropout left of inputs and states
+    x: Array  # what is left of the inputs
+    outputs: Array  # before the read-out of an output-gated layer
+    zeroed: Array | None  # which outputs are not zeroed
+    steps: Any
+
+
+def _kind(layer: Any) -> Kind:
+    return Kind(layer.cell, layer.go_backwards, layer.activation, layer.recurrent_activation, layer.reset_after)
+
+
+def _masks(layer: Any, x: Array, step: Step) -> tuple[Array | None, Array | None]:
+    """What dropout leaves of the inputs and of the states, or None."""
+    if not layer.drops(step):
+        return None, None
+    batch, _, features = x.shape
+    gates: Shape = (layer.gates,) if layer.recurrent_dropout and layer.cell in ("lstm", "gru") else ()
+    kept = kept_state = None
+    if layer.dropout:
+        kept = keep_mask((*gates, batch, 1, features), layer.dropout, layer.stream, x.dtype, step)
+    if layer.recurrent_dropout:
+        kept_state = keep_mask((*gates, batch, layer.units), layer.recurrent_dropout, layer.stream, x.dtype, step)
+    return kept, kept_state
+
+
+def layer_forward(
+    layer: Any, x: Array, mask: Array | None, initial: tuple[Array | None, Array | None], step: Step
+) -> tuple[Array, list[Array], LayerTape]:
+    """(output, final states, tape) of a whole layer; x (batch, steps, inputs), or (batch, inputs) for a single step."""
+    x = x[:, None] if x.ndim == 2 else x
+    kept, kept_state = _masks(layer, x, step)
+    left = x if kept is None else x * kept
+    kernel, recurrent, bias, *readout = layer.arrays()
+    weights = Weights(kernel, recurrent, bias)
+    outputs, h, c, tape = forward(_kind(layer), left, weights, mask, initial, kept_state)
+    zeroed = None
+    if mask is not None and layer.zero_output_for_mask and layer.return_sequences:
+        zeroed = (mask[:, :: -1 if layer.go_backwards else 1] != 0)[..., None]
+        outputs = outputs * zeroed
+    outputs = outputs if layer.return_sequences else np.ascontiguousarray(outputs[:, -1])
+    final = [np.ascontiguousarray(states[:, -1]) for states in ([h, c] if layer.cell == "lstm" else [h])]
+    y = outputs @ readout[0] if readout else outputs
+    return y, final, LayerTape((kept, kept_state), left, outputs, zeroed, tape)
+
+
+def layer_backward(
+    layer: Any, dy: Array, dh: Array, dc: Array | None, x: Array, mask: Array | None, tape: LayerTape
+) -> tuple[Array, Array, Array | None]:
+    """(dx, dh, dc): the gradients of the inputs and of the initial states; adds those of the weights."""
+    (kept, kept_state), left, outputs, zeroed, steps = tape
+    kernel, recurrent, bias, *readout = layer.arrays()
+    into = Weights(*layer.gradients()[:3])
+    if readout:
+        dflat = dy.reshape(-1, dy.shape[-1])
+        layer.gradients()[3][...] += outputs.reshape(-1, outputs.shape[-1]).T @ dflat
+        dy = dy @ readout[0].T
+    if not layer.return_sequences:  # of all outputs only the last counts
+        last, dy = dy, np.zeros((*left.shape[-3:-1], layer.units), x.dtype)
+        dy[:, -1] = last
+    elif zeroed is not None:
+        dy = dy * zeroed
+    memory = np.zeros_like(dh) if dc is None else dc
+    weights = Weights(kernel, recurrent, bias)
+    dx, dh, memory = backward(_kind(layer), left, weights, into, mask, kept_state, steps, dy, dh, memory)
+    if kept is not None:
+        dx = dx * kept
+        dx = dx.sum(0) if dx.ndim == 4 else dx
+    return dx.reshape(x.shape), dh, None if dc is None else memory

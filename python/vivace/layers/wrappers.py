@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._core import native
 from .._typing import Array, BatchShape, Shape
-from ..parameters import Parameter
+from ..parameters import Changes, Parameter
 from ..step import Step, Stream
 from .base import Layer
 from .cells import RNN, Cell
+from .core import Dense
 from .normalization import BatchNormalization
 from .recurrent import Recurrent
 from .regularization import unit_of
 from .symbolic import as_inputs
+
+
+class _Way(NamedTuple):
+    """Both directions as one native call."""
+
+    pair: native.RnnPair | None  # None: they run by themselves
+    tape: Shape
+    output: Shape
+    changes: int  # of layers' attributes until then
+
+
+def _pairs(layer: Any) -> bool:
+    """Whether a layer can be one of two in a native call."""
+    alone = isinstance(layer, RNN) or layer.stateful or layer.return_state or layer.activity_regularizer is not None
+    return not alone and layer.fused and layer.cell != "output_gated"
 
 
 class Bidirectional(Layer):
@@ -144,7 +162,45 @@ class Bidirectional(Layer):
             y *= 0.5
         return y
 
+    def make_way(self, shape: Shape) -> _Way:
+        layers: Any = self._layers
+        if self.merge_mode is None or not all(map(_pairs, layers)):
+            return _Way(None, (), (), Changes.layers)
+        shapes = [one.native_shape(shape, in_time=True) for one in layers]
+        pair = native.RnnPair(shapes[0], shapes[1], self.merge_mode)  # type: ignore[arg-type]
+        return _Way(pair, pair.tape, pair.output, Changes.layers)
+
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
+        if type(x) is list:
+            return self._forward_apart(x, step)
+        way = self._ways.get(x.shape)
+        if way is None or way[3] != Changes.layers:
+            way = self.new_way(x.shape)
+        pair, tape_shape, output, _ = way
+        if pair is None:
+            return self._forward_apart(x, step)
+        ours: Any = self.forward_layer
+        theirs: Any = self.backward_layer
+        mask = step.mask
+        extras: tuple[Any, ...] = ()
+        if mask is not None or (step.training and (ours.drops(step) or theirs.drops(step))):
+            extras = tuple((mask, None, None, one.numbers(step)) for one in (ours, theirs))
+            step.mask = mask if ours.return_sequences else None
+        tape = step.empty(tape_shape, x.dtype) if step.keeps else None
+        y = step.empty(output, x.dtype)
+        native.rnn_pair_forward(pair, x, (ours.arrays(), theirs.arrays()), tape, y, extras)
+        return y, (pair, x, tape, extras)
+
+    def bind(self, x: Any, step: Step) -> tuple[Array, list[Any]] | None:
+        """See `vivace.plan`."""
+        way = None if isinstance(x, list) else self.make_way(x.shape)
+        if way is None or way.pair is None:
+            return None
+        layers: Any = self._layers
+        pair, y, arrays = way.pair, step.empty(way.output, x.dtype), tuple(one.arrays() for one in layers)
+        return y, [partial(native.rnn_pair_forward, pair, x, arrays, None, y)]
+
+    def _forward_apart(self, x: Any, step: Step) -> tuple[Any, Any]:
         mask = step.mask[0] if type(step.mask) is list else step.mask
         ours, theirs = self._halves(x)
         first, states = self.forward_layer, []
@@ -164,10 +220,21 @@ class Bidirectional(Layer):
         y = self._merge(a, b, step)
         if states:
             y = [*_as_list(y), *states]
-        return y, (saved_a, saved_b, a, b)
+        return y, (None, saved_a, saved_b, a, b)
 
     def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
-        saved_a, saved_b, a, b = saved
+        if saved[0] is None:
+            return self._backward_apart(dy, saved, step, input_gradient)
+        pair, x, tape, extras = saved
+        ours: Any = self.forward_layer
+        theirs: Any = self.backward_layer
+        dx = step.empty(x.shape, x.dtype) if input_gradient else None
+        gradients = ours.gradients(), theirs.gradients()
+        native.rnn_pair_backward(pair, x, (ours.arrays(), theirs.arrays()), gradients, tape, dy, dx, extras)
+        return dx
+
+    def _backward_apart(self, dy: Any, saved: Any, step: Step, input_gradient: bool) -> Any:
+        _, saved_a, saved_b, a, b = saved
         d_outputs = _as_list(dy)
         count = 2 if self.merge_mode is None else 1
         d_states = d_outputs[count:]
@@ -235,20 +302,29 @@ class TimeDistributed(Layer):
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         mask, step.mask = step.mask, None  # of (batch, steps), which the layer does not see
-        if step.training and _normalizes_batches(self.layer):  # each step is a batch of its own
-            unit = unit_of(self.layer)
-            each = [unit.forward(np.ascontiguousarray(x[:, t]), step) for t in range(x.shape[1])]
+        shape, output, apart = self._ways.get(x.shape) or self.new_way(x.shape)
+        layer, steps = self.layer, x.shape[1]
+        if shape is None:
+            y, saved = layer.forward(x, step)
+            step.mask = mask
+            return y, (saved, None)
+        if apart and step.training:
+            unit = unit_of(layer)
+            each = [unit.forward(np.ascontiguousarray(x[:, t]), step) for t in range(steps)]
             step.mask = mask
             return np.stack([y for y, _ in each], axis=1), [saved for _, saved in each]
-        shape, output = self._ways.get(x.shape) or self.new_way(x.shape)
-        y, saved = unit_of(self.layer, x.shape[1]).forward(x.reshape(shape), step)
+        y, saved = unit_of(layer, steps).forward(x.reshape(shape), step)
         step.mask = mask
         return y.reshape(output), (saved, x.shape)
 
-    def make_way(self, shape: Shape) -> tuple[Shape, Shape]:
-        """What the layer gets, and the shape of what comes out."""
+    def make_way(self, shape: Shape) -> tuple[Shape | None, Shape, bool]:
+        """What the layer gets (None: x as it is, it minds only the last axis), the shape of what comes out, and whether
+        in training each step is a batch of its own.
+        """
         inner = (shape[0] * shape[1], *shape[2:])
-        return inner, (*shape[:2], *(size or 0 for size in self.layer.compute_output_shape(inner)[1:]))
+        output = (*shape[:2], *(size or 0 for size in self.layer.compute_output_shape(inner)[1:]))
+        whole = type(self.layer) is Dense and self.layer.activity_regularizer is None
+        return None if whole else inner, output, _normalizes_batches(self.layer)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if isinstance(saved, list):
@@ -258,5 +334,7 @@ class TimeDistributed(Layer):
             ]
             return np.stack(each, axis=1) if input_gradient else None
         inner, shape = saved
+        if shape is None:
+            return self.layer.backward(dy, inner, step, input_gradient)
         dx = unit_of(self.layer, shape[1]).backward(dy.reshape(-1, *dy.shape[2:]), inner, step, input_gradient)
         return None if dx is None else dx.reshape(shape)
