@@ -190,7 +190,8 @@ void sums_gradient(const AttentionShape& s, const Scoring<T>& scoring, index d, 
         const T own_q = q[i * s.key_dim + d];
         vec<T> by_weight{}, by_scale{}, by_query{};
         for_each_vector<T>(s.keys, [&](index j, auto n) {
-            const vec<T> pair = load_n(column + j, n) + own_q, t = tanh<T>(scoring.scale * pair), g = load_n(ds + i * s.keys + j, n);
+            const vec<T> pair = load_n(column + j, n) + own_q, t = tanh<T>(scoring.scale * pair);
+            const vec<T> g = load_n(ds + i * s.keys + j, n);
             const vec<T> inside = g * weight * (T{1} - t * t), of_sum = inside * scoring.scale;
             by_weight += g * t;
             by_scale += inside * pair;
@@ -211,11 +212,13 @@ void sums_gradient(const AttentionShape& s, const Scoring<T>& scoring, index d, 
 template <class T>
 void stored_attention_forward(const AttentionShape& s, const Scoring<T>& scoring, const T* q, const T* k, const T* v,
                               const AttentionMasks& masks, const AttentionDropout& drop, T* p, T* dropped, T* y) {
-    const index blocks = blocks_of(s.queries, row_block), columns = std::max(packed_size<T>(s.key_dim, s.keys), s.key_dim * key_row<T>(s.keys));
+    const index blocks = blocks_of(s.queries, row_block);
+    const index columns = std::max(packed_size<T>(s.key_dim, s.keys), s.key_dim * key_row<T>(s.keys));
     const index values = packed_size<T>(s.keys, s.value_dim), own = columns + values + row_block * s.keys;
     const int threads = get_num_threads();
     Scratch<T> scratch(threads * own);
-    const double cost = s.flops() + (scoring.by_sums ? transcendental * static_cast<double>(s.batch * s.queries * s.keys * s.key_dim) : 0);
+    const double tanhs = scoring.by_sums ? static_cast<double>(s.batch * s.queries * s.keys * s.key_dim) : 0;
+    const double cost = s.flops() + transcendental * tanhs;
     parallel_for(s.batch * blocks, cost, threads, [&](index task, int thread) {
         const index sample = task / blocks;
         const Part mine(s.queries, blocks, task % blocks);
@@ -263,7 +266,8 @@ void stored_attention_backward(const AttentionShape& s, const Scoring<T>& scorin
         const index first = sample * s.queries + mine.first;
         T* const ds = gradients + first * s.keys;
         multiply(mine.size(), s.value_dim, dy + first * s.value_dim, s.value_dim, false,
-                 pack(v + sample * s.keys * s.value_dim, s.value_dim, true, s.value_dim, s.keys, scratch + thread * own), ds, s.keys, false);
+                 pack(v + sample * s.keys * s.value_dim, s.value_dim, true, s.value_dim, s.keys, scratch + thread * own), ds,
+                 s.keys, false);
         for (index i = 0; i < mine.size(); ++i) {
             T* const row = ds + i * s.keys;
             const index at = (first + i) * s.keys;
@@ -297,10 +301,11 @@ void stored_attention_backward(const AttentionShape& s, const Scoring<T>& scorin
     });
     const index parts = scoring.by_sums ? s.key_dim : 1;
     if (scoring.by_sums)
-        parallel_for(s.batch * s.key_dim, transcendental * static_cast<double>(s.batch * pairs * s.key_dim), threads, [&](index task, int thread) {
+        parallel_for(s.batch * parts, transcendental * static_cast<double>(s.batch * pairs * parts), threads,
+                     [&](index task, int thread) {
             const index sample = task / s.key_dim, of_q = sample * s.queries * s.key_dim, of_k = sample * s.keys * s.key_dim;
-            sums_gradient(s, scoring, task % s.key_dim, q + of_q, k + of_k, gradients + sample * pairs, scratch + thread * own, dq + of_q,
-                          dk + of_k, sums + 2 * task);
+            sums_gradient(s, scoring, task % s.key_dim, q + of_q, k + of_k, gradients + sample * pairs, scratch + thread * own,
+                          dq + of_q, dk + of_k, sums + 2 * task);
         });
     for (index i = 0; i < s.batch * parts; ++i) {
         if (dweight) dweight[scoring.weights == 1 ? 0 : i % parts] += sums[2 * i];
