@@ -50,8 +50,8 @@ class AttentionLayer(Layer):
             use_causal_mask: no query attends to later steps.
             kwargs: training and mask, as of every layer.
         """
-        if not kwargs and not self._asked:
-            return Layer.__call__(self, *args)
+        if not self._asked and (not kwargs or (len(kwargs) == 1 and "training" in kwargs)):
+            return Layer.__call__(self, *args, **kwargs)
         return self._call_asking(*args, **kwargs)
 
     def _call_asking(
