@@ -125,7 +125,7 @@ def layers_table() -> list[tuple[Any, ...]]:
     x, sequence, image = (np.ones(shape, "f4") for shape in ((1, 4), (1, 4, 4), (1, 4, 4, 1)))
     volume, words = np.ones((1, 4, 4, 4, 1), "f4"), np.ones((1, 4), "i8")
     two, both, y, number, random = [x, x], [sequence, sequence], x.copy(), np.array(0.5, "f4"), np.random.default_rng()
-    row, column, one = sequence[:, :1], sequence[:, :, :1], np.ones((1, 1, 1), "f4")
+    row = sequence[:, :1]
     bias, half = np.ones(1, "f4"), np.ones((1, 2), "f4")
     return [
         (L.Dense(1), x), (L.Dense(2, "softmax"), x), (L.Dense(2, "gelu"), x), (L.Activation("relu"), x),
@@ -147,8 +147,7 @@ def layers_table() -> list[tuple[Any, ...]]:
         (L.LayerNormalization(), sequence), (L.GroupNormalization(1), image), (L.RMSNormalization(), x),
         (L.UnitNormalization(), x),
         (L.Add(), two), (L.Subtract(), two), (L.Multiply(), two), (L.Average(), two), (L.Maximum(), two),
-        (L.Minimum(), two), (L.Concatenate(), two),
-        (L.Dot(1), two, lambda: np.matmul(row, column, one)),
+        (L.Minimum(), two), (L.Concatenate(), two), (L.Dot(1), two),
         (L.Conv1D(1, 3), sequence), (L.Conv2D(1, 3), image), (L.DepthwiseConv1D(3), sequence),
         (L.DepthwiseConv2D(3), image), (L.SeparableConv1D(1, 3), sequence), (L.SeparableConv2D(1, 3), image),
         (L.Conv1DTranspose(1, 3), sequence), (L.Conv2DTranspose(1, 3), image), (L.Conv3D(1, 3), volume),

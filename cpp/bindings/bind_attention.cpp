@@ -20,7 +20,8 @@ AttentionShape make_shape(index batch, index queries, index keys, index heads, i
 class Several {
 public:
     Several(const Arguments& arg, const py::handle& items, const char* name) : arg_(arg), items_(items), name_(name) {
-        if (!PyTuple_Check(items.ptr()) && !PyList_Check(items.ptr())) arg.fail(name, "must be a tuple or list", "something else");
+        if (!PyTuple_Check(items.ptr()) && !PyList_Check(items.ptr()))
+            arg.fail(name, "must be a tuple or list", "something else");
     }
     std::size_t size() const { return static_cast<std::size_t>(PySequence_Fast_GET_SIZE(items_.ptr())); }
     py::object object(std::size_t i) const {

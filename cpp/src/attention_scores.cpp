@@ -18,21 +18,20 @@ constexpr index row_block = 32;  // rows of scores that a task takes
 template <class T>
 constexpr T log2_e = static_cast<T>(1.44269504088896340736);
 
-// row (keys) = value where query i of a sample may not attend.
-template <class T>
-void hide(const AttentionShape& s, const AttentionMasks& masks, index sample, index i, T value, T* row) {
+// Calls f(key), once, for every key that query i of a sample may not attend to.
+template <class F>
+void for_each_hidden(const AttentionShape& s, const AttentionMasks& masks, index sample, index i, F&& f) {
     const index query = sample * s.queries + i;
-    if (masks.query && !masks.query[query]) {
-        std::fill_n(row, s.keys, value);
-        return;
-    }
+    const bool open = !masks.query || masks.query[query];
+    const index first = !open ? s.keys : s.window > 0 ? std::clamp<index>(i - s.window + 1, 0, s.keys) : 0;
     const index causal = s.causal ? i + 1 : s.keys, far = s.window > 0 ? i + s.window : s.keys;
-    for (index j = std::min({causal, far, s.keys}); j < s.keys; ++j) row[j] = value;
-    if (s.window > 0) std::fill_n(row, std::clamp<index>(i - s.window + 1, 0, s.keys), value);
+    const index last = std::max(first, std::min({causal, far, s.keys}));
+    for (index j = 0; j < first; ++j) f(j);
+    for (index j = last; j < s.keys; ++j) f(j);
     const std::uint8_t* pair = masks.attention ? masks.attention + query * s.keys : nullptr;
     const std::uint8_t* key = masks.key ? masks.key + sample * s.keys : nullptr;
-    for (index j = 0; (pair || key) && j < s.keys; ++j)
-        if ((key && !key[j]) || (pair && !pair[j])) row[j] = value;
+    for (index j = first; (pair || key) && j < last; ++j)
+        if ((key && !key[j]) || (pair && !pair[j])) f(j);
 }
 
 // row *= dropout's factors of elements [first, first + size), the same that `dropout` would multiply by.
@@ -88,7 +87,7 @@ void attention_scores(const AttentionShape& s, const T* q, const T* k, const Att
                 exp2_of_negative<T>(e);
                 store_n(row + j, e[0] * part, n);
             });
-            hide(s, masks, sample, i, T{0}, row);
+            for_each_hidden(s, masks, sample, i, [&](index j) { row[j] = 0; });
             const bool blind = top <= static_cast<T>(-1e9) * log2_e<T>;
             if (blind) std::fill_n(row, s.keys, part);
         }
@@ -190,7 +189,8 @@ void sums_gradient(const AttentionShape& s, const Scoring<T>& scoring, index d, 
         const T own_q = q[i * s.key_dim + d];
         vec<T> by_weight{}, by_scale{}, by_query{};
         for_each_vector<T>(s.keys, [&](index j, auto n) {
-            const vec<T> pair = load_n(column + j, n) + own_q, t = tanh<T>(scoring.scale * pair), g = load_n(ds + i * s.keys + j, n);
+            const vec<T> pair = load_n(column + j, n) + own_q, t = tanh<T>(scoring.scale * pair);
+            const vec<T> g = load_n(ds + i * s.keys + j, n);
             const vec<T> inside = g * weight * (T{1} - t * t), of_sum = inside * scoring.scale;
             by_weight += g * t;
             by_scale += inside * pair;
@@ -211,11 +211,13 @@ void sums_gradient(const AttentionShape& s, const Scoring<T>& scoring, index d, 
 template <class T>
 void stored_attention_forward(const AttentionShape& s, const Scoring<T>& scoring, const T* q, const T* k, const T* v,
                               const AttentionMasks& masks, const AttentionDropout& drop, T* p, T* dropped, T* y) {
-    const index blocks = blocks_of(s.queries, row_block), columns = std::max(packed_size<T>(s.key_dim, s.keys), s.key_dim * key_row<T>(s.keys));
+    const index blocks = blocks_of(s.queries, row_block);
+    const index columns = std::max(packed_size<T>(s.key_dim, s.keys), s.key_dim * key_row<T>(s.keys));
     const index values = packed_size<T>(s.keys, s.value_dim), own = columns + values + row_block * s.keys;
     const int threads = get_num_threads();
     Scratch<T> scratch(threads * own);
-    const double cost = s.flops() + (scoring.by_sums ? transcendental * static_cast<double>(s.batch * s.queries * s.keys * s.key_dim) : 0);
+    const double tanhs = scoring.by_sums ? static_cast<double>(s.batch * s.queries * s.keys * s.key_dim) : 0;
+    const double cost = s.flops() + transcendental * tanhs;
     parallel_for(s.batch * blocks, cost, threads, [&](index task, int thread) {
         const index sample = task / blocks;
         const Part mine(s.queries, blocks, task % blocks);
@@ -233,7 +235,7 @@ void stored_attention_forward(const AttentionShape& s, const Scoring<T>& scoring
                 score_by_sums(s, scoring, q + (first + i) * s.key_dim, keys, row);
             else
                 for_each_vector<T>(s.keys, [&](index j, auto n) { store_n(row + j, load_n(row + j, n) * scoring.scale, n); });
-            hide(s, masks, sample, mine.first + i, static_cast<T>(-1e9), row);
+            for_each_hidden(s, masks, sample, mine.first + i, [&](index j) { row[j] -= static_cast<T>(1e9); });
             softmax_row(s.keys, row, row);
             T* const after = drop.rate > 0 ? rows + i * s.keys : row;
             if (drop.rate > 0) {
@@ -250,7 +252,7 @@ void stored_attention_forward(const AttentionShape& s, const Scoring<T>& scoring
 
 template <class T>
 void stored_attention_backward(const AttentionShape& s, const Scoring<T>& scoring, const T* q, const T* k, const T* v,
-                               const AttentionMasks& masks, const AttentionDropout& drop, const T* p, const T* dy,
+                               const AttentionMasks&, const AttentionDropout& drop, const T* p, const T* dy,
                                const T* ddropped, T* dq, T* dk, T* dv, T* dweight, T* dscale) {
     const index pairs = s.queries * s.keys, longest = std::max(s.queries, s.keys), blocks = blocks_of(s.queries, row_block);
     const index own = pairs + packed_size<T>(longest, std::max(s.key_dim, s.value_dim)) + packed_size<T>(s.value_dim, s.keys) +
@@ -263,14 +265,14 @@ void stored_attention_backward(const AttentionShape& s, const Scoring<T>& scorin
         const index first = sample * s.queries + mine.first;
         T* const ds = gradients + first * s.keys;
         multiply(mine.size(), s.value_dim, dy + first * s.value_dim, s.value_dim, false,
-                 pack(v + sample * s.keys * s.value_dim, s.value_dim, true, s.value_dim, s.keys, scratch + thread * own), ds, s.keys, false);
+                 pack(v + sample * s.keys * s.value_dim, s.value_dim, true, s.value_dim, s.keys, scratch + thread * own), ds,
+                 s.keys, false);
         for (index i = 0; i < mine.size(); ++i) {
             T* const row = ds + i * s.keys;
             const index at = (first + i) * s.keys;
             for (index j = 0; ddropped && j < s.keys; ++j) row[j] += ddropped[at + j];
             if (drop.rate > 0) drop_row(drop, at, s.keys, row);
             softmax_gradient(s.keys, p + at, T{1}, row);
-            hide(s, masks, sample, mine.first + i, T{0}, row);
         }
     });
     parallel_for(s.batch, 2 * s.flops(), threads, [&](index sample, int thread) {
@@ -297,10 +299,11 @@ void stored_attention_backward(const AttentionShape& s, const Scoring<T>& scorin
     });
     const index parts = scoring.by_sums ? s.key_dim : 1;
     if (scoring.by_sums)
-        parallel_for(s.batch * s.key_dim, transcendental * static_cast<double>(s.batch * pairs * s.key_dim), threads, [&](index task, int thread) {
+        parallel_for(s.batch * parts, transcendental * static_cast<double>(s.batch * pairs * parts), threads,
+                     [&](index task, int thread) {
             const index sample = task / s.key_dim, of_q = sample * s.queries * s.key_dim, of_k = sample * s.keys * s.key_dim;
-            sums_gradient(s, scoring, task % s.key_dim, q + of_q, k + of_k, gradients + sample * pairs, scratch + thread * own, dq + of_q,
-                          dk + of_k, sums + 2 * task);
+            sums_gradient(s, scoring, task % s.key_dim, q + of_q, k + of_k, gradients + sample * pairs, scratch + thread * own,
+                          dq + of_q, dk + of_k, sums + 2 * task);
         });
     for (index i = 0; i < s.batch * parts; ++i) {
         if (dweight) dweight[scoring.weights == 1 ? 0 : i % parts] += sums[2 * i];

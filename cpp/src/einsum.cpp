@@ -60,7 +60,8 @@ using Names = std::u32string;
 using ByName = std::map<char32_t, index>;
 
 // One array as matrices, the axes of each dimension named.
-Einsum::Layout layout_of(const Names& axes, const ByName& sizes, const Names& products, const Names& rows, const Names& columns) {
+Einsum::Layout layout_of(const Names& axes, const ByName& sizes, const Names& products, const Names& rows,
+                         const Names& columns) {
     Sizes own;
     for (const char32_t a : axes) own.push_back(sizes.at(a));
     const Sizes strides = strides_of(own);
@@ -118,6 +119,14 @@ void for_each_run(const Sizes& sizes, const Sizes& strides, bool alone, F&& f) {
     });
 }
 
+template <class T>
+void copy_run(index size, const T* from, T* to, bool add) {
+    for_each_vector<T>(size, [&](index i, auto n) {
+        const vec<T> x = load_n(from + i, n);
+        store_n(to + i, add ? load_n(to + i, n) + x : x, n);
+    });
+}
+
 // Elements in order, from an array whose axes stand otherwise; or added.
 template <class T>
 void gather(const Sizes& sizes, const Sizes& strides, const T* from, T* dense, bool add) {
@@ -125,7 +134,7 @@ void gather(const Sizes& sizes, const Sizes& strides, const T* from, T* dense, b
         T* const out = dense + to;
         const T* const in = from + source;
         if (stride == 1)
-            for_each_vector<T>(size, [&](index i, auto n) { store_n(out + i, add ? load_n(out + i, n) + load_n(in + i, n) : load_n(in + i, n), n); });
+            copy_run(size, in, out, add);
         else
             for (index i = 0; i < size; ++i) out[i] = add ? out[i] + in[i * stride] : in[i * stride];
     });
@@ -139,7 +148,7 @@ void scatter(const Sizes& sizes, const Sizes& strides, const T* dense, T* to, bo
         const T* const in = dense + from;
         T* const out = to + target;
         if (stride == 1)
-            for_each_vector<T>(size, [&](index i, auto n) { store_n(out + i, add ? load_n(out + i, n) + load_n(in + i, n) : load_n(in + i, n), n); });
+            copy_run(size, in, out, add);
         else
             for (index i = 0; i < size; ++i) out[i * stride] = add ? out[i * stride] + in[i] : in[i];
     });
@@ -323,7 +332,8 @@ void einsum_backward(const Einsum& s, const T* x, const T* w, const T* dy, T* dx
     if (dw) {
         const Ordered<T> a(s.x, x, s.x_offsets);
         const Result<T> c(s.w, dw);
-        multiply_all(s.products, s.inner, s.columns, s.rows, a.matrices.transposed(), d.matrices, c.matrices(), add && s.w.direct);
+        multiply_all(s.products, s.inner, s.columns, s.rows, a.matrices.transposed(), d.matrices, c.matrices(),
+                     add && s.w.direct);
         c.put(add);
     }
 }

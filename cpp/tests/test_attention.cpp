@@ -186,6 +186,10 @@ void test_attention() {
         equals_reference<float>(s, masks);
         equals_reference<double>(s, masks);
         s.heads = s.key_heads = 1;
+        masks.query.clear();  // every query may attend to the first key: one that may attend to nothing differs
+        for (index b = 0; b < s.batch && !masks.key.empty(); ++b) masks.key[static_cast<std::size_t>(b * s.keys)] = 1;
+        for (index row = 0; row < s.batch * s.queries && !masks.attention.empty(); ++row)
+            masks.attention[static_cast<std::size_t>(row * s.keys)] = 1;
         stored_equals_reference<float>(s, masks);
         stored_equals_reference<double>(s, masks);
     }

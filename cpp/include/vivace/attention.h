@@ -78,7 +78,8 @@ struct Scoring {
 };
 
 // Attention of one head that stores its probabilities, p (batch, queries, keys): for scores that are no product, and for those
-// who ask for them. Dropout's mask is that of `dropout` on p; unless it is null, `dropped` is p after it.
+// who ask for them. Hidden scores are lowered by 1e9, so that those of a query that may attend to nothing keep their
+// gradients, as in Keras. Dropout's mask is that of `dropout` on p; unless it is null, `dropped` is p after it.
 template <class T>
 void stored_attention_forward(const AttentionShape& s, const Scoring<T>& scoring, const T* q, const T* k, const T* v,
                               const AttentionMasks& masks, const AttentionDropout& drop, T* p, T* dropped, T* y);

@@ -3,8 +3,8 @@
 //   y = activation(einsum("x,w->y", x, w) + bias)
 //
 // An axis of all three arrays counts the products; one of x and y is a row, one of w and y a column; those of x and w are
-// summed over, and those of x alone before anything else. Arrays whose axes stand so that strides tell where a matrix is are read and written in place;
-// others are put in order first.
+// summed over, and those of x alone before anything else. Arrays whose axes stand so that strides tell where a matrix is are
+// read and written in place; others are put in order first.
 #pragma once
 
 #include <string>

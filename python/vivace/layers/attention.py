@@ -39,17 +39,7 @@ class AttentionLayer(Layer):
     use_attention_mask = False
     _asked: dict[str, Any] = {}  # noqa: RUF012 (replaced, not filled): by the calls on symbolic tensors
 
-    def __call__(
-        self,
-        *args: Any,
-        attention_mask: Any = None,
-        return_attention_scores: bool | None = None,
-        use_causal_mask: bool | None = None,
-        query_mask: Any = None,
-        value_mask: Any = None,
-        key_mask: Any = None,
-        **kwargs: Any,
-    ) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """On symbolic tensors or arrays, as every layer: query, value and key, or a list of them.
 
         Args:
@@ -60,10 +50,23 @@ class AttentionLayer(Layer):
             use_causal_mask: no query attends to later steps.
             kwargs: training and mask, as of every layer.
         """
-        if query_mask is value_mask is key_mask is None:
-            if attention_mask is return_attention_scores is use_causal_mask is None and not self._asked:
-                return Layer.__call__(self, *args, **kwargs)
-        else:
+        if not self._asked and (not kwargs or (len(kwargs) == 1 and "training" in kwargs)):
+            return Layer.__call__(self, *args, **kwargs)
+        return self._call_asking(*args, **kwargs)
+
+    def _call_asking(
+        self,
+        *args: Any,
+        attention_mask: Any = None,
+        return_attention_scores: bool | None = None,
+        use_causal_mask: bool | None = None,
+        query_mask: Any = None,
+        value_mask: Any = None,
+        key_mask: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """A call that is asked for more than every layer is."""
+        if query_mask is not None or value_mask is not None or key_mask is not None:
             kwargs["mask"] = [query_mask, value_mask, key_mask]
         asked = {}
         if return_attention_scores is not None:

@@ -197,22 +197,22 @@ class _Attention(AttentionLayer):
             *parts, pairs = parts
         inputs = query, key, _ = parts[0], parts[-1], parts[len(parts) > 1]
         at = query.shape, key.shape, self.use_causal_mask, self.sliding_window
-        way: _Way = self._ways.get(at) or self.new_way(at)
+        shape, output, pairs_shape, kept_shape = way = self._ways.get(at) or self.new_way(at)
         options = None
         if step.mask is not None or pairs is not None or self.dropout or self.sliding_window:
             if pairs is not None:
-                allowed = (way.scores[0], *way.scores[2:])
+                allowed = (pairs_shape[0], *pairs_shape[2:])
                 pairs = np.ascontiguousarray(np.broadcast_to(pairs != 0, allowed), np.uint8)
             options = self._options(len(parts), pairs, step)
         weights = [p.array for p in self._projections]
-        kept = step.empty(way.kept, query.dtype) if step.keeps else None
+        kept = step.empty(kept_shape, query.dtype) if step.keeps else None
         if self.return_attention_scores:
-            scores = step.empty(way.scores, query.dtype)
-            y = step.empty(way.output, query.dtype)
-            native.multi_head_forward(way.shape, inputs, weights, options, kept, (y, scores))
+            scores = step.empty(pairs_shape, query.dtype)
+            y = step.empty(output, query.dtype)
+            native.multi_head_forward(shape, inputs, weights, options, kept, (y, scores))
             return [y, scores], (x, inputs, way, options, kept, scores)
-        y = step.empty(way.output, query.dtype)
-        native.multi_head_forward(way.shape, inputs, weights, options, kept, (y,))
+        y = step.empty(output, query.dtype)
+        native.multi_head_forward(shape, inputs, weights, options, kept, (y,))
         return y, (x, inputs, way, options, kept, None)
 
     def bind(self, x: Any, step: Step) -> tuple[Array, list[Any]] | None:
