@@ -12,7 +12,7 @@ import pytest
 
 from helpers import numeric_gradient
 from vivace import layers as L
-from vivace.layers import Conv2D, Dense, Dropout, Embedding, Flatten, Input, MaxPooling2D
+from vivace.layers import Conv2D, Dense, Dropout, Embedding, Flatten, Input, Layer, MaxPooling2D
 from vivace.models import Functional, Model, Sequential
 from vivace.step import Step
 from vivace.utils import set_random_seed
@@ -476,6 +476,36 @@ def test_a_constructor_that_calls_no_other_is_told() -> None:
         Forgetful()(np.ones((2, 3)))
     with pytest.raises(AttributeError, match="'Dense' object has no attribute 'kernels'$"):
         _ = Dense(2).kernels
+
+
+class Positions(Layer):
+    """Keras's usual way to add positions: an Embedding of numbers that depend on nothing."""
+
+    def __init__(self, rows: bool) -> None:
+        super().__init__()
+        self.words, self.places, self.rows = Embedding(9, 4, **D), Embedding(5, 4, **D), rows
+
+    def call(self, x: Any) -> Any:
+        places = np.arange(x.shape[1])
+        return self.words(x) + self.places(places[None] if self.rows else places)
+
+
+@pytest.mark.parametrize("rows", [True, False])
+def test_what_a_layer_makes_of_constants_learns(rows: bool, rng: np.random.Generator) -> None:
+    layer = Positions(rows)
+    x, y = rng.integers(0, 9, (7, 5)), rng.normal(size=(7, 5, 4))
+    inputs = Input((5,))
+    model = Model(inputs, layer(inputs))
+    model.compile("sgd", "mse")
+    words, places = model.get_weights()
+    places[...] = rng.normal(size=places.shape)
+    model.set_weights([words, places])
+    np.testing.assert_allclose(model.predict(x, verbose=0), words[x] + places)
+    np.testing.assert_allclose(layer(x), words[x] + places)
+    expected = places - 0.01 * numeric_gradient(lambda: float(np.square(words[x] + places - y).mean()), places)
+    model.train_on_batch(x, y)
+    np.testing.assert_allclose(model.get_weights()[1], expected, rtol=1e-6)
+    np.testing.assert_array_equal(L.Rescaling(2.0)(np.arange(3.0)), [0, 2, 4])  # outside of a call nothing changes
 
 
 def test_a_functional_model_takes_operators(rng: np.random.Generator) -> None:

@@ -14,7 +14,7 @@ from .. import data, optimizers
 from .._config import custom_object_scope, serialize, to_data
 from .._naming import snake_case
 from .._typing import Array
-from ..layers.base import Layer, building
+from ..layers.base import Layer, building, tracing
 from ..layers.core import Input, InputLayer
 from ..layers.symbolic import SymbolicTensor
 from ..parameters import Parameter
@@ -266,7 +266,7 @@ class Model(Trainer):
             given = dict(zip(names, tensors, strict=True))
         elif self._structure is tuple and several:
             given = tuple(tensors)
-        with building(self):
+        with building(self), tracing(tensors[0]):
             graph = self._between(tensors, self._called(given, False))
             trains = self._between(tensors, self._called(given, True)) if self._takes("training") else graph
         return {False: graph, True: trains}
