@@ -40,8 +40,9 @@ class Model(Trainer):
 
     `call` is run once on symbolic tensors, when the shapes of the inputs are known, and once more for training if it
     has an argument `training`. It may call layers and models, merge tensors with + - *, scale them by numbers and slice
-    them; what else it does is not seen. Its inputs have the structure that the model is given: an array, or a list,
-    tuple or dict of them, or one argument for each; it returns a tensor, or a list, tuple or dict.
+    them; what else it does is not seen. An array given to a layer with weights (positions to an Embedding, say) is the
+    same for all samples, and becomes part of the graph. Its inputs have the structure that the model is given: an
+    array, or a list, tuple or dict of them, or one argument for each; it returns a tensor, or a list, tuple or dict.
 
     The layers are the attributes of the model that are layers, also in lists and dicts, in the order in which they were
     set; that is the order of the weights.
