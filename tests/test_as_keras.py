@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -62,6 +63,20 @@ def test_a_dict_of_one_output_stays_one() -> None:
     single = Model(a, Dense(2)(a))
     assert single.input is a
     assert Sequential([Input((3,)), Dense(2)]).output.shape == (None, 2)
+
+
+@pytest.mark.parametrize("shape", [(1,), (4, 4, 1), (4, 4)])
+def test_a_last_axis_of_one_may_be_there_or_not(shape: tuple[int, ...]) -> None:
+    x = np.arange(float(2 * math.prod(shape))).reshape(2, *shape)
+    other = x[..., None] if shape[-1] != 1 else x[..., 0]
+    i = Input(shape)
+    for model in (Model(i, layers.Flatten()(i)), Sequential([Input(shape), layers.Flatten()])):
+        model.compile("sgd", "mse")
+        for given in (x, other):
+            np.testing.assert_array_equal(model.predict(given, verbose=0), x.reshape(2, -1))
+            assert model.evaluate(given, x.reshape(2, -1), verbose=0) == 0
+        with pytest.raises(ValueError, match="expected input of shape"):
+            model.predict(np.zeros((*x.shape, 3)))
 
 
 # Layers

@@ -158,6 +158,31 @@ def test_integer_targets_stay_integers(rng: np.random.Generator) -> None:
     assert losses.get(nll)(labels, p) == pytest.approx(losses.SparseCategoricalCrossentropy()(labels, p))
 
 
+def test_a_lambda_of_several_inputs(rng: np.random.Generator) -> None:
+    def distance(pair: Any, power: int = 2) -> Any:
+        return anp.sum((pair[0] - pair[1]) ** power, axis=-1, keepdims=True)
+
+    def gradient(pair: Any, y: Any, dy: Any) -> Any:
+        slope = 2 * (pair[0] - pair[1]) * dy
+        return [slope, -slope]
+
+    a, b = Input((3,), **F64), Input((3,), **F64)
+    x = [rng.standard_normal((8, 3)) for _ in range(2)]
+    trained = []
+    for layer in (Lambda(distance, **F64), Lambda(distance, (1,), gradient=gradient, **F64),
+                  Lambda(distance, lambda shapes: (None, len(shapes) - 1), arguments={"power": 2}, **F64)):  # fmt: skip
+        check_gradients(layer, x)
+        tower = Dense(3, kernel_initializer="ones", **F64)
+        model = Model([a, b], layer([tower(a), tower(b)]))
+        assert model.output_shape == (None, 1)
+        model.compile("sgd", "mse")
+        np.testing.assert_allclose(model.predict(x, verbose=0)[:, 0], 3 * np.square((x[0] - x[1]).sum(-1)))
+        model.train_on_batch(x, np.zeros((8, 1)))
+        trained.append(tower.get_weights()[0])
+    np.testing.assert_allclose(trained[1:], [trained[0]] * 2)
+    assert (trained[0] != 1).all()
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [(lambda x: np.asarray(x) * 2, "compute with autograd.numpy"), (lambda x: np.ones((3, 2)), "seems independent")],
@@ -183,6 +208,30 @@ def test_importing_does_not_import_autograd() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
+def test_weights_made_in_kerass_way() -> None:
+    class Scaled(AutogradLayer):
+        def build(self, input_shape: Any) -> None:
+            self.w = self.add_weight(
+                shape=[input_shape[-1]], initializer="ones", regularizer="l2", constraint="non_neg"
+            )
+            self.seen = self.add_weight(initializer="zeros", trainable=False, dtype="float32")
+            self.v = self.add_weight(shape=(3, 2))
+
+        def call(self, x: Any, variable: Any, variable_1: Any, variable_2: Any) -> Any:
+            return anp.dot(x * variable, variable_2)
+
+    layer = Scaled()
+    assert layer(np.ones((2, 3))).shape == (2, 2)
+    assert [w.name for w in layer.weights] == ["variable", "variable_1", "variable_2"]
+    assert layer.seen.shape == ()
+    assert layer.losses == [pytest.approx(0.03)]
+    assert type(layer.w.constraint).__name__ == "NonNeg"
+    with pytest.raises(TypeError, match=r"the name comes first, received \(3,\)"):
+        layer.add_weight((3,), "zeros")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="must be the layer's float32, received int32"):
+        layer.add_weight("n", dtype="int32")
+
+
 class Counter(Metric):
     """Keras's way to write one."""
 
@@ -197,6 +246,10 @@ class Counter(Metric):
 
     def result(self) -> Any:
         return float((self.by_class / self.rows).max())
+
+    def reset_state(self) -> None:
+        self.rows.assign(0.0)
+        self.by_class.assign(np.zeros(3))
 
 
 def test_a_metric_written_in_kerass_way(rng: np.random.Generator) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from helpers import numeric_gradient
 from vivace import layers as L
-from vivace.layers import Conv2D, Dense, Dropout, Embedding, Flatten, Input, MaxPooling2D
+from vivace.layers import Conv2D, Dense, Dropout, Embedding, Flatten, Input, Layer, MaxPooling2D
 from vivace.models import Functional, Model, Sequential
 from vivace.step import Step
 from vivace.utils import set_random_seed
@@ -443,6 +443,12 @@ def failing(call: Any) -> Model:
         (lambda self, x: x if x else 2 * x, TypeError, "cannot be a condition"),
         (lambda self, x: [row for row in x], TypeError, "cannot be iterated over"),
         (lambda self, x: x / x, TypeError, "divided by another"),
+        (lambda self, x: x**2, TypeError, "raised to a power.* is an AutogradLayer, or has forward"),
+        (lambda self, x: x @ x, TypeError, "cannot be a factor of a matrix product"),
+        (lambda self, x: 1 / x, TypeError, "cannot be a divisor"),
+        (lambda self, x: abs(x), TypeError, "cannot be an argument of abs"),
+        (lambda self, x: x > 0, TypeError, "cannot be compared"),
+        (lambda self, x: self.dense(x) + self.dense.bias, TypeError, "Parameter .* is an AutogradLayer"),
         (lambda self, x: x + "a", TypeError, "with tensors of a graph and with numbers"),
         (lambda self, x: x[0], ValueError, "the batch .* must be taken whole"),
         (lambda self, x: x[:, 9], ValueError, "does not fit shape"),
@@ -476,6 +482,36 @@ def test_a_constructor_that_calls_no_other_is_told() -> None:
         Forgetful()(np.ones((2, 3)))
     with pytest.raises(AttributeError, match="'Dense' object has no attribute 'kernels'$"):
         _ = Dense(2).kernels
+
+
+class Positions(Layer):
+    """Keras's usual way to add positions: an Embedding of numbers that depend on nothing."""
+
+    def __init__(self, rows: bool) -> None:
+        super().__init__()
+        self.words, self.places, self.rows = Embedding(9, 4, **D), Embedding(5, 4, **D), rows
+
+    def call(self, x: Any) -> Any:
+        places = np.arange(x.shape[1])
+        return self.words(x) + self.places(places[None] if self.rows else places)
+
+
+@pytest.mark.parametrize("rows", [True, False])
+def test_what_a_layer_makes_of_constants_learns(rows: bool, rng: np.random.Generator) -> None:
+    layer = Positions(rows)
+    x, y = rng.integers(0, 9, (7, 5)), rng.normal(size=(7, 5, 4))
+    inputs = Input((5,))
+    model = Model(inputs, layer(inputs))
+    model.compile("sgd", "mse")
+    words, places = model.get_weights()
+    places[...] = rng.normal(size=places.shape)
+    model.set_weights([words, places])
+    np.testing.assert_allclose(model.predict(x, verbose=0), words[x] + places)
+    np.testing.assert_allclose(layer(x), words[x] + places)
+    expected = places - 0.01 * numeric_gradient(lambda: float(np.square(words[x] + places - y).mean()), places)
+    model.train_on_batch(x, y)
+    np.testing.assert_allclose(model.get_weights()[1], expected, rtol=1e-6)
+    np.testing.assert_array_equal(L.Rescaling(2.0)(np.arange(3.0)), [0, 2, 4])  # outside of a call nothing changes
 
 
 def test_a_functional_model_takes_operators(rng: np.random.Generator) -> None:

@@ -305,8 +305,7 @@ class Compiled(Layer):
         if not self.built:
             self.build_once((None, *x.shape[1:]))
         assert self.input_shape is not None
-        data.check_sample_shape(f"{self.name}.{what}", x, self.input_shape)
-        return x
+        return data.of_samples(f"{self.name}.{what}", x, self.input_shape)
 
     def _is_batch(self, x: Array) -> bool:
         """Whether an array may be a batch, rather than a sample."""

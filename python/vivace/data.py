@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ._core import native
-from ._typing import Array, BatchShape
+from ._typing import Array, BatchShape, Shape
 from .layers import base
 from .step import Step
 
@@ -133,21 +133,28 @@ def positive(owner: str, argument: str, value: int | None, default: int) -> int:
     return default if value is None else base.positive(owner, argument, value)
 
 
-def check_sample_shape(owner: str, x: Array, input_shape: BatchShape) -> None:
-    """Raise ValueError, with a suggestion, unless x's samples have the shape the model was built for."""
+def of_samples(owner: str, x: Array, input_shape: BatchShape) -> Array:
+    """x with samples of the shape the model was built for; a last axis of size 1 may be there or not.
+
+    Raises ValueError, with a suggestion, if they do not. An axis may be of unknown size, such as a sequence's steps.
+    """
     expected = input_shape[1:]
-    if x.shape[1:] == expected:
-        return
-    if x.ndim == len(input_shape) and all(want in (None, got) for want, got in zip(expected, x.shape[1:], strict=True)):
-        return  # an axis of unknown size, such as a sequence's steps
+    if x.shape[1:] == expected or _fits(x.shape, input_shape):
+        return x
+    if x.shape[-1] == 1 and _fits(x.shape[:-1], input_shape):
+        return x[..., 0]
+    if expected and expected[-1] == 1 and _fits((*x.shape, 1), input_shape):
+        return x[..., None]
     hint = ""
-    if (*x.shape[1:], 1) == expected:
-        hint = "; add the channel axis with x[..., None]"
-    elif x.shape == expected:
+    if x.shape == expected:
         hint = "; a batch axis is missing: x[None, ...] makes a batch of one"
     elif len(expected) == 3 and x.ndim == 4 and (*x.shape[2:], x.shape[1]) == expected:
         hint = "; the channels come last here: x.transpose(0, 2, 3, 1)"
     raise ValueError(f"{owner}: expected input of shape {('batch', *expected)}, received {x.shape}{hint}")
+
+
+def _fits(shape: Shape, expected: BatchShape) -> bool:
+    return len(shape) == len(expected) and all(a in (None, b) for a, b in zip(expected[1:], shape[1:], strict=True))
 
 
 def row_weights(owner: str, count: int, output_shape: BatchShape, sample_weight: Any, dtype: str) -> Array:

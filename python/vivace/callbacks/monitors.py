@@ -183,7 +183,10 @@ class ModelCheckpoint(MonitorCallback):
     ) -> None:
         super().__init__(monitor, mode)
         if not str(filepath).endswith(".safetensors"):
-            raise ValueError(f"ModelCheckpoint: filepath must end in .safetensors, received {str(filepath)!r}")
+            raise ValueError(
+                "ModelCheckpoint: filepath must end in .safetensors, the one format for weights and models here; "
+                f"received {str(filepath)!r}"
+            )
         self.filepath, self.verbose, self.save_best_only = str(filepath), verbose, save_best_only
         self.save_weights_only = save_weights_only
         self.best = initial_value_threshold

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .. import config, initializers, regularizers
+from .. import config, constraints, initializers, regularizers
 from .._config import Configurable, own_arguments
 from .._naming import unique_name
 from .._typing import FLOATS, Array, BatchShape, Initializer, Shape
@@ -212,6 +212,9 @@ class Layer(Configurable):
         step = OneCall()
         if training:
             step.training = True
+        around = _TRACED.get()
+        if around is not None:
+            args = self._of_the_graph(args, around)
         x: Any = args[0] if len(args) == 1 else None
         shape, kind = self._accepted
         if type(x) is not _ndarray or x.shape != shape or x.dtype is not kind or mask is not None or kwargs:
@@ -269,6 +272,19 @@ class Layer(Configurable):
         self._accepted = x.shape, x.dtype
         return x
 
+    def _of_the_graph(self, args: tuple[Any, ...], around: SymbolicTensor) -> tuple[Any, ...]:
+        """The arguments; an array becomes part of the graph that is being traced if the layer has weights, which would
+        not learn from what it makes of the array now.
+        """
+        if len(args) != 1 or not isinstance(args[0], _ndarray):
+            return args
+        x = self._accept(args[0])
+        if not self.weights:
+            return args
+        from .core import Constant
+
+        return (Constant(x[0] if len(x) == 1 else x, dtype=self.dtype)(around),)
+
     def _record(self, inputs: Any, training: bool | None) -> Any:
         """Add a call on symbolic tensors to their graph."""
         several = isinstance(inputs, list)
@@ -325,18 +341,29 @@ class Layer(Configurable):
 
     def add_weight(
         self,
-        name: str,
-        shape: Shape,
-        initializer: str | Initializer,
+        name: str | None = None,
+        shape: Shape = (),
+        initializer: str | Initializer = "glorot_uniform",
         trainable: bool = True,
-        regularizer: L1L2 | None = None,
-        constraint: Callable[[Array], Array] | None = None,
+        regularizer: Any = None,
+        constraint: Any = None,
+        dtype: Any = None,
     ) -> Parameter:
-        """Create a parameter of this name, filled by the initializer.
+        """Create a parameter of this name ("variable", "variable_1", ... if none), filled by the initializer.
 
         Its path begins with the layers that are being built around this one. A "/" in the name stands for a part of
-        the layer, as in "query/kernel".
+        the layer, as in "query/kernel". Regularizer and constraint may be named; the dtype is the layer's.
+
+        Raises:
+            TypeError: the name is none. ValueError: another dtype; the initializer makes another shape.
         """
+        if name is None:
+            name = f"variable_{len(self.parameters)}" if self.parameters else "variable"
+        if not isinstance(name, str):
+            raise TypeError(f"{self.name}.add_weight: the name comes first, received {name!r}; give shape=...")
+        if dtype is not None and np.dtype(dtype) != self.dtype:
+            raise ValueError(f"{self.name}.add_weight: dtype must be the layer's {self.dtype}, received {dtype}")
+        shape = tuple(shape)
         given = initializers.get(initializer)(shape, self.dtype)
         value = np.array(given, self.dtype, order="C")  # a copy: the initializer may hand out an array of the user's
         if value.shape != shape:
@@ -344,7 +371,8 @@ class Layer(Configurable):
         around = _BUILDING.get()
         owners = around if around and around[-1] is self else (*around, self)
         path = "/".join(filter(None, [*(owner.name for owner in owners), self.holder, name]))
-        parameter = Parameter(path, value, trainable, regularizer, constraint, name.replace("/", "_"))
+        penalty, projection = regularizers.get(regularizer), constraints.get(constraint)
+        parameter = Parameter(path, value, trainable, penalty, projection, name.replace("/", "_"))
         self.parameters.append(parameter)
         return parameter
 
@@ -459,6 +487,19 @@ class Layer(Configurable):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}, output_shape={self.output_shape}>"
+
+
+_TRACED: ContextVar[SymbolicTensor | None] = ContextVar("traced", default=None)
+
+
+@contextmanager
+def tracing(tensor: SymbolicTensor) -> Iterator[None]:
+    """While a `call` is run on this tensor to find its graph."""
+    token = _TRACED.set(tensor)
+    try:
+        yield
+    finally:
+        _TRACED.reset(token)
 
 
 _BUILDING: ContextVar[tuple[Layer, ...]] = ContextVar("building", default=())

@@ -319,6 +319,29 @@ class Flatten(Layer):
         return to_first(self.channels_first and len(saved) > 2, dy.reshape(saved), step)
 
 
+class Constant(Layer):
+    """The same value for every sample, whatever the input: positions, say, that a class's `call` gives to an Embedding.
+
+    value: an array of the shape of a sample.
+    """
+
+    def __init__(self, value: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.value = np.asarray(value)
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        return (input_shape[0], *self.value.shape)
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        y = step.empty((len(x), *self.value.shape), self.value.dtype)
+        y[...] = self.value
+        step.mask = None
+        return y, None
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        return None
+
+
 class RepeatVector(Layer):
     """(batch, features) -> (batch, n, features): the same vector at every step."""
 
@@ -408,4 +431,4 @@ def masked_shape(owner: str, shape: Shape, noise_shape: Sequence[int | None] | N
     return tuple(n if m is None else m for m, n in zip(noise_shape, shape, strict=True))
 
 
-__all__ = ["Activated", "Activation", "Dense", "Dropout", "Flatten", "Input", "InputLayer", "RepeatVector"]
+__all__ = ["Activated", "Activation", "Constant", "Dense", "Dropout", "Flatten", "Input", "InputLayer", "RepeatVector"]

@@ -16,9 +16,16 @@ from .._config import Configurable
 from .._naming import unique_name
 from .._typing import Array, BatchShape
 from .base import only_off
+from .symbolic import is_symbolic
 
 _MODES = ("int", "one_hot", "multi_hot", "count")
 _LOOKUP_MODES = (*_MODES, "tf_idf")
+
+
+def not_symbolic(owner: str, data: Any) -> None:
+    """Raise TypeError for a tensor of a graph."""
+    if is_symbolic(data):
+        raise TypeError(f"{owner} prepares data before it is fed to a model: call it on arrays, not on {data!r}")
 
 
 def encode(owner: str, numbers: Array, depth: int, mode: str, dtype: Any = "float32", weights: Any = None) -> Array:
@@ -169,6 +176,7 @@ class _Lookup(Configurable):
 
     def __call__(self, data: Any) -> Array:
         """int64 of the data's shape, or float32 vectors by `output_mode`; with `invert`, tokens."""
+        not_symbolic(self._owner, data)
         x = np.asarray(data)
         if self.invert:
             if not self._tokens:
@@ -291,6 +299,7 @@ class CategoryEncoding(Configurable):
 
         count_weights: with "count", what each integer counts for, of the data's shape; 1 by default.
         """
+        not_symbolic("CategoryEncoding", data)
         numbers = np.asarray(data)
         if count_weights is not None and self.output_mode != "count":
             raise ValueError(f"CategoryEncoding: count_weights need output_mode='count', not {self.output_mode!r}")
@@ -347,6 +356,7 @@ class Discretization(Configurable):
 
     def __call__(self, data: Any) -> Array:
         """int64 of the data's shape, or float32 vectors by `output_mode`."""
+        not_symbolic("Discretization", data)
         if self.bin_boundaries is None:
             raise ValueError("Discretization: call adapt(data) first, or give bin_boundaries")
         numbers = np.digitize(np.asarray(data, np.float64), self.bin_boundaries)

@@ -307,13 +307,15 @@ class Lambda(Layer):
     derives it, if the function computes with `autograd.numpy`.
 
     Args:
-        function: x (batch, ...) -> y (batch, ...), plus the arguments by name.
-        gradient: (x, y, dy) -> dx, plus the arguments by name; None: autograd's.
+        function: x (batch, ...) -> y (batch, ...), plus the arguments by name. Of several inputs x is a list.
+        gradient: (x, y, dy) -> dx, for several inputs a list, plus the arguments by name; None: autograd's.
         output_shape: the shape of a sample of the output, or a function of the input's; by default what the function
             makes of zeros.
         mask: the output's mask, or a function (inputs, mask) -> mask; None: the output has none.
         arguments: further arguments of the function, by name.
     """
+
+    several_inputs = True
 
     def __init__(
         self,
@@ -332,25 +334,38 @@ class Lambda(Layer):
         self.sample_shape, self.mask = output_shape, mask
         self.arguments = dict(arguments or {})
 
-    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+    def compute_output_shape(self, input_shape: Any) -> BatchShape:
+        several = isinstance(input_shape, list)
         if callable(self.sample_shape):
-            return (input_shape[0], *tuple(self.sample_shape(input_shape))[1:])
+            return (None, *tuple(self.sample_shape(input_shape))[1:])
         if self.sample_shape is not None:
-            return (input_shape[0], *self.sample_shape)
-        known = (1, *(size if size is not None else 1 for size in input_shape[1:]))
-        return (input_shape[0], *np.shape(self.function(np.zeros(known, self.dtype), **self.arguments))[1:])
+            return (None, *self.sample_shape)
+        known = [(1, *(size or 1 for size in shape[1:])) for shape in (input_shape if several else [input_shape])]
+        zeros = [np.zeros(shape, self.dtype) for shape in known]
+        return (None, *np.shape(self.function(zeros if several else zeros[0], **self.arguments))[1:])
 
-    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+    def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
         y = np.ascontiguousarray(self.function(x, **self.arguments), self.dtype)
         step.mask = self.mask(x, step.mask) if callable(self.mask) else self.mask
         return y, (x, y)
 
-    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
         if not input_gradient:
             return None
+        several = isinstance(saved[0], list)
         if self.gradient is None:
-            return pullback(f"{self.name} (Lambda)", lambda x: self.function(x, **self.arguments), [saved[0]])[1](dy)[0]
-        return np.ascontiguousarray(self.gradient(*saved, dy, **self.arguments), self.dtype)
+            arrays = saved[0] if several else saved[:1]
+            parts = pullback(f"{self.name} (Lambda)", self._of_arrays if several else self._of_array, arrays)[1](dy)
+        else:
+            given = self.gradient(*saved, dy, **self.arguments)
+            parts = [np.ascontiguousarray(part, self.dtype) for part in (given if several else [given])]
+        return parts if several else parts[0]
+
+    def _of_array(self, x: Any) -> Any:
+        return self.function(x, **self.arguments)
+
+    def _of_arrays(self, *x: Any) -> Any:
+        return self.function(list(x), **self.arguments)
 
 
 __all__ = [

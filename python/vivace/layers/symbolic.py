@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from .base import Layer
 
 
+_OWN = "a layer that computes with values or weights of its own is an AutogradLayer, or has forward and backward"
+
+
 class SymbolicTensor:
     """An output of a layer in a graph; made by `Input` and by calling layers.
 
@@ -71,8 +74,26 @@ class SymbolicTensor:
     def _refuse(self, what: str) -> Any:
         raise TypeError(
             f"{self!r} has no values and cannot be {what}; while a graph is made, tensors can only be given to layers, "
-            "added, subtracted, multiplied, scaled by numbers and sliced"
+            f"added, subtracted, multiplied, scaled by numbers and sliced; {_OWN}"
         )
+
+    def __pow__(self, other: Any) -> Any:
+        return self._refuse("raised to a power")
+
+    def __matmul__(self, other: Any) -> Any:
+        return self._refuse("a factor of a matrix product")
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return self._refuse("a divisor")
+
+    def __abs__(self) -> Any:
+        return self._refuse("an argument of abs")
+
+    def __lt__(self, other: Any) -> Any:
+        return self._refuse("compared")
+
+    __gt__ = __le__ = __ge__ = __lt__
+    __rmatmul__, __rpow__ = __matmul__, __pow__
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         return self._refuse("an array")
@@ -142,7 +163,8 @@ def _rescaled(tensor: SymbolicTensor, scale: Any, offset: Any) -> Any:
 
     if not all(isinstance(value, (int, float, np.number, np.ndarray)) for value in (scale, offset)):
         raise TypeError(
-            f"{tensor!r} can be combined with tensors of a graph and with numbers, received {scale!r}, {offset!r}"
+            f"{tensor!r} can be combined with tensors of a graph and with numbers, received {scale!r}, {offset!r}; "
+            f"{_OWN}"
         )
     return Rescaling(scale, offset, dtype=tensor.dtype_of_layers)(tensor)
 

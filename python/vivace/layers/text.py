@@ -12,7 +12,7 @@ from .._config import Configurable
 from .._naming import unique_name
 from .._typing import Array
 from .base import only_off
-from .lookup import StringLookup
+from .lookup import StringLookup, not_symbolic
 
 _STANDARDIZE = ("lower_and_strip_punctuation", "lower", "strip_punctuation", None)
 _PUNCTUATION = re.compile(r"[!\"#$%&()*+,\-./:;<=>?@\[\\\]^_`{|}~']")
@@ -124,6 +124,7 @@ class TextVectorization(Configurable):
     def __call__(self, texts: Iterable[str]) -> Array:
         """int64 (texts, tokens), or float32 (texts, vocabulary). Raises ValueError before `adapt`, TypeError for a
         single string."""
+        not_symbolic("TextVectorization", texts)
         if isinstance(texts, str):
             raise TypeError("TextVectorization: expected a list of texts, received a single string")
         rows = [self._lookup.numbers(self.tokens(str(text))) for text in texts]

@@ -42,7 +42,7 @@ class Metric(Configurable):
 
     A subclass defines `result`, and `update_state(y_true, y_pred, sample_weight)`, whose arrays have the batch as their
     first axis; weights have its length, or the shape of what is weighted. What it accumulates it makes by `add_weight`,
-    or defines `reset_state` too.
+    or it defines `reset_state` too and calls it in `__init__`.
 
     Args:
         dtype: of what `add_weight` makes, "float64" by default. The metrics here always sum in float64.
@@ -55,7 +55,6 @@ class Metric(Configurable):
         self.name = name or unique_name(type(self).__name__)
         self.dtype = dtype
         self.variables: list[Variable] = []
-        self.reset_state()
 
     def add_variable(
         self, shape: Any = (), initializer: Any = "zeros", dtype: Any = None, name: str | None = None
@@ -116,6 +115,7 @@ class Mean(Metric):
 
     def __init__(self, name: str | None = "mean", dtype: Any = None) -> None:
         super().__init__(dtype, name)
+        self.reset_state()
 
     def reset_state(self) -> None:
         self.total = 0.0
@@ -147,6 +147,7 @@ class Sum(Metric):
 
     def __init__(self, name: str | None = "sum", dtype: Any = None) -> None:
         super().__init__(dtype, name)
+        self.reset_state()
 
     def reset_state(self) -> None:
         self.total = 0.0

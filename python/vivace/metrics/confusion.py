@@ -51,6 +51,7 @@ class Confusion(Metric):
             raise ValueError(f"{type(self).__name__}: thresholds must lie in [0, 1], received {thresholds!r}")
         self.levels, self.thresholds, self.top_k, self.class_id = given, thresholds, top_k, class_id
         super().__init__(dtype, name)
+        self.reset_state()
 
     def reset_state(self) -> None:
         self.true_positives: Any = np.zeros(len(self.levels))
@@ -356,6 +357,7 @@ class FBetaScore(Metric):
             raise ValueError(f"{name}: threshold must lie in (0, 1], received {threshold!r}")
         self.average, self.beta, self.threshold = average, beta, threshold
         super().__init__(dtype, name)
+        self.reset_state()
 
     def reset_state(self) -> None:
         # true positives, predicted positives, targets, by class

@@ -42,6 +42,7 @@ class IoU(Metric):
         self.num_classes, self.target_class_ids, self.ignore_class = num_classes, list(target_class_ids), ignore_class
         self.sparse_y_true, self.sparse_y_pred, self.axis = sparse_y_true, sparse_y_pred, axis
         super().__init__(dtype or "int", name)
+        self.reset_state()
 
     def reset_state(self) -> None:
         self.counts = np.zeros((self.num_classes, self.num_classes))  # target, prediction

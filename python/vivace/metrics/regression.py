@@ -232,6 +232,7 @@ class R2Score(Metric):
             raise ValueError(f"R2Score: num_regressors must not be negative, received {num_regressors!r}")
         self.class_aggregation, self.num_regressors = class_aggregation, num_regressors
         super().__init__(dtype, name)
+        self.reset_state()
 
     def reset_state(self) -> None:
         # of t, t^2, (t - y)^2 and 1, by output

@@ -9,7 +9,7 @@ from .. import data
 from .._config import deserialize, serialize
 from .._typing import Array, BatchShape
 from ..layers.base import Layer
-from ..layers.core import Flatten, InputLayer
+from ..layers.core import Constant, Flatten, InputLayer
 from ..layers.reshaping import GetItem, Reshape
 from ..layers.symbolic import Node, SymbolicTensor, as_inputs
 from ..step import Step
@@ -90,7 +90,7 @@ class Functional(Model):
     def _dtype_of(self, slot: int, tensor: SymbolicTensor) -> str | None:
         """What the layers that take an input want it to be: integers, or (None) the model's dtype."""
         for call in self._graph.calls:
-            if slot in call.sources:
+            if slot in call.sources and not isinstance(call.unit, Constant):  # that takes anything
                 unit = call.unit
                 if isinstance(unit, Model) and unit._traced:  # a class with a `call`: the graph that it is
                     unit = unit._of_mode(False)
@@ -189,8 +189,8 @@ class Functional(Model):
         arrays = []
         given = data.in_order(owner, "input", x, self.input_names)
         for name, array, tensor, dtype in zip(self.input_names, given, self.inputs, self._input_dtypes, strict=True):
-            arrays.append(data.as_input(f"{owner}: {name}", array, dtype or self.dtype))
-            data.check_sample_shape(f"{owner}: {name}", arrays[-1], tensor.shape)
+            found = data.as_input(f"{owner}: {name}", array, dtype or self.dtype)
+            arrays.append(data.of_samples(f"{owner}: {name}", found, tensor.shape))
         if len({len(array) for array in arrays}) > 1:
             sizes = dict(zip(self.input_names, map(len, arrays), strict=True))
             raise ValueError(f"{owner}: all inputs must have the same number of samples, received {sizes}")

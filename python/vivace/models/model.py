@@ -14,7 +14,7 @@ from .. import data, optimizers
 from .._config import custom_object_scope, serialize, to_data
 from .._naming import snake_case
 from .._typing import Array
-from ..layers.base import Layer, building
+from ..layers.base import Layer, building, tracing
 from ..layers.core import Input, InputLayer
 from ..layers.symbolic import SymbolicTensor
 from ..parameters import Parameter
@@ -40,8 +40,9 @@ class Model(Trainer):
 
     `call` is run once on symbolic tensors, when the shapes of the inputs are known, and once more for training if it
     has an argument `training`. It may call layers and models, merge tensors with + - *, scale them by numbers and slice
-    them; what else it does is not seen. Its inputs have the structure that the model is given: an array, or a list,
-    tuple or dict of them, or one argument for each; it returns a tensor, or a list, tuple or dict.
+    them; what else it does is not seen. An array given to a layer with weights (positions to an Embedding, say) is the
+    same for all samples, and becomes part of the graph. Its inputs have the structure that the model is given: an
+    array, or a list, tuple or dict of them, or one argument for each; it returns a tensor, or a list, tuple or dict.
 
     The layers are the attributes of the model that are layers, also in lists and dicts, in the order in which they were
     set; that is the order of the weights.
@@ -266,7 +267,7 @@ class Model(Trainer):
             given = dict(zip(names, tensors, strict=True))
         elif self._structure is tuple and several:
             given = tuple(tensors)
-        with building(self):
+        with building(self), tracing(tensors[0]):
             graph = self._between(tensors, self._called(given, False))
             trains = self._between(tensors, self._called(given, True)) if self._takes("training") else graph
         return {False: graph, True: trains}

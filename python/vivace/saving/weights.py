@@ -23,7 +23,10 @@ OPTIMIZER = "optimizer/"  # what the names of the optimizer's arrays begin with,
 def check_path(what: str, filepath: str | Path, overwrite: bool = True) -> Path:
     path = Path(filepath)
     if path.suffix != SUFFIX:
-        raise ValueError(f"{what}: the file name must end in {SUFFIX}, received {str(filepath)!r}")
+        raise ValueError(
+            f"{what}: the file name must end in {SUFFIX}, the one format for weights and models here; received "
+            f"{str(filepath)!r}"
+        )
     if not overwrite and path.exists():
         raise FileExistsError(f"{what}: there is a file {str(path)!r}, and overwrite is False")
     return path
