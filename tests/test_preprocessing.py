@@ -29,6 +29,7 @@ from vivace.layers import (
     Rescaling,
     Resizing,
     StringLookup,
+    augmentation,
     images,
     reshaping,
 )
@@ -68,8 +69,6 @@ def test_gradients(layer: Any, rng: Any) -> None:
 @pytest.mark.parametrize("options", [{}, {"data_format": "channels_first"}])
 def test_gradients_of_random_layers(make: Any, options: Any, rng: Any) -> None:
     """They are linear in x, but for an offset, as long as the same numbers are drawn."""
-    if options and not hasattr(make(), "range") and not isinstance(make(), RandomCrop):
-        pytest.skip("has no data_format")
     x, layer = rng.standard_normal((2, 4, 5, 3)), make(seed=3, **F64, **options)
     again = make(seed=3, **F64, **options)
     step = Step(True)
@@ -91,9 +90,61 @@ def test_random_layers_act_in_training_only(make: Any, rng: Any) -> None:
     np.testing.assert_array_equal(output(make(seed=1), x, True), first)
 
 
+@pytest.mark.parametrize("make", [*RANDOM, lambda **k: RandomCrop(3, 2, **k), lambda **k: CenterCrop(3, 4, **k)])
+def test_the_place_of_the_channels_changes_nothing(make: Any, rng: Any) -> None:
+    x = rng.standard_normal((6, 5, 7, 3))
+    options: dict[str, Any] = (
+        F64 if isinstance(make(), CenterCrop) and not isinstance(make(), RandomCrop) else F64 | {"seed": 4}
+    )
+    last, first = make(**options), make(data_format="channels_first", **options)
+    y, saved = last.forward(x, step := Step(True))
+    z, saved_first = first.forward(np.ascontiguousarray(x.transpose(0, 3, 1, 2)), step_first := Step(True))
+    np.testing.assert_allclose(z.transpose(0, 2, 3, 1), y, rtol=1e-12, atol=1e-13)
+    dy = rng.standard_normal(y.shape)
+    dz = np.ascontiguousarray(dy.transpose(0, 3, 1, 2))
+    dx, dx_first = last.backward(dy, saved, step), first.backward(dz, saved_first, step_first)
+    assert dx_first is not None
+    np.testing.assert_allclose(dx_first.transpose(0, 2, 3, 1), dx, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("layer", "attribute", "value"),
+    [
+        (lambda **k: RandomRotation(0.3, "wrap", **k), "fill_mode", "constant"),
+        (lambda **k: RandomTranslation(0.3, 0.3, **k), "interpolation", "nearest"),
+        (lambda **k: RandomZoom((0.3, 0.3), **k), "height_factor", (0.5, 0.5)),
+        (lambda **k: RandomFlip(**k), "mode", "vertical"),
+        (lambda **k: RandomBrightness(0.5, (0, 1), **k), "value_range", (-1, 1)),
+        (lambda **k: RandomCrop(3, 3, **k), "height", 2),
+    ],
+)
+def test_an_attribute_counts_from_the_next_call_on(layer: Any, attribute: str, value: Any, rng: Any) -> None:
+    x = rng.uniform(-1, 1, (4, 6, 5, 2)).astype("f4")
+    changed, fresh = layer(seed=2), layer(seed=2)
+    changed(x, training=True)
+    fresh.stream.next()
+    setattr(changed, attribute, value)
+    setattr(fresh, attribute, value)
+    np.testing.assert_array_equal(changed(x, training=True), expected := fresh(x, training=True))
+    same = layer(seed=2)
+    same.stream.next()
+    before = same(x, training=True)
+    assert before.shape != expected.shape or (before != expected).any()
+
+
+@pytest.mark.parametrize("make", [*RANDOM, lambda **k: RandomCrop(2, 3, **k)])
+def test_one_image_is_changed_as_a_batch_of_one(make: Any, rng: Any) -> None:
+    x = rng.standard_normal((5, 6, 3)).astype("f4")
+    layer, again = make(seed=3), make(seed=3)
+    for training in (True, False, True):
+        y = layer(x, training=training)
+        np.testing.assert_array_equal(y, again(x[None], training=training)[0])
+        assert y.base is None or not np.shares_memory(y, x)
+
+
 @pytest.fixture
 def _every_level(core: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (images, reshaping):
+    for module in (augmentation, images, reshaping):
         monkeypatch.setattr(module, "native", core)
 
 
@@ -160,6 +211,30 @@ def test_padding_to_the_aspect_ratio_keeps_proportions() -> None:
     assert 2 < shrunk[0, 0, 0, 0] < 4
     with pytest.raises(ValueError, match="only one of crop_to_aspect_ratio"):
         Resizing(2, 2, crop_to_aspect_ratio=True, pad_to_aspect_ratio=True)
+
+
+@pytest.mark.parametrize(
+    ("axis", "shape"), [(None, (3, 4)), (-1, (5, 4, 3)), (1, (2, 3, 4)), ((1, 2), (2, 3, 4)), ((1, 3), (2, 3, 4, 5))]
+)
+@pytest.mark.parametrize("invert", [False, True])
+def test_normalization_of_any_axes(axis: Any, shape: Any, invert: bool, rng: Any) -> None:
+    kept = () if axis is None else (axis,) if isinstance(axis, int) else axis
+    thin = [n if i in [k % len(shape) for k in kept] else 1 for i, n in enumerate(shape)]
+    mean, variance, x = rng.standard_normal(thin), rng.uniform(0.5, 2, thin), rng.standard_normal(shape)
+    sizes = [shape[k] for k in kept]
+    layer = Normalization(axis, mean.reshape(sizes), variance.reshape(sizes), invert, **F64)
+    expected = x * np.sqrt(variance) + mean if invert else (x - mean) / np.sqrt(variance)
+    np.testing.assert_allclose(output(layer, x), expected, rtol=1e-13, atol=1e-14)
+    check_gradients(layer, x, rng)
+
+
+def test_rescaling_by_numbers_of_several_axes(rng: Any) -> None:
+    x, scale, offset = rng.standard_normal((2, 3, 4)), rng.standard_normal((3, 1)), rng.standard_normal(4)
+    layer = Rescaling(scale, offset, **F64)
+    np.testing.assert_allclose(output(layer, x), x * scale + offset, rtol=1e-13, atol=1e-14)
+    check_gradients(layer, x, rng)
+    layer.offset = 1
+    np.testing.assert_allclose(output(layer, x), x * scale + 1, rtol=1e-13, atol=1e-14)
 
 
 def test_tones() -> None:

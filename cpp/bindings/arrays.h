@@ -168,6 +168,7 @@ void bind_pool2d(py::module_& m);
 void bind_gemm(py::module_& m);
 void bind_elementwise(py::module_& m);
 void bind_activations(py::module_& m);
+void bind_images(py::module_& m);
 void bind_resample(py::module_& m);
 void bind_loss(py::module_& m);
 void bind_optimizer(py::module_& m);

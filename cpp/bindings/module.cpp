@@ -31,6 +31,7 @@ PYBIND11_MODULE(VIVACE_MODULE, m) {
     bind_normalization(m);
     bind_elementwise(m);
     bind_activations(m);
+    bind_images(m);
     bind_resample(m);
     bind_loss(m);
     bind_optimizer(m);

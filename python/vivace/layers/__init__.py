@@ -13,6 +13,14 @@ from .adaptive import (
     AdaptiveMaxPooling3D,
 )
 from .attention import GroupQueryAttention, MultiHeadAttention
+from .augmentation import (
+    RandomBrightness,
+    RandomContrast,
+    RandomFlip,
+    RandomRotation,
+    RandomTranslation,
+    RandomZoom,
+)
 from .base import Layer
 from .cells import RNN, GRUCell, LSTMCell, SimpleRNNCell, StackedRNNCells
 from .conv import Conv1D, Conv2D, Conv3D, Convolution1D, Convolution2D, Convolution3D
@@ -28,17 +36,7 @@ from .core import Activation, Dense, Dropout, Flatten, Input, InputLayer, Repeat
 from .custom import AutogradLayer
 from .einsum import EinsumDense
 from .embedding import Embedding, Masking
-from .images import (
-    CenterCrop,
-    RandomBrightness,
-    RandomContrast,
-    RandomCrop,
-    RandomFlip,
-    RandomRotation,
-    RandomTranslation,
-    RandomZoom,
-    Resizing,
-)
+from .images import CenterCrop, RandomCrop, Resizing
 from .lookup import CategoryEncoding, Discretization, IntegerLookup, StringLookup
 from .merging import (
     Add,

@@ -1,0 +1,57 @@
+// Changes of images that keep their pixels where they are, or move whole rows: flips, parts, brightness and contrast. What
+// is random depends on (seed, stream) and the image's number alone, so the backward pass draws it again.
+#pragma once
+
+#include "vivace/common.h"
+
+namespace vivace {
+
+// n images (h, w, c), of which `share` in a row have in common what is drawn: images whose channels come first are n times
+// channels images of one channel, of which as many as there are channels belong together.
+struct Images {
+    index n, h, w, c, share = 1;
+
+    index size() const { return n * h * w * c; }
+    index drawn() const { return n / share; }
+};
+
+// Mirrors each image with probability 1/2, for each direction that is wanted. The same call on dy is the backward pass. y must
+// not alias x.
+template <class T>
+void random_flip(const Images& s, bool vertical, bool horizontal, std::uint64_t seed, std::uint64_t stream, const T* x, T* y);
+
+// Where a part of height x width begins.
+struct Corner {
+    index top, left;
+};
+
+// A place where such a part lies within the images, each as likely.
+Corner random_corner(const Images& s, index height, index width, std::uint64_t seed, std::uint64_t stream);
+
+// y (n, height, width, c) = the part of x; and its transpose, which sets the rest of dx to 0.
+template <class T>
+void crop_forward(const Images& s, Corner corner, index height, index width, const T* x, T* y);
+template <class T>
+void crop_backward(const Images& s, Corner corner, index height, index width, const T* dy, T* dx);
+
+// What is drawn between lower and upper for each image, and the range to which values are cut then.
+struct Tone {
+    double lower, upper, least, most;
+};
+
+// y = x + number, cut. dx is dy where nothing was cut, else 0. y may alias x, and dx dy.
+template <class T>
+void random_brightness_forward(const Images& s, const Tone& tone, std::uint64_t seed, std::uint64_t stream, const T* x, T* y);
+template <class T>
+void random_brightness_backward(const Images& s, const Tone& tone, std::uint64_t seed, std::uint64_t stream, const T* x,
+                                const T* dy, T* dx);
+
+// y = (x - mean) number + mean, cut, with the mean of each channel of each image. With g = dy where nothing was cut, else 0:
+// dx = number g + (1 - number) mean(g). y may alias x, and dx dy.
+template <class T>
+void random_contrast_forward(const Images& s, const Tone& tone, std::uint64_t seed, std::uint64_t stream, const T* x, T* y);
+template <class T>
+void random_contrast_backward(const Images& s, const Tone& tone, std::uint64_t seed, std::uint64_t stream, const T* x,
+                              const T* dy, T* dx);
+
+}  // namespace vivace
