@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -20,18 +21,24 @@ from vivace.layers import (
     IntegerLookup,
     Normalization,
     RandomBrightness,
+    RandomColorDegeneration,
     RandomContrast,
     RandomCrop,
     RandomFlip,
+    RandomGrayscale,
+    RandomInvert,
     RandomRotation,
+    RandomShear,
     RandomTranslation,
     RandomZoom,
     Rescaling,
     Resizing,
+    Solarization,
     StringLookup,
     augmentation,
     images,
     reshaping,
+    tones,
 )
 from vivace.models import Sequential
 from vivace.step import Step
@@ -44,6 +51,11 @@ RANDOM = [
     lambda **k: RandomTranslation(0.3, 0.2, **k),
     lambda **k: RandomBrightness(0.2, (-9, 9), **k),
     lambda **k: RandomContrast(0.4, (-9, 9), **k),
+    lambda **k: RandomShear(0.3, (0.1, 0.2), **k),
+    lambda **k: RandomInvert((0.5, 0.5), (-9, 9), **k),
+    lambda **k: RandomGrayscale(0.7, **k),
+    lambda **k: RandomColorDegeneration(0.9, (-9, 9), **k),
+    lambda **k: Solarization(0.3, (0.2, 0.8), (-9, 9), **k),
 ]
 
 
@@ -144,7 +156,7 @@ def test_one_image_is_changed_as_a_batch_of_one(make: Any, rng: Any) -> None:
 
 @pytest.fixture
 def _every_level(core: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (augmentation, images, reshaping):
+    for module in (augmentation, images, reshaping, tones):
         monkeypatch.setattr(module, "native", core)
 
 
@@ -237,6 +249,7 @@ def test_rescaling_by_numbers_of_several_axes(rng: Any) -> None:
     np.testing.assert_allclose(output(layer, x), x * scale + 1, rtol=1e-13, atol=1e-14)
 
 
+@pytest.mark.usefixtures("_every_level")
 def test_tones() -> None:
     x = np.arange(8, dtype="f4").reshape(1, 2, 2, 2)
     np.testing.assert_allclose(output(RandomBrightness((0.5, 0.5), (0, 10)), x, True), np.minimum(x + 5, 10))
@@ -244,6 +257,26 @@ def test_tones() -> None:
     np.testing.assert_allclose(y, x, rtol=1e-5)
     y = output(RandomContrast(0.5, (-99, 99), seed=2), x, True)
     np.testing.assert_allclose(y.mean((1, 2)), x.mean((1, 2)), rtol=1e-5)
+
+
+@pytest.mark.usefixtures("_every_level")
+def test_colors(rng: Any) -> None:
+    x = rng.uniform(-1, 1, (40, 3, 5, 3)).astype("f4")
+    gray = np.repeat(x @ np.array([0.2989, 0.587, 0.114], "f4")[:, None], 3, -1)
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    close(output(RandomGrayscale(1.0), x, True), gray)
+    close(output(RandomColorDegeneration((0.25, 0.25), (-1, 1)), x, True), 0.75 * x + 0.25 * gray)
+    close(output(RandomInvert((1.0, 1.0), (-1, 1)), x, True), 1 - x)
+    close(output(Solarization(value_range=(-1, 1)), x, True), -x)  # all lie above the threshold
+    bright = np.minimum(x + 0.5, 1)
+    close(output(Solarization((0.25, 0.25), (0.6, 0.6), (-1, 1)), x, True), np.where(bright < 0.2, bright, -bright))
+    for layer, other in ((RandomGrayscale(0.4, seed=1), gray), (RandomInvert((0.4, 0.4), (-1, 1), seed=1), 1 - x)):
+        changed = [np.allclose(a, b, atol=1e-6) for a, b in zip(output(layer, x, True), other, strict=True)]
+        same = [(a == b).all() for a, b in zip(output(layer, x), x, strict=True)]
+        assert all(same)
+        assert 5 < sum(changed) < 28
+    with pytest.raises(ValueError, match="RandomGrayscale\\) takes images of 1 or 3 channels, not 2"):
+        RandomGrayscale()(x[..., :2])
 
 
 def test_normalization_adapts(rng: Any) -> None:
@@ -331,6 +364,10 @@ def test_discretization_and_category_encoding() -> None:
     [
         (lambda: Resizing(0, 3), "height must be an integer >= 1, received 0"),
         (lambda: Resizing(3, 3, "cubic"), "lanczos3, lanczos5, received 'cubic'"),
+        (lambda: RandomShear(-0.1), r"x_factor must be in \[0, 1\], received -0.1"),
+        (lambda: RandomInvert(1.5), r"factor must be a number or two in \[0, 1\], received 1.5"),
+        (lambda: RandomGrayscale(-1), r"factor must lie in \[0, 1\], received -1"),
+        (lambda: Solarization(0.1, (0.2, 2)), r"threshold_factor must be a number or two in \[0, 1\]"),
         (lambda: RandomFlip("diagonal"), "mode must be 'horizontal', 'vertical'"),
         (lambda: RandomRotation(0.1, fill_mode="black"), "fill_mode must be 'reflect' or"),
         (lambda: RandomZoom((-2, 1)), "height_factor must be a number or two, at least -1.0"),

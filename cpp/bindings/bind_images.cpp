@@ -7,28 +7,43 @@ struct Flip {
     bool vertical, horizontal;
 };
 
-// forward(tone, seed, stream, x, y) and backward(tone, seed, stream, x, dy, dx).
-template <class Forward, class Backward>
-void bind_tone(py::module_& m, const char* forward_name, Forward forward, const char* backward_name, Backward backward) {
+ToneChange change_named(const Arguments& arg, const std::string& name) {
+    if (name == "brightness") return ToneChange::brightness;
+    if (name == "contrast") return ToneChange::contrast;
+    if (name == "solarization") return ToneChange::solarization;
+    if (name == "degeneration") return ToneChange::degeneration;
+    if (name == "grayscale") return ToneChange::grayscale;
+    if (name == "inversion") return ToneChange::inversion;
+    arg.fail("change", "must be brightness, contrast, solarization, degeneration, grayscale or inversion", name);
+}
+
+void bind_tone(py::module_& m) {
+    using Change = OfImages<Tone>;
+    py::class_<Change>(m, "RandomTone")
+        .def(py::init([](const std::string& change, const Two& first, const Two& second, const Two& range, bool channels_first) {
+                 const ToneChange named = change_named(Arguments("RandomTone"), change);
+                 return Change{{named, {first[0], second[0]}, {first[1], second[1]}, range[0], range[1]}, channels_first};
+             }),
+             py::arg("change"), py::arg("first"), py::arg("second"), py::arg("value_range"), py::arg("channels_first") = false);
     m.def(
-        forward_name,
-        [=](const OfImages<Tone>& tone, std::uint64_t seed, std::uint64_t stream, const py::array& x, const py::array& y) {
-            with_images(forward_name, tone.channels_first, x, "x", y, "y",
-                        [&](const Images& s, auto* px, auto* py) { forward(s, tone, seed, stream, px, py); });
+        "random_tone_forward",
+        [](const Change& tone, std::uint64_t seed, std::uint64_t stream, const py::array& x, const py::array& y) {
+            with_images("random_tone_forward", tone.channels_first, x, "x", y, "y",
+                        [&](const Images& s, auto* px, auto* py) { random_tone_forward(s, tone, seed, stream, px, py); });
         },
         py::arg("tone"), py::arg("seed"), py::arg("stream"), py::arg("x"), py::arg("y"));
     m.def(
-        backward_name,
-        [=](const OfImages<Tone>& tone, std::uint64_t seed, std::uint64_t stream, const py::array& x, const py::array& dy,
-            const py::array& dx) {
-            const Arguments arg(backward_name);
+        "random_tone_backward",
+        [](const Change& tone, std::uint64_t seed, std::uint64_t stream, const py::array& x, const py::array& dy,
+           const py::array& dx) {
+            const Arguments arg("random_tone_backward");
             const Images s = images_of(arg, x, "x", tone.channels_first);
             arg.for_dtype(x, "x", [&](auto zero) {
                 using T = decltype(zero);
                 const T* px = arg.in_flat<T>(x, "x", s.size());
                 const T* pdy = arg.in<T>(dy, "dy", {x.shape(0), x.shape(1), x.shape(2), x.shape(3)});
                 T* pdx = arg.out<T>(dx, "dx", {x.shape(0), x.shape(1), x.shape(2), x.shape(3)});
-                without_gil([&] { backward(s, tone, seed, stream, px, pdy, pdx); });
+                without_gil([&] { random_tone_backward(s, tone, seed, stream, px, pdy, pdx); });
             });
         },
         py::arg("tone"), py::arg("seed"), py::arg("stream"), py::arg("x"), py::arg("dy"), py::arg("dx"));
@@ -124,17 +139,7 @@ void bind_images(py::module_& m) {
             });
         },
         py::arg("flip"), py::arg("seed"), py::arg("stream"), py::arg("x"), py::arg("y"));
-    py::class_<OfImages<Tone>>(m, "RandomTone")
-        .def(py::init([](const Two& drawn, const Two& value_range, bool channels_first) {
-                 return OfImages<Tone>{{drawn[0], drawn[1], value_range[0], value_range[1]}, channels_first};
-             }),
-             py::arg("drawn"), py::arg("value_range"), py::arg("channels_first") = false);
-    bind_tone(
-        m, "random_brightness_forward", [](auto&&... a) { random_brightness_forward(a...); }, "random_brightness_backward",
-        [](auto&&... a) { random_brightness_backward(a...); });
-    bind_tone(
-        m, "random_contrast_forward", [](auto&&... a) { random_contrast_forward(a...); }, "random_contrast_backward",
-        [](auto&&... a) { random_contrast_backward(a...); });
+    bind_tone(m);
     bind_crop(m);
 }
 

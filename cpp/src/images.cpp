@@ -1,5 +1,7 @@
 #include "vivace/images.h"
 
+#include <limits>
+
 #include "map.h"
 #include "philox.h"
 #include "pixels.h"
@@ -13,23 +15,69 @@ void share_out(const Images& s, index tasks, double cost, F&& f) {
     parallel_for(tasks, static_cast<double>(s.size()) * cost, [&](index task, int) { f(task); });
 }
 
-// A number between lower and upper for every image, those that belong together having the same.
+// What a change of tone does to one image: v = cut(slope x + gray_part gray + offset), where one of the last two is 0, and turn - v where that is not below
+// the threshold (never, if that is NaN). Of contrast, `slope` is the number.
 template <class T>
-void draw_tones(const Images& s, const Tone& tone, std::uint64_t seed, std::uint64_t stream, T* numbers) {
+struct Toning {
+    T slope = 1, gray_part = 0, offset = 0, threshold = std::numeric_limits<T>::quiet_NaN(), turn = 0;
+    T least = -std::numeric_limits<T>::infinity(), most = std::numeric_limits<T>::infinity();
+
+    VIVACE_INLINE vec<T> raw(vec<T> x) const { return slope * x + offset; }
+    VIVACE_INLINE vec<T> raw(vec<T> x, vec<T> gray) const {  // without a part of it, not even its NaNs count
+        return gray_part == T{0} ? raw(x) : slope * x + gray_part * gray;
+    }
+    VIVACE_INLINE vec<T> cut(vec<T> v) const {  // NaN stays
+        v = v < least ? broadcast(least) : v;
+        return v > most ? broadcast(most) : v;
+    }
+    VIVACE_INLINE vec<T> value(vec<T> v) const {
+        v = cut(v);
+        return v >= threshold ? turn - v : v;
+    }
+    VIVACE_INLINE vec<T> gradient(vec<T> v, vec<T> d) const {
+        d = (v >= least) & (v <= most) ? d : vec<T>{};
+        return v >= threshold ? -d : d;
+    }
+};
+
+template <class T>
+Toning<T> toning(const Tone& tone, const double (&u)[4]) {
+    const double first = tone.lower[0] + (tone.upper[0] - tone.lower[0]) * u[0];
+    const double second = tone.lower[1] + (tone.upper[1] - tone.lower[1]) * u[1];
+    const T number = static_cast<T>(first);
+    Toning<T> t;
+    t.least = static_cast<T>(tone.least), t.most = static_cast<T>(tone.most);
+    switch (tone.change) {
+        case ToneChange::brightness: t.offset = number; return t;
+        case ToneChange::contrast: t.slope = number; return t;
+        case ToneChange::solarization:
+            t.offset = number, t.threshold = static_cast<T>(second), t.turn = static_cast<T>(tone.least + tone.most);
+            return t;
+        case ToneChange::degeneration: t.slope = T{1} - number, t.gray_part = number; return t;
+        case ToneChange::grayscale: {
+            Toning<T> gray;
+            if (u[1] < first) gray.slope = 0, gray.gray_part = 1;
+            return gray;
+        }
+        case ToneChange::inversion: {
+            Toning<T> inverted;
+            if (u[1] < first) inverted.slope = -1, inverted.offset = t.most;
+            return inverted;
+        }
+    }
+    return t;
+}
+
+// The toning of every image, those that belong together having the same.
+template <class T>
+void draw_tonings(const Images& s, const Tone& tone, std::uint64_t seed, std::uint64_t stream, Toning<T>* tonings) {
     for_each_draw(seed, stream, s.drawn(), [&](index i, const double(&u)[4]) {
-        std::fill_n(numbers + i * s.share, s.share, static_cast<T>(tone.lower + (tone.upper - tone.lower) * u[0]));
+        std::fill_n(tonings + i * s.share, s.share, toning<T>(tone, u));
     });
 }
 
-template <class T>
-VIVACE_INLINE vec<T> cut(vec<T> v, T least, T most) {  // NaN stays
-    v = v < least ? broadcast(least) : v;
-    return v > most ? broadcast(most) : v;
-}
-
-template <class T>
-VIVACE_INLINE vec<T> where_inside(vec<T> v, T least, T most, vec<T> d) {
-    return (v >= least) & (v <= most) ? d : vec<T>{};
+bool takes_gray(const Images& s, const Tone& tone) {
+    return (tone.change == ToneChange::grayscale || tone.change == ToneChange::degeneration) && s.c * s.share == 3;
 }
 
 // That many values are summed side by side: enough registers not to wait for each other's additions.
@@ -111,90 +159,160 @@ void crop_backward(const Images& s, Corner corner, index height, index width, co
     });
 }
 
+namespace {
+
 template <class T>
-void random_brightness_forward(const Images& s, const Tone& tone, std::uint64_t seed, std::uint64_t stream, const T* x, T* y) {
-    const T least = static_cast<T>(tone.least), most = static_cast<T>(tone.most);
-    Scratch<T> numbers(s.n);
-    draw_tones(s, tone, seed, stream, numbers.get());
-    const index row = s.w * s.c;
-    share_out(s, s.n * s.h, cheap, [&](index task) {
-        const T number = numbers[task / s.h];
-        for_each_vector<T>(row, [&](index i, auto n) {
-            store_n(y + task * row + i, cut<T>(load_n(x + task * row + i, n) + number, least, most), n);
-        });
+constexpr T gray_weights[3] = {static_cast<T>(0.2989), static_cast<T>(0.587), static_cast<T>(0.114)};
+
+// Runs f(first, apart, i) for each row of each image of three channels: channel c of its pixel q is element
+// first + c * apart + q * step, where step is 3 if the channels come last and 1 if they come first.
+template <class T, class F>
+void for_each_colored_row(const Images& s, F&& f) {
+    const index image = s.h * s.w * 3, apart = s.share == 3 ? s.h * s.w : 1, step = s.share == 3 ? 1 : 3;
+    share_out(s, s.drawn() * s.h, 2 * cheap, [&](index task) {
+        f(task / s.h * image + task % s.h * s.w * step, apart, step, task / s.h * s.share);
+    });
+}
+
+// So many pixels of three channels, elements `apart` from each other, at once: in registers, the channels apart.
+template <class T>
+struct Pixels {
+    alignas(vector_bytes) T part[3][lanes<T>] = {};
+
+    Pixels(const T* from, index apart, index step, index count) {
+        for (index c = 0; c < 3; ++c)
+            for (index q = 0; q < count; ++q) part[c][q] = from[c * apart + q * step];
+    }
+    vec<T> channel(int c) const { return load(part[c]); }
+    vec<T> gray() const {
+        return gray_weights<T>[0] * channel(0) + gray_weights<T>[1] * channel(1) + gray_weights<T>[2] * channel(2);
+    }
+    void put(T* to, index apart, index step, index count) const {
+        for (index c = 0; c < 3; ++c)
+            for (index q = 0; q < count; ++q) to[c * apart + q * step] = part[c][q];
+    }
+};
+
+template <class T>
+void color_forward(const Images& s, const Toning<T>* tonings, const T* x, T* y) {
+    for_each_colored_row<T>(s, [&](index first, index apart, index step, index image) {
+        const Toning<T> own = tonings[image];
+        for (index q = 0; q < s.w; q += lanes<T>) {
+            const index count = std::min(lanes<T>, s.w - q);
+            Pixels<T> pixels(x + first + q * step, apart, step, count);
+            const vec<T> gray = pixels.gray();
+            for (int c = 0; c < 3; ++c) store(pixels.part[c], own.value(own.raw(pixels.channel(c), gray)));
+            pixels.put(y + first + q * step, apart, step, count);
+        }
     });
 }
 
 template <class T>
-void random_brightness_backward(const Images& s, const Tone& tone, std::uint64_t seed, std::uint64_t stream, const T* x,
-                                const T* dy, T* dx) {
-    const T least = static_cast<T>(tone.least), most = static_cast<T>(tone.most);
-    Scratch<T> numbers(s.n);
-    draw_tones(s, tone, seed, stream, numbers.get());
-    const index row = s.w * s.c;
-    share_out(s, s.n * s.h, cheap, [&](index task) {
-        const T number = numbers[task / s.h];
-        for_each_vector<T>(row, [&](index i, auto n) {
-            const vec<T> d = load_n(dy + task * row + i, n);
-            store_n(dx + task * row + i, where_inside<T>(load_n(x + task * row + i, n) + number, least, most, d), n);
-        });
+void color_backward(const Images& s, const Toning<T>* tonings, const T* x, const T* dy, T* dx) {
+    for_each_colored_row<T>(s, [&](index first, index apart, index step, index image) {
+        const Toning<T> own = tonings[image];
+        for (index q = 0; q < s.w; q += lanes<T>) {
+            const index count = std::min(lanes<T>, s.w - q);
+            const Pixels<T> pixels(x + first + q * step, apart, step, count);
+            Pixels<T> d(dy + first + q * step, apart, step, count);
+            const vec<T> gray = pixels.gray();
+            vec<T> sum{};
+            for (int c = 0; c < 3; ++c) {
+                const vec<T> g = own.gradient(own.raw(pixels.channel(c), gray), d.channel(c));
+                sum += g;
+                store(d.part[c], own.slope * g);
+            }
+            for (int c = 0; c < 3; ++c)
+                store(d.part[c], d.channel(c) + own.gray_part * gray_weights<T>[c] * sum);
+            d.put(dx + first + q * step, apart, step, count);
+        }
     });
 }
 
 template <class T>
-void random_contrast_forward(const Images& s, const Tone& tone, std::uint64_t seed, std::uint64_t stream, const T* x, T* y) {
-    const T least = static_cast<T>(tone.least), most = static_cast<T>(tone.most);
+void contrast_forward(const Images& s, const Toning<T>* tonings, const T* x, T* y) {
     const index repeated = sums_size<T>(s.c), size = s.h * s.w * s.c;
     const int threads = get_num_threads();
-    Scratch<T> numbers(s.n), means(threads * repeated);
+    Scratch<T> means(threads * repeated);
     Scratch<double> sums(threads * s.c);
-    draw_tones(s, tone, seed, stream, numbers.get());
     parallel_for(s.n, static_cast<double>(s.size()) * 2 * cheap, threads, [&](index image, int thread) {
-        const T number = numbers[image], *from = x + image * size;
+        const Toning<T> own = tonings[image];
+        const T* from = x + image * size;
         T *mean = means + thread * repeated, *to = y + image * size;
         channel_means<T>(s, repeated, mean, sums + thread * s.c, [&](index i, index, auto n) { return load_n(from + i, n); });
         for_each_in_pixels<T>(size, repeated, [&](index i, index j, auto n) {
             const vec<T> m = load(mean + j);
-            store_n(to + i, cut<T>((load_n(from + i, n) - m) * number + m, least, most), n);
+            store_n(to + i, own.cut((load_n(from + i, n) - m) * own.slope + m), n);
+        });
+    });
+}
+
+// With g = dy where nothing was cut: dx = slope g + (1 - slope) mean(g).
+template <class T>
+void contrast_backward(const Images& s, const Toning<T>* tonings, const T* x, const T* dy, T* dx) {
+    const index repeated = sums_size<T>(s.c), size = s.h * s.w * s.c;
+    const int threads = get_num_threads();
+    Scratch<T> means(threads * 2 * repeated);
+    Scratch<double> sums(threads * s.c);
+    parallel_for(s.n, static_cast<double>(s.size()) * 3 * cheap, threads, [&](index image, int thread) {
+        const Toning<T> own = tonings[image];
+        const T *from = x + image * size, *d = dy + image * size;
+        T *mean = means + thread * 2 * repeated, *gradients_mean = mean + repeated, *to = dx + image * size;
+        double* own_sums = sums + thread * s.c;
+        const auto gradient = [&](index i, index j, auto n) {
+            const vec<T> m = load(mean + j);
+            return own.gradient((load_n(from + i, n) - m) * own.slope + m, load_n(d + i, n));
+        };
+        channel_means<T>(s, repeated, mean, own_sums, [&](index i, index, auto n) { return load_n(from + i, n); });
+        channel_means<T>(s, repeated, gradients_mean, own_sums, gradient);
+        for_each_in_pixels<T>(size, repeated, [&](index i, index j, auto n) {
+            store_n(to + i, gradient(i, j, n) * own.slope + (T{1} - own.slope) * load(gradients_mean + j), n);
+        });
+    });
+}
+
+}  // namespace
+
+template <class T>
+void random_tone_forward(const Images& s, const Tone& tone, std::uint64_t seed, std::uint64_t stream, const T* x, T* y) {
+    Scratch<Toning<T>> tonings(s.n);
+    draw_tonings(s, tone, seed, stream, tonings.get());
+    if (tone.change == ToneChange::contrast) return contrast_forward(s, tonings.get(), x, y);
+    if (takes_gray(s, tone)) return color_forward(s, tonings.get(), x, y);
+    const index row = s.w * s.c;
+    share_out(s, s.n * s.h, cheap, [&](index task) {
+        const Toning<T> own = tonings[task / s.h];
+        for_each_vector<T>(row, [&](index i, auto n) {
+            const vec<T> v = load_n(x + task * row + i, n);
+            store_n(y + task * row + i, own.value(own.raw(v, v)), n);
         });
     });
 }
 
 template <class T>
-void random_contrast_backward(const Images& s, const Tone& tone, std::uint64_t seed, std::uint64_t stream, const T* x,
-                              const T* dy, T* dx) {
-    const T least = static_cast<T>(tone.least), most = static_cast<T>(tone.most);
-    const index repeated = sums_size<T>(s.c), size = s.h * s.w * s.c;
-    const int threads = get_num_threads();
-    Scratch<T> numbers(s.n), means(threads * 2 * repeated);
-    Scratch<double> sums(threads * s.c);
-    draw_tones(s, tone, seed, stream, numbers.get());
-    parallel_for(s.n, static_cast<double>(s.size()) * 3 * cheap, threads, [&](index image, int thread) {
-        const T number = numbers[image], *from = x + image * size, *d = dy + image * size;
-        T *mean = means + thread * 2 * repeated, *gradients_mean = mean + repeated, *to = dx + image * size;
-        double* own_sums = sums + thread * s.c;
-        const auto inside = [&](index i, index j, auto n) {
-            const vec<T> m = load(mean + j);
-            return where_inside<T>((load_n(from + i, n) - m) * number + m, least, most, load_n(d + i, n));
-        };
-        channel_means<T>(s, repeated, mean, own_sums, [&](index i, index, auto n) { return load_n(from + i, n); });
-        channel_means<T>(s, repeated, gradients_mean, own_sums, inside);
-        for_each_in_pixels<T>(size, repeated, [&](index i, index j, auto n) {
-            store_n(to + i, inside(i, j, n) * number + (T{1} - number) * load(gradients_mean + j), n);
+void random_tone_backward(const Images& s, const Tone& tone, std::uint64_t seed, std::uint64_t stream, const T* x, const T* dy,
+                          T* dx) {
+    Scratch<Toning<T>> tonings(s.n);
+    draw_tonings(s, tone, seed, stream, tonings.get());
+    if (tone.change == ToneChange::contrast) return contrast_backward(s, tonings.get(), x, dy, dx);
+    if (takes_gray(s, tone)) return color_backward(s, tonings.get(), x, dy, dx);
+    const index row = s.w * s.c;
+    share_out(s, s.n * s.h, cheap, [&](index task) {
+        const Toning<T> own = tonings[task / s.h];
+        for_each_vector<T>(row, [&](index i, auto n) {
+            const vec<T> v = load_n(x + task * row + i, n);
+            const vec<T> g = own.gradient(own.raw(v, v), load_n(dy + task * row + i, n));
+            store_n(dx + task * row + i, (own.slope + own.gray_part) * g, n);
         });
     });
 }
 
-#define INSTANTIATE(T)                                                                                                  \
-    template void random_flip(const Images&, bool, bool, std::uint64_t, std::uint64_t, const T*, T*);                   \
-    template void crop_forward(const Images&, Corner, index, index, const T*, T*);                                      \
-    template void crop_backward(const Images&, Corner, index, index, const T*, T*);                                     \
-    template void random_brightness_forward(const Images&, const Tone&, std::uint64_t, std::uint64_t, const T*, T*);    \
-    template void random_brightness_backward(const Images&, const Tone&, std::uint64_t, std::uint64_t, const T*,        \
-                                             const T*, T*);                                                             \
-    template void random_contrast_forward(const Images&, const Tone&, std::uint64_t, std::uint64_t, const T*, T*);      \
-    template void random_contrast_backward(const Images&, const Tone&, std::uint64_t, std::uint64_t, const T*,          \
-                                           const T*, T*);
+#define INSTANTIATE(T)                                                                                                    \
+    template void random_flip(const Images&, bool, bool, std::uint64_t, std::uint64_t, const T*, T*);                     \
+    template void crop_forward(const Images&, Corner, index, index, const T*, T*);                                        \
+    template void crop_backward(const Images&, Corner, index, index, const T*, T*);                                       \
+    template void random_tone_forward(const Images&, const Tone&, std::uint64_t, std::uint64_t, const T*, T*);            \
+    template void random_tone_backward(const Images&, const Tone&, std::uint64_t, std::uint64_t, const T*, const T*, T*);
 INSTANTIATE(float)
 INSTANTIATE(double)
 

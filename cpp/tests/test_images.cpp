@@ -59,43 +59,77 @@ void flips_and_crops(const Images& s, const std::string& context) {
     CHECK_EQUAL(back, expected, context);
 }
 
+constexpr ToneChange changes[] = {ToneChange::brightness,   ToneChange::contrast,  ToneChange::solarization,
+                                  ToneChange::degeneration, ToneChange::grayscale, ToneChange::inversion};
+
+// What an element becomes (and whether it was cut), from the formulas; `mean` is its channel's, `gray` its pixel's.
+double toned(const Tone& tone, double first, double second, double chance, double x, double mean, double gray, bool& cut) {
+    const auto into = [&](double v) {
+        cut = v < tone.least || v > tone.most;
+        return std::clamp(v, tone.least, tone.most);
+    };
+    cut = false;
+    switch (tone.change) {
+        case ToneChange::brightness: return into(x + first);
+        case ToneChange::contrast: return into((x - mean) * first + mean);
+        case ToneChange::solarization: {
+            const double v = into(x + first);
+            return v < second ? v : tone.least + tone.most - v;
+        }
+        case ToneChange::degeneration: return into(x + first * (gray - x));
+        case ToneChange::grayscale: return chance < first ? gray : x;
+        default: return chance < first ? tone.most - x : x;
+    }
+}
+
+// All of it, in double precision.
+std::vector<double> toned(const Images& s, const Tone& tone, const std::vector<double>& x) {
+    constexpr double weights[] = {0.2989, 0.587, 0.114};
+    std::vector<double> y(x.size()), means(static_cast<std::size_t>(s.n * s.c)), grays(static_cast<std::size_t>(s.drawn() * s.h * s.w));
+    const bool colors = s.c * s.share == 3;
+    const auto mean = [&](index i, index c) -> double& { return means[static_cast<std::size_t>(i * s.c + c)]; };
+    const auto gray = [&](index i, index p, index q) -> double& {
+        return grays[static_cast<std::size_t>((i / s.share * s.h + p) * s.w + q)];
+    };
+    for_each_element(s, [&](std::size_t e, index i, index p, index q, index c) {
+        mean(i, c) += x[e] / static_cast<double>(s.h * s.w);
+        if (colors) gray(i, p, q) += weights[s.share == 3 ? i % 3 : c] * x[e];
+    });
+    for_each_element(s, [&](std::size_t e, index i, index p, index q, index c) {
+        const double first = tone.lower[0] + (tone.upper[0] - tone.lower[0]) * drawn(s, i, 0), chance = drawn(s, i, 1);
+        const double second = tone.lower[1] + (tone.upper[1] - tone.lower[1]) * chance;
+        bool cut;
+        y[e] = toned(tone, first, second, chance, x[e], mean(i, c), colors ? gray(i, p, q) : x[e], cut);
+    });
+    return y;
+}
+
 template <class T>
-void tones(const Images& s, const std::string& context) {
+void tones(const Images& s, const std::string& images) {
     const double epsilon = static_cast<double>(std::numeric_limits<T>::epsilon());
-    const Tone tone{-0.5, 1.5, -1, 1.25};
     const auto x = reals<T>(s.size()), dy = reals<T>(s.size());
-    const double pixels = static_cast<double>(s.h * s.w);
-    std::vector<double> means(static_cast<std::size_t>(s.n * s.c)), gradients(means.size());
-    for (bool contrast : {false, true}) {
-        std::vector<double> raw(x.size()), expected(x.size()), slope(x.size());
-        std::fill(means.begin(), means.end(), 0.0);
-        std::fill(gradients.begin(), gradients.end(), 0.0);
-        const auto mean_of = [&](index i, index c) { return static_cast<std::size_t>(i * s.c + c); };
-        for_each_element(s, [&](std::size_t e, index i, index, index, index c) {
-            means[mean_of(i, c)] += static_cast<double>(x[e]) / pixels;
-        });
-        for_each_element(s, [&](std::size_t e, index i, index, index, index c) {
-            const double number = tone.lower + (tone.upper - tone.lower) * drawn(s, i, 0), v = static_cast<double>(x[e]);
-            const double m = means[mean_of(i, c)];
-            raw[e] = contrast ? (v - m) * number + m : v + number;
-            expected[e] = std::clamp(raw[e], tone.least, tone.most);
-            slope[e] = raw[e] == expected[e] ? static_cast<double>(dy[e]) : 0;
-            gradients[mean_of(i, c)] += slope[e] / pixels;
-        });
-        if (contrast)
-            for_each_element(s, [&](std::size_t e, index i, index, index, index c) {
-                const double number = tone.lower + (tone.upper - tone.lower) * drawn(s, i, 0);
-                slope[e] = number * slope[e] + (1 - number) * gradients[mean_of(i, c)];
-            });
+    const std::vector<double> exact(x.begin(), x.end());
+    for (ToneChange change : changes) {
+        const Tone tone{change, {-0.5, 0.25}, {1.5, 0.75}, -1, 1.25};
+        const std::string context = images + " " + show(static_cast<int>(change));
         auto y = unset<T>(s.size()), dx = y, in_place = dy;
-        const auto forward = contrast ? random_contrast_forward<T> : random_brightness_forward<T>;
-        const auto backward = contrast ? random_contrast_backward<T> : random_brightness_backward<T>;
-        forward(s, tone, seed, stream, x.data(), y.data());
-        backward(s, tone, seed, stream, x.data(), dy.data(), dx.data());
-        backward(s, tone, seed, stream, x.data(), in_place.data(), in_place.data());
-        CHECK_CLOSE(y, expected, 16 * epsilon, 16 * epsilon, context);
-        CHECK_CLOSE(dx, slope, 16 * epsilon, 32 * epsilon, context);
+        random_tone_forward(s, tone, seed, stream, x.data(), y.data());
+        random_tone_backward(s, tone, seed, stream, x.data(), dy.data(), dx.data());
+        random_tone_backward(s, tone, seed, stream, x.data(), in_place.data(), in_place.data());
+        CHECK_CLOSE(y, toned(s, tone, exact), 16 * epsilon, 16 * epsilon, context);
         CHECK_FOR(same_bits(dx, in_place), context);
+        // The slope along a direction, but where a corner lies between the two ends.
+        std::vector<double> ahead = exact, direction(x.size());
+        for (std::size_t i = 0; i < x.size(); ++i) direction[i] = static_cast<double>(reals<T>(1)[0]), ahead[i] += 1e-7 * direction[i];
+        const auto low = toned(s, tone, exact), high = toned(s, tone, ahead);
+        double sum = 0, slope = 0, size = 1;
+        for (std::size_t i = 0; i < x.size(); ++i) {
+            if (std::fabs(high[i] - low[i]) > 1e-5) return;
+            sum += (high[i] - low[i]) / 1e-7 * static_cast<double>(dy[i]);
+            slope += static_cast<double>(dx[i]) * direction[i];
+            size += std::fabs(static_cast<double>(dx[i]) * direction[i]);
+        }
+        CHECK_FOR(std::fabs(sum - slope) <= size * (1e-6 + 16 * epsilon), context + show(sum, slope));
     }
 }
 
@@ -103,16 +137,17 @@ template <class T>
 void threads_agree() {
     const Images s{5, 60, 70, 3};
     const auto x = reals<T>(s.size());
-    const Tone tone{0.5, 1.5, -1, 1};
     std::vector<T> first;
     for (int threads : {1, 2, 3}) {
         set_num_threads(threads);
         std::vector<T> y(x.size()), all;
         const auto keep = [&] { all.insert(all.end(), y.begin(), y.end()); };
         random_flip(s, true, true, seed, stream, x.data(), y.data()), keep();
-        random_brightness_forward(s, tone, seed, stream, x.data(), y.data()), keep();
-        random_contrast_forward(s, tone, seed, stream, x.data(), y.data()), keep();
-        random_contrast_backward(s, tone, seed, stream, x.data(), x.data(), y.data()), keep();
+        for (ToneChange change : changes) {
+            const Tone tone{change, {0.5, 0}, {1.5, 1}, -1, 1};
+            random_tone_forward(s, tone, seed, stream, x.data(), y.data()), keep();
+            random_tone_backward(s, tone, seed, stream, x.data(), x.data(), y.data()), keep();
+        }
         if (threads == 1) first = all;
         CHECK_FOR(same_bits(all, first), show(threads));
     }

@@ -34,24 +34,29 @@ void crop_forward(const Images& s, Corner corner, index height, index width, con
 template <class T>
 void crop_backward(const Images& s, Corner corner, index height, index width, const T* dy, T* dx);
 
-// What is drawn between lower and upper for each image, and the range to which values are cut then.
+// Changes of an image's values, by two numbers that are drawn for it, first and second; `gray` is the mean of a pixel's three
+// channels with the weights 0.2989, 0.587 and 0.114 (of a single channel, that channel), `cut` is into the range.
+//   brightness     cut(x + first)
+//   contrast       cut((x - mean) first + mean), with the mean of each channel of the image
+//   solarization   v = cut(x + first); where it is not below second, least + most - v
+//   degeneration   cut(x + first (gray - x))
+//   grayscale      gray, with the probability first
+//   inversion      most - x, with the probability first
+enum class ToneChange { brightness, contrast, solarization, degeneration, grayscale, inversion };
+
 struct Tone {
-    double lower, upper, least, most;
+    ToneChange change;
+    double lower[2], upper[2];  // between which the numbers are drawn
+    double least, most;         // the range
 };
 
-// y = x + number, cut. dx is dy where nothing was cut, else 0. y may alias x, and dx dy.
+// y may alias x. Gray needs three channels, or one.
 template <class T>
-void random_brightness_forward(const Images& s, const Tone& tone, std::uint64_t seed, std::uint64_t stream, const T* x, T* y);
-template <class T>
-void random_brightness_backward(const Images& s, const Tone& tone, std::uint64_t seed, std::uint64_t stream, const T* x,
-                                const T* dy, T* dx);
+void random_tone_forward(const Images& s, const Tone& tone, std::uint64_t seed, std::uint64_t stream, const T* x, T* y);
 
-// y = (x - mean) number + mean, cut, with the mean of each channel of each image. With g = dy where nothing was cut, else 0:
-// dx = number g + (1 - number) mean(g). y may alias x, and dx dy.
+// The gradient at x; what was cut has none. dx may alias dy.
 template <class T>
-void random_contrast_forward(const Images& s, const Tone& tone, std::uint64_t seed, std::uint64_t stream, const T* x, T* y);
-template <class T>
-void random_contrast_backward(const Images& s, const Tone& tone, std::uint64_t seed, std::uint64_t stream, const T* x,
-                              const T* dy, T* dx);
+void random_tone_backward(const Images& s, const Tone& tone, std::uint64_t seed, std::uint64_t stream, const T* x, const T* dy,
+                          T* dx);
 
 }  // namespace vivace

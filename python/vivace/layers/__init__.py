@@ -13,14 +13,7 @@ from .adaptive import (
     AdaptiveMaxPooling3D,
 )
 from .attention import GroupQueryAttention, MultiHeadAttention
-from .augmentation import (
-    RandomBrightness,
-    RandomContrast,
-    RandomFlip,
-    RandomRotation,
-    RandomTranslation,
-    RandomZoom,
-)
+from .augmentation import RandomFlip, RandomRotation, RandomShear, RandomTranslation, RandomZoom
 from .base import Layer
 from .cells import RNN, GRUCell, LSTMCell, SimpleRNNCell, StackedRNNCells
 from .conv import Conv1D, Conv2D, Conv3D, Convolution1D, Convolution2D, Convolution3D
@@ -126,6 +119,14 @@ from .separable import (
 )
 from .sequence_attention import AdditiveAttention, Attention
 from .text import TextVectorization
+from .tones import (
+    RandomBrightness,
+    RandomColorDegeneration,
+    RandomContrast,
+    RandomGrayscale,
+    RandomInvert,
+    Solarization,
+)
 from .wrappers import Bidirectional, TimeDistributed
 
 deserialize = partial(deserialize_in, "layers")
@@ -227,10 +228,14 @@ __all__ = [
     "Permute",
     "RMSNormalization",
     "RandomBrightness",
+    "RandomColorDegeneration",
     "RandomContrast",
     "RandomCrop",
     "RandomFlip",
+    "RandomGrayscale",
+    "RandomInvert",
     "RandomRotation",
+    "RandomShear",
     "RandomTranslation",
     "RandomZoom",
     "ReLU",
@@ -245,6 +250,7 @@ __all__ = [
     "SimpleRNN",
     "SimpleRNNCell",
     "Softmax",
+    "Solarization",
     "SpatialDropout1D",
     "SpatialDropout2D",
     "SpatialDropout3D",

@@ -1,4 +1,4 @@
-"""Random changes of images (batch, height, width, channels) in training: flips, movements, brightness and contrast."""
+"""Random movements of images (batch, height, width, channels) in training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .images import Images
 Range = tuple[float, float]
 
 
-class _Random(Images):
+class RandomImages(Images):
     """A random change of each image in training; the identity otherwise.
 
     One native call draws and changes. What it draws depends on the stream's number alone, so the way back draws it
@@ -46,7 +46,7 @@ class _Random(Images):
         return min(given), max(given)
 
 
-class RandomFlip(_Random):
+class RandomFlip(RandomImages):
     """In training, mirrors each image with probability 1/2, for each direction.
 
     Args:
@@ -84,7 +84,7 @@ class RandomFlip(_Random):
         return dx
 
 
-class _RandomAffine(_Random):
+class _RandomAffine(RandomImages):
     """Moves pixels: the output at (column, row) is the input at (a0 column + a1 row + a2, b0 column + b1 row + b2).
 
     Args:
@@ -212,101 +212,33 @@ class RandomTranslation(_RandomAffine):
         return "shift", self.height_factor, self.width_factor
 
 
-class _RandomTone(_Random):
-    """Changes values; what leaves the range is cut off."""
+class RandomShear(_RandomAffine):
+    __doc__ = f"""In training, slants each image, and as likely the other way.
 
-    def __init__(self, value_range: Sequence[float], seed: int | None, **kwargs: Any) -> None:
-        super().__init__(seed, **kwargs)
-        if len(value_range) != 2 or not value_range[0] < value_range[1]:
-            raise ValueError(f"{self.name}: value_range must be (lower, upper), received {value_range!r}")
-        self.value_range = float(value_range[0]), float(value_range[1])
-
-    def drawn(self) -> Range:
-        """Between what the number of an image is drawn."""
-        raise TypeError(f"{type(self).__name__} must define drawn")
-
-    def make_way(self, shape: Any) -> native.RandomTone:
-        return native.RandomTone(self.drawn(), self.value_range, self.channels_first)
-
-
-class RandomBrightness(_RandomTone):
-    """In training, adds one number to each image, drawn between the factors times the width of the value range.
-
-    Args:
-        factor: a number f for (-f, f), or (lower, upper), at least -1.
-        value_range: of the images, (0, 255); the output is cut to it.
-        seed: fixes the sequence; by default the next seed of the global stream.
+    {_RandomAffine.__doc__}
+        x_factor, y_factor: how far a row is shifted against the next one, and a column: a number f in [0, 1] for
+            (-f, f), or (lower, upper), at least -1.
     """
 
     def __init__(
         self,
-        factor: float | Sequence[float],
-        value_range: Sequence[float] = (0, 255),
+        x_factor: float | Sequence[float] = 0.0,
+        y_factor: float | Sequence[float] = 0.0,
+        interpolation: str = "bilinear",
+        fill_mode: str = "reflect",
+        fill_value: float = 0.0,
+        data_format: str | None = None,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(value_range, seed, **kwargs)
-        self.factor = self.range("factor", factor)
+        super().__init__(fill_mode, interpolation, seed, fill_value, data_format, **kwargs)
+        for argument, value in (("x_factor", x_factor), ("y_factor", y_factor)):
+            if isinstance(value, (int, float)) and not 0 <= value <= 1:
+                raise ValueError(f"{self.name}: {argument} must be in [0, 1], received {value!r}")
+        self.x_factor, self.y_factor = self.range("x_factor", x_factor), self.range("y_factor", y_factor)
 
-    def drawn(self) -> Range:
-        width = self.value_range[1] - self.value_range[0]
-        return self.factor[0] * width, self.factor[1] * width
-
-    def draw(self, way: Any, seed: int, number: int, x: Array, y: Array) -> tuple[int, Array]:
-        native.random_brightness_forward(way, seed, number, x, y)
-        return number, x
-
-    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        if saved is not None and input_gradient:
-            number, x = saved
-            way = self._ways.get(None) or self.new_way(None)
-            native.random_brightness_backward(way, self.stream.seed, number, x, dy, dy)
-        return dy
+    def moved(self) -> tuple[Any, Range, Range | None]:
+        return "shear", self.x_factor, self.y_factor
 
 
-class RandomContrast(_RandomTone):
-    """In training, stretches each channel of each image about its mean: y = (x - mean) * contrast + mean.
-
-    Args:
-        factor: a number f for a contrast between 1 - f and 1 + f, or (lower, upper) for 1 - lower to 1 + upper
-            (in ascending order).
-        value_range: of the images, (0, 255); the output is cut to it.
-        seed: fixes the sequence; by default the next seed of the global stream.
-    """
-
-    def __init__(
-        self,
-        factor: float | Sequence[float],
-        value_range: Sequence[float] = (0, 255),
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(value_range, seed, **kwargs)
-        lower, upper = (factor, factor) if isinstance(factor, (int, float)) else sorted(factor)
-        if not (0 <= lower <= 1 and upper >= 0):
-            raise ValueError(f"{self.name}: factor must be a number in [0, 1] or (lower, upper), received {factor!r}")
-        self.contrast = 1 - float(lower), 1 + float(upper)
-
-    def drawn(self) -> Range:
-        return self.contrast
-
-    def draw(self, way: Any, seed: int, number: int, x: Array, y: Array) -> tuple[int, Array]:
-        native.random_contrast_forward(way, seed, number, x, y)
-        return number, x
-
-    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        if saved is not None and input_gradient:
-            number, x = saved
-            way = self._ways.get(None) or self.new_way(None)
-            native.random_contrast_backward(way, self.stream.seed, number, x, dy, dy)
-        return dy
-
-
-__all__ = [
-    "RandomBrightness",
-    "RandomContrast",
-    "RandomFlip",
-    "RandomRotation",
-    "RandomTranslation",
-    "RandomZoom",
-]
+__all__ = ["RandomFlip", "RandomRotation", "RandomShear", "RandomTranslation", "RandomZoom"]

@@ -104,10 +104,10 @@ class Layer(Configurable):
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
-        if name[0] != "_":  # an activation, say, that a plan for inference has bound, or that a way depends on
+        if name[0] != "_":  # an activation, say, that a plan for inference has bound
             Changes.note_layer()
-            if ways := vars(self).get("_ways"):
-                ways.clear()
+            if ways := self.__dict__.get("_ways"):
+                ways.clear()  # they may follow from it
             if name == "trainable":
                 self._pass_on(value)
 
