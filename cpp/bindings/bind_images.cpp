@@ -14,7 +14,14 @@ ToneChange change_named(const Arguments& arg, const std::string& name) {
     if (name == "degeneration") return ToneChange::degeneration;
     if (name == "grayscale") return ToneChange::grayscale;
     if (name == "inversion") return ToneChange::inversion;
-    arg.fail("change", "must be brightness, contrast, solarization, degeneration, grayscale or inversion", name);
+    if (name == "hue") return ToneChange::hue;
+    if (name == "saturation") return ToneChange::saturation;
+    arg.fail("change", "must be the name of a ToneChange", name);
+}
+
+void check_channels(const Arguments& arg, const Tone& tone, const Images& s) {
+    if ((tone.change == ToneChange::hue || tone.change == ToneChange::saturation) && s.c * s.share != 3)
+        arg.fail("x", "must have three channels", std::to_string(s.c * s.share));
 }
 
 void bind_tone(py::module_& m) {
@@ -28,6 +35,8 @@ void bind_tone(py::module_& m) {
     m.def(
         "random_tone_forward",
         [](const Change& tone, std::uint64_t seed, std::uint64_t stream, const py::array& x, const py::array& y) {
+            const Arguments arg("random_tone_forward");
+            check_channels(arg, tone, images_of(arg, x, "x", tone.channels_first));
             with_images("random_tone_forward", tone.channels_first, x, "x", y, "y",
                         [&](const Images& s, auto* px, auto* py) { random_tone_forward(s, tone, seed, stream, px, py); });
         },
@@ -38,6 +47,7 @@ void bind_tone(py::module_& m) {
            const py::array& dx) {
             const Arguments arg("random_tone_backward");
             const Images s = images_of(arg, x, "x", tone.channels_first);
+            check_channels(arg, tone, s);
             arg.for_dtype(x, "x", [&](auto zero) {
                 using T = decltype(zero);
                 const T* px = arg.in_flat<T>(x, "x", s.size());

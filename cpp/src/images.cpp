@@ -5,6 +5,7 @@
 #include "map.h"
 #include "philox.h"
 #include "pixels.h"
+#include "vmath.h"
 
 namespace vivace {
 namespace {
@@ -21,6 +22,9 @@ template <class T>
 struct Toning {
     T slope = 1, gray_part = 0, offset = 0, threshold = std::numeric_limits<T>::quiet_NaN(), turn = 0;
     T least = -std::numeric_limits<T>::infinity(), most = std::numeric_limits<T>::infinity();
+    // Of hue and saturation: by how many sixths of a circle the hue is turned, C's factor, and the smallest and largest part of
+    // V - origin that it may become.
+    T turned = 0, factor = 1, origin = 0, lowest = least, highest = most;
 
     VIVACE_INLINE vec<T> raw(vec<T> x) const { return slope * x + offset; }
     VIVACE_INLINE vec<T> raw(vec<T> x, vec<T> gray) const {  // without a part of it, not even its NaNs count
@@ -64,6 +68,12 @@ Toning<T> toning(const Tone& tone, const double (&u)[4]) {
             if (u[1] < first) inverted.slope = -1, inverted.offset = t.most;
             return inverted;
         }
+        case ToneChange::hue: t.turned = 6 * (u[1] < 0.5 ? number : -number), t.origin = t.least; return t;
+        case ToneChange::saturation: {
+            Toning<T> saturated;
+            saturated.factor = static_cast<T>(first / (1 - first + 1e-7)), saturated.lowest = t.least, saturated.highest = t.most;
+            return saturated;
+        }
     }
     return t;
 }
@@ -76,9 +86,8 @@ void draw_tonings(const Images& s, const Tone& tone, std::uint64_t seed, std::ui
     });
 }
 
-bool takes_gray(const Images& s, const Tone& tone) {
-    return (tone.change == ToneChange::grayscale || tone.change == ToneChange::degeneration) && s.c * s.share == 3;
-}
+bool takes_gray(const Tone& tone) { return tone.change == ToneChange::grayscale || tone.change == ToneChange::degeneration; }
+bool takes_hue(const Tone& tone) { return tone.change == ToneChange::hue || tone.change == ToneChange::saturation; }
 
 // That many values are summed side by side: enough registers not to wait for each other's additions.
 template <class T>
@@ -229,6 +238,104 @@ void color_backward(const Images& s, const Toning<T>* tonings, const T* x, const
     });
 }
 
+// A pixel's hue in sixths of a circle: `from` for its largest channel, plus (ahead - behind) / spread.
+template <class T>
+struct Hue {
+    using Mask = vec<int_of<T>>;
+    vec<T> most, least, spread, difference, sixths;
+    Mask red, green, colored;  // which channel is the largest, blue if neither
+
+    Hue(vec<T> r, vec<T> g, vec<T> b, const Toning<T>& own) {
+        most = maximum(r, maximum(g, b));
+        least = -maximum(-r, maximum(-g, -b));
+        spread = most - least;
+        red = r == most, green = ~red & (g == most);
+        colored = (most > own.origin) & (spread > T{0});
+        difference = red ? g - b : green ? b - r : r - g;
+        const vec<T> from = red ? vec<T>{} : green ? broadcast(T{2}) : broadcast(T{4});
+        sixths = colored ? from + difference / spread + own.turned : vec<T>{};
+        for (int turn = 0; turn < 2; ++turn) {
+            sixths = sixths < T{0} ? sixths + T{6} : sixths;
+            sixths = sixths >= T{6} ? sixths - T{6} : sixths;
+        }
+    }
+
+    // How much of the spread a channel lacks of the largest at this hue, and the slope of that. Red is the largest around 0 and
+    // the smallest around 3, green and blue are the largest around 2 and 4.
+    vec<T> lacking(int channel) const {
+        const vec<T> away = absolute<T>(sixths - centre(channel)), part = channel == 0 ? T{2} - away : away - T{1};
+        return part < T{0} ? vec<T>{} : part > T{1} ? broadcast(T{1}) : part;
+    }
+    vec<T> slope(int channel) const {
+        const vec<T> part = lacking(channel), ahead = broadcast(channel == 0 ? T{-1} : T{1});
+        const vec<T> there = sixths > centre(channel) ? ahead : -ahead;
+        return (part > T{0}) & (part < T{1}) ? there : vec<T>{};
+    }
+    static T centre(int channel) { return static_cast<T>(channel == 0 ? 3 : 2 * channel); }
+};
+
+// y = V - wanted lacking, where the wanted spread is factor C, within its limits, and 0 without a hue.
+template <class T>
+VIVACE_INLINE vec<T> wanted_spread(const Hue<T>& hue, const Toning<T>& own) {
+    const vec<T> above = hue.most - own.origin, low = own.lowest * above, high = own.highest * above;
+    vec<T> wanted = own.factor * hue.spread;
+    wanted = wanted > high ? high : wanted < low ? low : wanted;
+    return hue.colored ? wanted : vec<T>{};
+}
+
+template <class T>
+void hue_forward(const Images& s, const Toning<T>* tonings, const T* x, T* y) {
+    for_each_colored_row<T>(s, [&](index first, index apart, index step, index image) {
+        const Toning<T> own = tonings[image];
+        for (index q = 0; q < s.w; q += lanes<T>) {
+            const index count = std::min(lanes<T>, s.w - q);
+            Pixels<T> pixels(x + first + q * step, apart, step, count);
+            const Hue<T> hue(pixels.channel(0), pixels.channel(1), pixels.channel(2), own);
+            const vec<T> wanted = wanted_spread(hue, own);
+            for (int c = 0; c < 3; ++c) store(pixels.part[c], own.cut(hue.most - wanted * hue.lacking(c)));
+            pixels.put(y + first + q * step, apart, step, count);
+        }
+    });
+}
+
+template <class T>
+void hue_backward(const Images& s, const Toning<T>* tonings, const T* x, const T* dy, T* dx) {
+    for_each_colored_row<T>(s, [&](index first, index apart, index step, index image) {
+        const Toning<T> own = tonings[image];
+        for (index q = 0; q < s.w; q += lanes<T>) {
+            const index count = std::min(lanes<T>, s.w - q);
+            const Pixels<T> pixels(x + first + q * step, apart, step, count);
+            Pixels<T> d(dy + first + q * step, apart, step, count);
+            const Hue<T> hue(pixels.channel(0), pixels.channel(1), pixels.channel(2), own);
+            const vec<T> wanted = wanted_spread(hue, own);
+            vec<T> to_most{}, to_wanted{}, to_hue{};
+            for (int c = 0; c < 3; ++c) {
+                const vec<T> part = hue.lacking(c), g = own.gradient(hue.most - wanted * part, d.channel(c));
+                to_most += g;
+                to_wanted -= g * part;
+                to_hue -= g * wanted * hue.slope(c);
+            }
+            const vec<T> free = own.factor * hue.spread, by_factor = own.factor * to_wanted;
+            const auto limited = hue.colored & (wanted != free);
+            const vec<T> by_limit = wanted < free ? own.highest * to_wanted : own.lowest * to_wanted;
+            const vec<T> to_difference = hue.colored ? to_hue / hue.spread : vec<T>{};
+            const vec<T> turned = hue.colored ? to_difference * hue.difference / hue.spread : vec<T>{};
+            to_most += limited ? by_limit : vec<T>{};
+            const vec<T> to_spread = (hue.colored & ~limited ? by_factor : vec<T>{}) - turned;
+            const vec<T> largest = to_most + to_spread;
+            for (int c = 0; c < 3; ++c) {
+                // Of the difference, the channel behind the largest one, counted round, is ahead, the next behind.
+                const auto is_most = c == 0 ? hue.red : c == 1 ? hue.green : ~hue.red & ~hue.green;
+                const auto ahead = c == 1 ? hue.red : c == 2 ? hue.green : ~hue.red & ~hue.green;
+                vec<T> sum = is_most ? largest : ahead ? to_difference : -to_difference;
+                sum -= pixels.channel(c) == hue.least ? to_spread : vec<T>{};
+                store(d.part[c], sum);
+            }
+            d.put(dx + first + q * step, apart, step, count);
+        }
+    });
+}
+
 template <class T>
 void contrast_forward(const Images& s, const Toning<T>* tonings, const T* x, T* y) {
     const index repeated = sums_size<T>(s.c), size = s.h * s.w * s.c;
@@ -278,7 +385,8 @@ void random_tone_forward(const Images& s, const Tone& tone, std::uint64_t seed, 
     Scratch<Toning<T>> tonings(s.n);
     draw_tonings(s, tone, seed, stream, tonings.get());
     if (tone.change == ToneChange::contrast) return contrast_forward(s, tonings.get(), x, y);
-    if (takes_gray(s, tone)) return color_forward(s, tonings.get(), x, y);
+    if (takes_gray(tone) && s.c * s.share == 3) return color_forward(s, tonings.get(), x, y);
+    if (takes_hue(tone)) return hue_forward(s, tonings.get(), x, y);
     const index row = s.w * s.c;
     share_out(s, s.n * s.h, cheap, [&](index task) {
         const Toning<T> own = tonings[task / s.h];
@@ -295,7 +403,8 @@ void random_tone_backward(const Images& s, const Tone& tone, std::uint64_t seed,
     Scratch<Toning<T>> tonings(s.n);
     draw_tonings(s, tone, seed, stream, tonings.get());
     if (tone.change == ToneChange::contrast) return contrast_backward(s, tonings.get(), x, dy, dx);
-    if (takes_gray(s, tone)) return color_backward(s, tonings.get(), x, dy, dx);
+    if (takes_gray(tone) && s.c * s.share == 3) return color_backward(s, tonings.get(), x, dy, dx);
+    if (takes_hue(tone)) return hue_backward(s, tonings.get(), x, dy, dx);
     const index row = s.w * s.c;
     share_out(s, s.n * s.h, cheap, [&](index task) {
         const Toning<T> own = tonings[task / s.h];

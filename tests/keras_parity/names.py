@@ -28,7 +28,7 @@ AREAS = ("layers", "losses", "metrics", "optimizers", "optimizers.schedules", "i
 PAGE = Path(__file__).parents[2] / "docs" / "keras-names.md"
 
 ENGINE = "belongs to another framework"
-AUGMENTATION = "not yet: of random changes of images there are movements, crops, and tones without hue and saturation"
+AUGMENTATION = "not yet: of random changes of images there are movements, crops and changes of tones"
 FILES = "data sets from folders and downloads are not this package's; NumPy arrays and `PyDataset` are"
 QUANTIZED = "no low-rank adaptation or quantization yet"
 

@@ -42,7 +42,11 @@ void crop_backward(const Images& s, Corner corner, index height, index width, co
 //   degeneration   cut(x + first (gray - x))
 //   grayscale      gray, with the probability first
 //   inversion      most - x, with the probability first
-enum class ToneChange { brightness, contrast, solarization, degeneration, grayscale, inversion };
+// Of three channels, in terms of the largest V of a pixel's, their spread C and the hue:
+//   hue            cut, the hue turned by first full circles, or with probability 1/2 as far the other way
+//   saturation     C times first / (1 - first), within V times the range
+// what V does not exceed has no hue: of `hue` the least value, of `saturation` 0.
+enum class ToneChange { brightness, contrast, solarization, degeneration, grayscale, inversion, hue, saturation };
 
 struct Tone {
     ToneChange change;

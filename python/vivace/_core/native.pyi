@@ -317,7 +317,9 @@ def random_flip(flip: RandomFlip, seed: int, stream: int, x: Array, y: Array) ->
 class RandomTone:
     def __init__(
         self,
-        change: Literal["brightness", "contrast", "solarization", "degeneration", "grayscale", "inversion"],
+        change: Literal[
+            "brightness", "contrast", "solarization", "degeneration", "grayscale", "inversion", "hue", "saturation"
+        ],
         first: Pair,
         second: Pair,
         value_range: Pair,

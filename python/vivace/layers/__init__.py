@@ -124,7 +124,9 @@ from .tones import (
     RandomColorDegeneration,
     RandomContrast,
     RandomGrayscale,
+    RandomHue,
     RandomInvert,
+    RandomSaturation,
     Solarization,
 )
 from .wrappers import Bidirectional, TimeDistributed
@@ -233,8 +235,10 @@ __all__ = [
     "RandomCrop",
     "RandomFlip",
     "RandomGrayscale",
+    "RandomHue",
     "RandomInvert",
     "RandomRotation",
+    "RandomSaturation",
     "RandomShear",
     "RandomTranslation",
     "RandomZoom",

@@ -161,10 +161,10 @@ class RandomInvert(_RandomTone):
         return self.factor, (0, 0)
 
 
-class _RandomGray(_RandomTone):
-    """A change towards gray, 0.2989 red + 0.587 green + 0.114 blue."""
+class _RandomColor(_RandomTone):
+    """A change of colors; gray is 0.2989 red + 0.587 green + 0.114 blue."""
 
-    channels: tuple[int, ...]
+    channels: tuple[int, ...] = (3,)
 
     def changed_shape(self, shape: BatchShape) -> BatchShape:
         if shape[3] is not None and shape[3] not in self.channels:
@@ -173,7 +173,7 @@ class _RandomGray(_RandomTone):
         return shape
 
 
-class RandomGrayscale(_RandomGray):
+class RandomGrayscale(_RandomColor):
     """In training, makes an image gray, in all of its three channels.
 
     Args:
@@ -197,7 +197,7 @@ class RandomGrayscale(_RandomGray):
         return (self.factor, self.factor), (0, 0)
 
 
-class RandomColorDegeneration(_RandomGray):
+class RandomColorDegeneration(_RandomColor):
     """In training, mixes each image with its gray version.
 
     Args:
@@ -208,7 +208,60 @@ class RandomColorDegeneration(_RandomGray):
     """
 
     tone = "degeneration"
-    channels = (3,)
+
+    def __init__(
+        self,
+        factor: float | Sequence[float],
+        value_range: Sequence[float] = (0, 255),
+        data_format: str | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(value_range, seed, data_format=data_format, **kwargs)
+        self.factor = self.range("factor", factor)
+
+    def drawn(self) -> tuple[Range, Range]:
+        return self.factor, (0, 0)
+
+
+class RandomHue(_RandomColor):
+    """In training, turns the hue of each image, either way as likely.
+
+    Args:
+        factor: by how much, 1 for half a circle: a number f for (0, f), or (lower, upper), in [0, 1].
+        value_range: of the images, (0, 255); the output is cut to it.
+        data_format: "channels_last" (None, the default) or "channels_first".
+        seed: fixes the sequence; by default the next seed of the global stream.
+    """
+
+    tone = "hue"
+
+    def __init__(
+        self,
+        factor: float | Sequence[float],
+        value_range: Sequence[float] = (0, 255),
+        data_format: str | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(value_range, seed, data_format=data_format, **kwargs)
+        self.factor = self.positive_range("factor", factor)
+
+    def drawn(self) -> tuple[Range, Range]:
+        return (self.factor[0] / 2, self.factor[1] / 2), (0, 0)
+
+
+class RandomSaturation(_RandomColor):
+    """In training, multiplies the saturation of each image by f / (1 - f), f drawn between the factors.
+
+    Args:
+        factor: 0 gives gray, 0.5 nothing new, 1 the most: a number f for (-f, f), or (lower, upper), at least -1.
+        value_range: of the images, (0, 255); the saturation, which is a part of the largest channel, is cut to it.
+        data_format: "channels_last" (None, the default) or "channels_first".
+        seed: fixes the sequence; by default the next seed of the global stream.
+    """
+
+    tone = "saturation"
 
     def __init__(
         self,
@@ -230,6 +283,8 @@ __all__ = [
     "RandomColorDegeneration",
     "RandomContrast",
     "RandomGrayscale",
+    "RandomHue",
     "RandomInvert",
+    "RandomSaturation",
     "Solarization",
 ]
