@@ -129,7 +129,7 @@ def layers_table() -> list[tuple[Any, ...]]:
     frames, pixels, voxels = (np.ones((1, *(6,) * rank, 1), "f4") for rank in (1, 2, 3))  # of a transposed convolution
     apart, eights = np.ones((1, 4, 2, 4, 2, 4, 2, 1), "f4"), volume.reshape(1, 4, 1, 4, 1, 4, 1, 1)
     inside = voxels[:, 1:-1, 1:-1, 1:-1]
-    bias, half = np.ones(1, "f4"), np.ones((1, 2), "f4")
+    bias, half, colors = np.ones(1, "f4"), np.ones((1, 2), "f4"), np.ones((1, 4, 4, 3), "f4")
     return [
         (L.Dense(1), x), (L.Dense(2, "softmax"), x), (L.Dense(2, "gelu"), x), (L.Activation("relu"), x),
         (L.Activation("gelu"), x), (L.Softmax(), x), (L.PReLU(), x), (L.Flatten(), image), (L.Reshape((2, 2)), x),
@@ -175,7 +175,9 @@ def layers_table() -> list[tuple[Any, ...]]:
         (L.MultiHeadAttention(1, 4), both), (L.GroupQueryAttention(4, 1, 1), both),
         (L.RandomFlip(), image), (L.RandomRotation(0.1), image), (L.RandomZoom(0.1), image),
         (L.RandomTranslation(0.1, 0.1), image), (L.RandomCrop(2, 2), image), (L.RandomContrast(0.1), image),
-        (L.RandomBrightness(0.1), image),
+        (L.RandomBrightness(0.1), image), (L.RandomShear(0.1), image), (L.RandomInvert(), image),
+        (L.Solarization(), image), (L.RandomGrayscale(), colors), (L.RandomColorDegeneration(0.1), colors),
+        (L.RandomHue(0.1), colors), (L.RandomSaturation(0.4), colors),
         (L.Rescaling(2.0), x), (L.Normalization(mean=0.0, variance=1.0), x),
     ]  # fmt: skip
 
