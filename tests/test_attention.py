@@ -66,14 +66,15 @@ def test_the_kernel(core: ModuleType, case: Any, dtype: str, rng: Any) -> None:
     scale = 0.3
     allowed = allowed_pairs(q, k, causal, masks)
     p, expected = attend(*(a.astype("f8") for a in (q, k, v)), scale, allowed)
-    y, top, share = np.full((b, n, h, e), np.nan, dtype), np.empty((b, h, n), dtype), np.empty((b, h, n), dtype)
-    core.attention_forward(q, k, v, scale, causal, *masks, 0.0, 0, 0, y, top, share)
+    y, kept = np.full((b, n, h, e), np.nan, dtype), np.empty((2, b, h, n), dtype)
+    shape, options = core.AttentionShape(b, n, m, h, g, d, e, scale, causal), (*masks, False, 0.0, 0, 0)
+    core.attention_forward(shape, (q, k, v), options, kept, y)
     tolerance = 2e-5 if dtype == "float32" else 1e-12
     np.testing.assert_allclose(y, expected, rtol=tolerance, atol=tolerance)
 
     dy = rng.standard_normal(y.shape).astype(dtype)
     dq, dk, dv = (np.full(a.shape, np.nan, dtype) for a in (q, k, v))
-    core.attention_backward(q, k, v, scale, causal, *masks, 0.0, 0, 0, y, top, share, dy, dq, dk, dv)
+    core.attention_backward(shape, (q, k, v), options, (kept, y), dy, (dq, dk, dv))
     times = h // g
     wide = dy.astype("f8")
     dp = np.einsum("bihe,bjhe->bhij", wide, v.repeat(times, 2))
@@ -88,8 +89,8 @@ def test_the_kernel(core: ModuleType, case: Any, dtype: str, rng: Any) -> None:
 def test_large_scores_do_not_overflow(core: ModuleType, rng: Any) -> None:
     q, k = (rng.standard_normal((1, 70, 1, 8)).astype("f4") * 100 for _ in range(2))
     v = rng.standard_normal((1, 70, 1, 4)).astype("f4")
-    y, top, share = np.empty((1, 70, 1, 4), "f4"), np.empty((1, 1, 70), "f4"), np.empty((1, 1, 70), "f4")
-    core.attention_forward(q, k, v, 1.0, False, None, None, None, 0.0, 0, 0, y, top, share)
+    y = np.empty((1, 70, 1, 4), "f4")
+    core.attention_forward(core.AttentionShape(1, 70, 70, 1, 1, 8, 4), (q, k, v), None, None, y)
     expected = attend(*(a.astype("f8") for a in (q, k, v)), 1.0, True)[1]
     np.testing.assert_allclose(y, expected, rtol=0.05, atol=0.05)
 
@@ -105,15 +106,16 @@ def test_dropout_is_the_same_forward_backward_and_at_every_level(rng: Any) -> No
     kept = []
     for level in LEVELS:
         core = _core.load(level)
-        y, top, share = np.empty((2, 70, 2, 75)), np.empty((2, 2, 70)), np.empty((2, 2, 70))
-        core.attention_forward(q, k, v, 0.5, False, None, None, None, 0.3, 5, 7, y, top, share)
+        y, kept_numbers = np.empty((2, 70, 2, 75)), np.empty((2, 2, 2, 70))
+        shape, options = core.AttentionShape(2, 70, 75, 2, 2, 4, 75, 0.5), (None, None, None, False, 0.3, 5, 7)
+        core.attention_forward(shape, (q, k, v), options, kept_numbers, y)
         dropped = y.transpose(0, 2, 1, 3)
         keep = dropped != 0
         np.testing.assert_allclose(dropped, p * keep / 0.7, rtol=1e-10)
         assert abs(keep.mean() - 0.7) < 0.02
         kept.append(keep.tobytes())
         dy, (dq, dk, dv) = rng.standard_normal(y.shape), (np.empty_like(a) for a in (q, k, v))
-        core.attention_backward(q, k, v, 0.5, False, None, None, None, 0.3, 5, 7, y, top, share, dy, dq, dk, dv)
+        core.attention_backward(shape, (q, k, v), options, (kept_numbers, y), dy, (dq, dk, dv))
         np.testing.assert_allclose(dv, np.einsum("bhij,bihe->bjhe", p * keep / 0.7, dy), rtol=1e-9, atol=1e-12)
         dp = np.einsum("bihe,bjhe->bhij", dy, v) * keep / 0.7
         ds = p * (dp - (p * dp).sum(-1, keepdims=True)) * 0.5
@@ -393,26 +395,84 @@ def test_bad_input(make: Any, text: str) -> None:
         make()
 
 
-def test_projections_take_any_axes(core: ModuleType) -> None:
-    rng = np.random.default_rng(0)
-    x, kernel, bias = (rng.integers(-4, 5, shape).astype("f4") for shape in ((2, 3, 4, 2), (4, 2, 5, 6), (5, 6)))
-    y = np.empty((2, 3, 5, 6), "f4")
-    core.project_forward(8, x, kernel, bias, y)
-    np.testing.assert_array_equal(y, np.tensordot(x, kernel, 2) + bias)
-    core.project_forward(8, x, kernel, None, y, "relu")
-    np.testing.assert_array_equal(y, np.maximum(np.tensordot(x, kernel, 2), 0))
-    with pytest.raises(ValueError, match="project_forward: y must have 180 elements"):
-        core.project_forward(8, x, kernel, None, y[:1])
-    with pytest.raises(ValueError, match="project_forward: x must have 21 elements, received"):
-        core.project_forward(7, x[:1], kernel, None, y)
-
-
 def test_without_an_axis_of_heads_there_is_one(core: ModuleType) -> None:
     rng = np.random.default_rng(0)
     q, k, v = (rng.standard_normal(shape).astype("f4") for shape in ((2, 3, 4), (2, 5, 4), (2, 5, 6)))
-    y, top, share = np.empty((2, 3, 6), "f4"), np.empty((2, 3), "f4"), np.empty((2, 3), "f4")
-    core.attention_forward(q, k, v, 1.0, False, None, None, None, 0.0, 0, 0, y, top, share)
+    y, shape = np.empty((2, 3, 6), "f4"), core.AttentionShape(2, 3, 5, 1, 1, 4, 6)
+    core.attention_forward(shape, (q, k, v), None, None, y)
     p = np.exp(np.einsum("nid,njd->nij", q, k))
     np.testing.assert_allclose(y, np.einsum("nij,njc->nic", p / p.sum(-1, keepdims=True), v), rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match="k must have rank 3"):
-        core.attention_forward(q, k[:, :, None], v, 1.0, False, None, None, None, 0.0, 0, 0, y, top, share)
+    with pytest.raises(ValueError, match=r"attention_forward: k must have shape \(2, 5, 1, 4\)"):
+        core.attention_forward(shape, (q, k[:, :4].copy(), v), None, None, y)
+    with pytest.raises(ValueError, match="options must have 7 entries, received 3"):
+        core.attention_forward(shape, (q, k, v), (None, None, None), None, y)
+    with pytest.raises(ValueError, match=r"inputs must have more than 2 entries, received 2"):
+        core.attention_forward(shape, (q, k), None, None, y)
+    with pytest.raises(ValueError, match=r"key_heads must divide heads \(3\), received 2"):
+        core.AttentionShape(1, 1, 1, 3, 2, 1, 1)
+
+
+@pytest.mark.parametrize("by_sums", [False, True])
+@pytest.mark.parametrize("rate", [0.0, 0.4])
+@pytest.mark.parametrize("weights", [None, 1, 5])
+def test_stored_attention(core: ModuleType, by_sums: bool, rate: float, weights: int | None, rng: Any) -> None:
+    """Ragged and of several blocks, against the formula and its gradient by hand."""
+    n, m, d, e = 70, 75, 5, 6
+    q, k, v = (rng.standard_normal(s) for s in ((2, n, d), (2, m, d), (2, m, e)))
+    scale, mask = np.array(0.7), rng.random((2, m)) < 0.8
+    weight = rng.standard_normal(weights) if weights else None
+    wide = np.ones(d) if weight is None else np.broadcast_to(weight, d)
+    allowed = mask[:, None] & np.tri(n, m, dtype=bool)
+    inside = q[:, :, None] + k[:, None]
+    t = np.tanh(scale * inside)
+    scores = t @ wide if by_sums else scale * np.einsum("bid,bjd->bij", q, k)
+    p = np.exp(np.where(allowed, scores, -1e9) - np.where(allowed, scores, -1e9).max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    keep = np.ones_like(p)
+    core.dropout(keep, rate, 3, 4, keep)
+    shape, options = (
+        core.AttentionShape(2, n, m, 1, 1, d, e, 1.0, True),
+        (None, mask.view("u1"), None, False, rate, 3, 4),
+    )
+    scoring, probabilities = (by_sums, weight, scale), (np.full_like(p, np.nan), np.full_like(p, np.nan))
+    y = np.empty((2, n, e))
+    core.stored_attention_forward(shape, (q, k, v), scoring, options, probabilities, y)
+    np.testing.assert_allclose(probabilities[0], p, rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(probabilities[1], p * keep, rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(y, (p * keep) @ v, rtol=1e-11, atol=1e-14)
+
+    dy, ddropped = rng.standard_normal(y.shape), rng.standard_normal(p.shape)
+    dq, dk, dv = (np.full_like(a, np.nan) for a in (q, k, v))
+    dweight, dscale = None if weight is None else np.ones_like(weight), np.array(1.0)
+    core.stored_attention_backward(
+        shape, (q, k, v), scoring, (options, probabilities[0]), (dy, ddropped), (dq, dk, dv, dweight, dscale)
+    )
+    dp = (dy @ v.transpose(0, 2, 1) + ddropped) * keep
+    ds = p * (dp - (p * dp).sum(-1, keepdims=True)) * (allowed.any(-1, keepdims=True) & allowed)
+    if by_sums:
+        g = ds[..., None] * wide * (1 - t * t)
+        expected = (scale * g).sum(2), (scale * g).sum(1), (g * inside).sum()
+        of_weight = np.einsum("bij,bijd->d", ds, t)
+        if weight is not None:
+            np.testing.assert_allclose(dweight, 1 + (of_weight if weights == d else of_weight.sum()), rtol=1e-9)
+    else:
+        expected = scale * (ds @ k), scale * (ds.transpose(0, 2, 1) @ q), (ds * scores / scale).sum()
+    for got, want in zip((dq, dk, dscale - 1), expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(dv, (p * keep).transpose(0, 2, 1) @ dy, rtol=1e-10, atol=1e-13)
+
+
+def test_what_is_asked_of_multi_head_attention(core: ModuleType) -> None:
+    attention = core.AttentionShape(1, 2, 3, 2, 1, 4, 4)
+    shape = core.MultiHeadShape(attention, 5, 5, 5, 6, False, False)
+    x, other, y = np.zeros((1, 2, 5)), np.zeros((1, 3, 5)), np.zeros((1, 2, 6))
+    weights = [np.zeros(s) for s in ((5, 2, 4), (5, 1, 4), (5, 1, 4), (2, 4, 6))]
+    core.multi_head_forward(shape, (x, other, other), weights, None, None, (y,))
+    with pytest.raises(ValueError, match="weights must have 4 entries, received 3"):
+        core.multi_head_forward(shape, (x, other, other), weights[1:], None, None, (y,))
+    with pytest.raises(ValueError, match="multi_head_forward: a kernel must have 20 elements"):
+        core.multi_head_forward(shape, (x, other, other), [weights[0]] * 2 + weights[2:], None, None, (y,))
+    with pytest.raises(ValueError, match="key must have 15 elements"):
+        core.multi_head_forward(shape, (x, x, other), weights, None, None, (y,))
+    with pytest.raises(ValueError, match=f"kept must have {shape.kept} elements"):
+        core.multi_head_forward(shape, (x, other, other), weights, None, np.zeros(3), (y,))

@@ -49,6 +49,21 @@ def test_dense(core: ModuleType, n: int, i: int, o: int, rng: np.random.Generato
     np.testing.assert_array_equal(db, dy.sum(0) + 1)
 
 
+def test_dense_takes_any_axes_in_front(core: ModuleType, rng: np.random.Generator) -> None:
+    x, w, b = (integers(rng, s, "float32") for s in ((2, 3, 4), (1, 1, 4, 6), (6,)))
+    y, dx, dw = np.empty((2, 3, 6), "f4"), np.empty_like(x), np.zeros_like(w)
+    core.dense_forward(x, w, b, y)
+    np.testing.assert_array_equal(y, x @ w[0, 0] + b)
+    core.dense_input_gradient(y, w, dx)
+    np.testing.assert_array_equal(dx, y @ w[0, 0].T)
+    core.dense_weight_gradient(x, y, dw, None)
+    np.testing.assert_array_equal(dw[0, 0], np.tensordot(x, y, ([0, 1], [0, 1])))
+    with pytest.raises(ValueError, match="dense_forward: y must have 36 elements"):
+        core.dense_forward(x, w, b, y[:1])
+    with pytest.raises(ValueError, match="dense_forward: x must have a last axis of 4, received 3"):
+        core.dense_forward(x[..., :3].copy(), w, b, y)
+
+
 POOLS = [
     ((2, 26, 26, 32), (2, 2), (2, 2), (0, 0, 0, 0)),
     ((2, 11, 11, 64), (2, 2), (2, 2), (0, 0, 0, 0)),  # a last row and column that no window covers

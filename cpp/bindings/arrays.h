@@ -164,13 +164,16 @@ inline Activation activation_named(const char* op, const std::string& name) {
 }
 
 void bind_conv2d(py::module_& m);
+void bind_conv3d(py::module_& m);
 void bind_pool2d(py::module_& m);
 void bind_gemm(py::module_& m);
+void bind_einsum(py::module_& m);
 void bind_elementwise(py::module_& m);
 void bind_activations(py::module_& m);
 void bind_images(py::module_& m);
 void bind_resample(py::module_& m);
 void bind_loss(py::module_& m);
+void bind_merge(py::module_& m);
 void bind_optimizer(py::module_& m);
 void bind_rnn(py::module_& m);
 void bind_attention(py::module_& m);

@@ -155,6 +155,30 @@ void bind_elementwise(py::module_& m) {
     bind_channels(m, "scale_channels", "scale", "offset", [](auto... a) { scale_channels(a...); });
     bind_channels(m, "standardize_channels", "mean", "deviation", [](auto... a) { standardize_channels(a...); });
     m.def(
+        "penalty",
+        [](const py::array& x, double l1, double l2) {
+            const Arguments arg("penalty");
+            double sum = 0;
+            arg.for_dtype(x, "x", [&](auto zero) {
+                const auto* px = arg.in_flat<decltype(zero)>(x, "x", x.size());
+                without_gil([&] { sum = penalty(x.size(), px, l1, l2); });
+            });
+            return sum;
+        },
+        py::arg("x"), py::arg("l1"), py::arg("l2"));
+    m.def(
+        "add_penalty_gradient",
+        [](const py::array& x, double l1, double l2, const py::array& dx) {
+            const Arguments arg("add_penalty_gradient");
+            arg.for_dtype(x, "x", [&](auto zero) {
+                using T = decltype(zero);
+                const T* px = arg.in_flat<T>(x, "x", x.size());
+                T* pdx = arg.out_flat<T>(dx, "dx", x.size());
+                without_gil([&] { add_penalty_gradient(x.size(), px, l1, l2, pdx); });
+            });
+        },
+        py::arg("x"), py::arg("l1"), py::arg("l2"), py::arg("dx"));
+    m.def(
         "gather_rows",
         [](const py::array& source, const py::array& rows, const py::array& out) {
             const Arguments arg("gather_rows");

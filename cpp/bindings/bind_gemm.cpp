@@ -31,6 +31,20 @@ void bind_product(py::module_& m) {
         py::arg("accumulate") = false);
 }
 
+// x (..., inputs), a kernel (..., inputs, outputs) whose axes in front are 1, y (..., outputs): all else counts as rows.
+struct DenseSizes {
+    index rows, inputs, outputs;
+
+    DenseSizes(const Arguments& arg, const py::array& x, const char* name, const py::array& kernel) {
+        if (kernel.ndim() < 2) arg.fail("kernel", "must have at least two axes", std::to_string(kernel.ndim()));
+        outputs = kernel.shape(kernel.ndim() - 1), inputs = kernel.shape(kernel.ndim() - 2);
+        const index columns = arg.columns(x, name);
+        if (columns != inputs) arg.fail(name, "must have a last axis of " + std::to_string(inputs), std::to_string(columns));
+        rows = 1;
+        for (index axis = 0; axis + 1 < x.ndim(); ++axis) rows *= x.shape(axis);
+    }
+};
+
 }  // namespace
 
 void bind_gemm(py::module_& m) {
@@ -43,49 +57,28 @@ void bind_gemm(py::module_& m) {
            const std::string& activation) {
             const Arguments arg("dense_forward");
             const Activation act = activation_named("dense_forward", activation);
-            const index n = arg.size(x, "x", 2, 0), i = arg.size(x, "x", 2, 1), o = arg.size(kernel, "kernel", 2, 1);
+            const DenseSizes s(arg, x, "x", kernel);
             arg.for_dtype(x, "x", [&](auto zero) {
                 using T = decltype(zero);
-                const T* px = arg.in<T>(x, "x", {n, i});
-                const T* pw = arg.in<T>(kernel, "kernel", {i, o});
-                const T* pb = arg.optional_in<T>(bias, "bias", {o});
-                T* py = arg.out<T>(y, "y", {n, o});
-                without_gil([&] { dense_forward(n, i, o, px, pw, pb, act, py); });
+                const T* px = arg.in_flat<T>(x, "x", s.rows * s.inputs);
+                const T* pw = arg.in_flat<T>(kernel, "kernel", s.inputs * s.outputs);
+                const T* pb = arg.optional_in_flat<T>(bias, "bias", s.outputs);
+                T* py = arg.out_flat<T>(y, "y", s.rows * s.outputs);
+                without_gil([&] { dense_forward(s.rows, s.inputs, s.outputs, px, pw, pb, act, py); });
             });
         },
         py::arg("x"), py::arg("kernel"), py::arg("bias").none(true), py::arg("y"), py::arg("activation") = "linear");
-    // The same for arrays of any shapes that hold as many elements: (..., inputs) by a kernel with axes of its own.
-    m.def(
-        "project_forward",
-        [](index inputs, const py::array& x, const py::array& kernel, const py::object& bias, const py::array& y,
-           const std::string& activation) {
-            const Arguments arg("project_forward");
-            const Activation act = activation_named("project_forward", activation);
-            if (inputs < 1) arg.fail("inputs", "must be at least 1", std::to_string(inputs));
-            const index rows = x.size() / inputs, outputs = kernel.size() / inputs;
-            arg.for_dtype(x, "x", [&](auto zero) {
-                using T = decltype(zero);
-                const T* px = arg.in_flat<T>(x, "x", rows * inputs);
-                const T* pw = arg.in_flat<T>(kernel, "kernel", inputs * outputs);
-                const T* pb = arg.optional_in_flat<T>(bias, "bias", outputs);
-                T* py = arg.out_flat<T>(y, "y", rows * outputs);
-                without_gil([&] { dense_forward(rows, inputs, outputs, px, pw, pb, act, py); });
-            });
-        },
-        py::arg("inputs"), py::arg("x"), py::arg("kernel"), py::arg("bias").none(true), py::arg("y"),
-        py::arg("activation") = "linear");
     m.def(
         "dense_input_gradient",
         [](const py::array& dy, const py::array& kernel, const py::array& dx) {
             const Arguments arg("dense_input_gradient");
-            const index n = arg.size(dy, "dy", 2, 0), i = arg.size(kernel, "kernel", 2, 0),
-                        o = arg.size(kernel, "kernel", 2, 1);
+            const DenseSizes s(arg, dx, "dx", kernel);
             arg.for_dtype(dy, "dy", [&](auto zero) {
                 using T = decltype(zero);
-                const T* pdy = arg.in<T>(dy, "dy", {n, o});
-                const T* pw = arg.in<T>(kernel, "kernel", {i, o});
-                T* pdx = arg.out<T>(dx, "dx", {n, i});
-                without_gil([&] { dense_input_gradient(n, i, o, pdy, pw, pdx); });
+                const T* pdy = arg.in_flat<T>(dy, "dy", s.rows * s.outputs);
+                const T* pw = arg.in_flat<T>(kernel, "kernel", s.inputs * s.outputs);
+                T* pdx = arg.out_flat<T>(dx, "dx", s.rows * s.inputs);
+                without_gil([&] { dense_input_gradient(s.rows, s.inputs, s.outputs, pdy, pw, pdx); });
             });
         },
         py::arg("dy"), py::arg("kernel"), py::arg("dx"));
@@ -93,14 +86,14 @@ void bind_gemm(py::module_& m) {
         "dense_weight_gradient",
         [](const py::array& x, const py::array& dy, const py::array& dkernel, const py::object& dbias) {
             const Arguments arg("dense_weight_gradient");
-            const index n = arg.size(x, "x", 2, 0), i = arg.size(x, "x", 2, 1), o = arg.size(dy, "dy", 2, 1);
+            const DenseSizes s(arg, x, "x", dkernel);
             arg.for_dtype(x, "x", [&](auto zero) {
                 using T = decltype(zero);
-                const T* px = arg.in<T>(x, "x", {n, i});
-                const T* pdy = arg.in<T>(dy, "dy", {n, o});
-                T* pdw = arg.out<T>(dkernel, "dkernel", {i, o});
-                T* pdb = arg.optional_out<T>(dbias, "dbias", {o});
-                without_gil([&] { dense_weight_gradient(n, i, o, px, pdy, pdw, pdb); });
+                const T* px = arg.in_flat<T>(x, "x", s.rows * s.inputs);
+                const T* pdy = arg.in_flat<T>(dy, "dy", s.rows * s.outputs);
+                T* pdw = arg.out_flat<T>(dkernel, "dkernel", s.inputs * s.outputs);
+                T* pdb = arg.optional_out_flat<T>(dbias, "dbias", s.outputs);
+                without_gil([&] { dense_weight_gradient(s.rows, s.inputs, s.outputs, px, pdy, pdw, pdb); });
             });
         },
         py::arg("x"), py::arg("dy"), py::arg("dkernel"), py::arg("dbias").none(true));

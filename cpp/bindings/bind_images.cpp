@@ -26,7 +26,7 @@ void check_channels(const Arguments& arg, const Tone& tone, const Images& s) {
 
 void bind_tone(py::module_& m) {
     using Change = OfImages<Tone>;
-    py::class_<Change>(m, "RandomTone")
+    py::class_<Change>(m, "RandomTone", py::module_local())
         .def(py::init([](const std::string& change, const Two& first, const Two& second, const Two& range, bool channels_first) {
                  const ToneChange named = change_named(Arguments("RandomTone"), change);
                  return Change{{named, {first[0], second[0]}, {first[1], second[1]}, range[0], range[1]}, channels_first};
@@ -135,7 +135,7 @@ void bind_crop(py::module_& m) {
 }  // namespace
 
 void bind_images(py::module_& m) {
-    py::class_<OfImages<Flip>>(m, "RandomFlip")
+    py::class_<OfImages<Flip>>(m, "RandomFlip", py::module_local())
         .def(py::init([](bool vertical, bool horizontal, bool channels_first) {
                  return OfImages<Flip>{{vertical, horizontal}, channels_first};
              }),

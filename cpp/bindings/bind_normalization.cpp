@@ -5,6 +5,7 @@
 #include <array>
 
 #include "arrays.h"
+#include "vivace/optimizer.h"
 
 namespace vivace::bindings {
 namespace {
@@ -63,6 +64,38 @@ void bind_group_norm(py::module_& m) {
         py::arg("shape"), py::arg("x"), py::arg("mean"), py::arg("variance"), py::arg("epsilon"),
         py::arg("gamma").none(true), py::arg("beta").none(true), py::arg("y"), py::arg("residual").none(true) = py::none(),
         py::arg("relu") = false);
+    m.def(
+        "group_norm_train",
+        [](const Four& shape, const py::array& x, const py::object& mask, const py::array& statistics, double epsilon,
+           const py::object& gamma, const py::object& beta, const py::array& y, const py::object& residual, bool relu,
+           const py::object& moving_mean, const py::object& moving_variance, double momentum) {
+            const Arguments arg("group_norm_train");
+            const GroupNormShape s = group_shape(arg, shape);
+            const index count = s.samples * s.groups;
+            arg.for_dtype(x, "x", [&](auto zero) {
+                using T = decltype(zero);
+                const T* px = arg.in_flat<T>(x, "x", s.size());
+                const auto* pm = arg.optional_in_flat<std::uint8_t>(mask, "mask", s.samples * s.rows);
+                T* pmean = arg.out_flat<T>(statistics, "statistics", 2 * count);
+                T* pvariance = pmean + count;
+                const T* pgamma = arg.optional_in_flat<T>(gamma, "gamma", s.channels);
+                const T* pbeta = arg.optional_in_flat<T>(beta, "beta", s.channels);
+                T* py = arg.out_flat<T>(y, "y", s.size());
+                const T* pr = arg.optional_in_flat<T>(residual, "residual", s.size());
+                T* pmoving_mean = arg.optional_out_flat<T>(moving_mean, "moving_mean", count);
+                T* pmoving_variance = arg.optional_out_flat<T>(moving_variance, "moving_variance", count);
+                without_gil([&] {
+                    group_norm_moments(s, px, pm, pmean, pvariance);
+                    if (pmoving_mean) moving_average_update(count, pmoving_mean, pmean, momentum);
+                    if (pmoving_variance) moving_average_update(count, pmoving_variance, pvariance, momentum);
+                    group_norm_forward(s, px, pmean, pvariance, epsilon, pgamma, pbeta, pr, relu, py);
+                });
+            });
+        },
+        py::arg("shape"), py::arg("x"), py::arg("mask").none(true), py::arg("statistics"), py::arg("epsilon"),
+        py::arg("gamma").none(true), py::arg("beta").none(true), py::arg("y"), py::arg("residual").none(true) = py::none(),
+        py::arg("relu") = false, py::arg("moving_mean").none(true) = py::none(),
+        py::arg("moving_variance").none(true) = py::none(), py::arg("momentum") = 1.0);
     m.def(
         "group_norm_backward",
         [](const Four& shape, const py::array& x, const py::object& mask, const py::array& mean,

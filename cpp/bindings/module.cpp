@@ -24,7 +24,9 @@ PYBIND11_MODULE(VIVACE_MODULE, m) {
     m.def_submodule("im2col", "The textbook method: column matrix and GEMM.");
     bind_pool2d(m);
     bind_conv2d(m);  // its fused ops take the pool's shape
+    bind_conv3d(m);
     bind_gemm(m);
+    bind_einsum(m);
     bind_rnn(m);
     bind_depthwise2d(m);
     bind_attention(m);
@@ -34,5 +36,6 @@ PYBIND11_MODULE(VIVACE_MODULE, m) {
     bind_images(m);
     bind_resample(m);
     bind_loss(m);
+    bind_merge(m);
     bind_optimizer(m);
 }

@@ -10,7 +10,7 @@
 #include <cmath>
 
 #include "philox.h"
-#include "tile.h"
+#include "product.h"
 #include "vmath.h"
 
 namespace vivace {
@@ -19,7 +19,6 @@ namespace {
 constexpr index key_block = 128;      // whose packed keys and values stay in L2, and a panel's scores in L1
 constexpr index forward_block = 256;  // queries that share the packing of the keys
 constexpr index query_block = 64;     // backward: whole panels at every level
-constexpr index no_offset[1] = {0};
 
 // From one row of a block of scores to the next, backward: were it a power of two, a column would share few lines of L1.
 template <class T>
@@ -31,46 +30,7 @@ constexpr T log2_e = static_cast<T>(1.44269504088896340736);
 template <class T>
 constexpr T forbidden = static_cast<T>(-1e9) * log2_e<T>;
 
-index blocks_of(index size, index block) { return (size + block - 1) / block; }
-
-// c (m, b.columns) = a (m, k) b, or += ; with `transposed`, a is stored (k, m). One thread.
-template <class T>
-void multiply(index m, index k, const T* a, index lda, bool transposed, const Panels<T>& b, T* c, index ldc,
-              bool accumulate) {
-    Tile<T> tile{};
-    tile.offsets = no_offset;
-    tile.taps = 1;
-    tile.k = k;
-    tile.a_step = lda;
-    tile.accumulate = accumulate;
-    const index tiles = blocks_of(m, tile_rows), height = m / tiles, higher = m % tiles;
-    for (index j = 0; j < b.count(); ++j) {
-        b.select(j, tile);
-        for (index first = 0; first < m; first += tile.rows) {
-            tile.rows = first < higher * (height + 1) ? height + 1 : height;
-            tile.a[0] = a + first;
-            for (index r = 0; r < tile.rows; ++r) {
-                if (!transposed) tile.a[r] = a + (first + r) * lda;
-                tile.c[r] = c + (first + r) * ldc + j * panel_columns<T>;
-            }
-            if (transposed)
-                multiply_by_columns(tile);
-            else
-                multiply_by_rows(tile);
-        }
-    }
-}
-
-// A part of a (rows, columns) matrix, packed as the right side of a product; with `transposed` it is stored (columns, rows).
-template <class T>
-Panels<T> pack(const T* source, index ld, bool transposed, index rows, index columns, T* packed) {
-    for (index first = 0; first < columns; first += panel_columns<T>)
-        pack_panel(source + (transposed ? first * ld : first), ld, transposed, rows,
-                   std::min(panel_columns<T>, columns - first), packed + first * rows);
-    return packed_panels<T>(packed, rows, columns);
-}
-
-// The same for the left side: rows that lie ld apart, side by side.
+// Rows that lie ld apart, side by side: the left side of a product, in cache.
 template <class T>
 void copy_rows(const T* source, index ld, index rows, index columns, T* to) {
     for (index r = 0; r < rows; ++r) std::copy_n(source + r * ld, columns, to + r * columns);
@@ -120,6 +80,12 @@ void apply_masks(const AttentionShape& s, const AttentionMasks& masks, index sam
         const index hidden = !open ? at.queries : s.causal ? std::min(at.queries, at.key + j - at.query) : 0;
         if (hidden > 0) std::fill_n(scores + j * at.ld, hidden, forbidden<T>);
     }
+    for (index j = 0; s.window > 0 && j < at.keys; ++j) {  // queries from key - window + 1 to key + window - 1 are near
+        const index key = at.key + j - at.query;
+        T* const row = scores + j * at.ld;
+        std::fill(row, row + std::clamp<index>(key - s.window + 1, 0, at.queries), forbidden<T>);
+        std::fill(row + std::clamp<index>(key + s.window, 0, at.queries), row + at.queries, forbidden<T>);
+    }
     for (index i = 0; (masks.query || masks.attention) && i < at.queries; ++i) {
         const index query = sample * s.queries + at.query + i;
         const bool open = !masks.query || masks.query[query];
@@ -136,7 +102,7 @@ void apply_masks(const AttentionShape& s, const AttentionMasks& masks, index sam
 template <class T>
 index needed_keys(const AttentionShape& s, const AttentionMasks& masks, const Block& at, const T* maximum) {
     if (!s.causal) return at.keys;
-    const bool masked = masks.query || masks.key || masks.attention;
+    const bool masked = masks.query || masks.key || masks.attention || s.window > 0;
     if (masked && std::any_of(maximum, maximum + at.queries, [](T m) { return m == forbidden<T>; })) return at.keys;
     return std::clamp<index>(at.query + at.queries - at.key, 0, at.keys);
 }
@@ -211,11 +177,14 @@ void scale_row(index size, T factor, T* row) {
 
 // The largest scores and 1 / sums of a task's queries leave, y is normalized.
 template <class T>
-void finish(const AttentionShape& s, index queries, const Running<T>& running, T* maximum, T* share, T* y, index ldy) {
+void finish(const AttentionShape& s, index queries, bool zero_blind, const Running<T>& running, T* maximum, T* share, T* y,
+            index ldy) {
     for (index i = 0; i < queries; ++i) {
+        const T own = zero_blind && running.maximum[i] == forbidden<T> ? 0 : 1 / running.sum[i];
+        scale_row(s.value_dim, own, y + i * ldy);
+        if (!maximum) continue;
         maximum[i] = running.maximum[i];
-        share[i] = 1 / running.sum[i];
-        scale_row(s.value_dim, share[i], y + i * ldy);
+        share[i] = own;
     }
 }
 
@@ -267,7 +236,8 @@ void attention_forward(const AttentionShape& s, const T* q, const T* k, const T*
             }
         }
         const index at = (head.sample * s.heads + head.head) * s.queries + mine.first;
-        finish(s, mine.size(), Running<T>{tops, sums, shrinks}, maximum + at, share + at, out, ldy);
+        finish(s, mine.size(), masks.zero_blind, Running<T>{tops, sums, shrinks}, maximum ? maximum + at : nullptr,
+               maximum ? share + at : nullptr, out, ldy);
     });
 }
 

@@ -195,6 +195,35 @@ void standardize_channels(index outer, index channels, index inner, const T* x, 
     map_channels(outer, channels, inner, x, mean, deviation, y, [](vec<T> v, vec<T> a, vec<T> b) { return (v - a) / b; });
 }
 
+template <class T>
+double penalty(index size, const T* x, double l1, double l2) {
+    constexpr index block = 4096;  // so few that sums in T are as good as sums in double
+    const index blocks = (size + block - 1) / block;
+    Scratch<double> parts(blocks);
+    parallel_for(blocks, cheap * static_cast<double>(size), [&](index b, int) {
+        vec<T> absolute{}, squares{};
+        for_each_vector<T>(std::min(block, size - b * block), [&](index i, auto n) {
+            const vec<T> v = load_n(x + b * block + i, n);
+            absolute += v < T{0} ? -v : v;
+            squares += v * v;
+        });
+        parts[b] = l1 * static_cast<double>(horizontal_sum<T>(absolute)) + l2 * static_cast<double>(horizontal_sum<T>(squares));
+    });
+    double sum = 0;
+    for (index b = 0; b < blocks; ++b) sum += parts[b];
+    return sum;
+}
+
+template <class T>
+void add_penalty_gradient(index size, const T* x, double l1, double l2, T* dx) {
+    const vec<T> step = broadcast(static_cast<T>(l1));
+    const T slope = static_cast<T>(2 * l2);
+    map(size, cheap, dx, [&](vec<T> d, vec<T> v) {
+        const vec<T> sign = v > T{0} ? step : v < T{0} ? -step : v != v ? v : vec<T>{};
+        return d + (sign + slope * v);
+    }, static_cast<const T*>(dx), x);
+}
+
 void gather_rows(index count, index row_bytes, const void* source, const std::int64_t* rows, void* out) {
     const index rows_per_task = std::max<index>(1, 16384 / std::max<index>(1, row_bytes));
     const index tasks = (count + rows_per_task - 1) / rows_per_task;
@@ -240,6 +269,8 @@ void scatter_add_rows(index count, index columns, const T* dy, const std::int64_
     template void spatial_dropout(index, index, index, const T*, double, std::uint64_t, std::uint64_t, T*);        \
     template void alpha_dropout_forward(index, const T*, double, std::uint64_t, std::uint64_t, T*);                \
     template void alpha_dropout_backward(index, const T*, double, std::uint64_t, std::uint64_t, T*);               \
+    template double penalty(index, const T*, double, double);                                                      \
+    template void add_penalty_gradient(index, const T*, double, double, T*);                                       \
     template void scale_channels(index, index, index, const T*, const T*, const T*, T*);                           \
     template void standardize_channels(index, index, index, const T*, const T*, const T*, T*);                     \
     template void scatter_add_rows(index, index, const T*, const std::int64_t*, T*);

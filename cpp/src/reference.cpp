@@ -91,6 +91,71 @@ void for_each_window_element(const Pool2DShape& s, F&& f) {
                         }
 }
 
+// Calls f(box, position, elements of the box, x_index) for every element of every box, box by box.
+template <class F>
+void for_each_box_element(const Pool3DShape& s, F&& f) {
+    index box = 0;
+    for (index n = 0; n < s.n; ++n)
+        for (const Window& deep : s.depth.windows)
+            for (const Window& down : s.height.windows)
+                for (const Window& across : s.width.windows)
+                    for (index c = 0; c < s.c; ++c, ++box) {
+                        index position = 0;
+                        for (index d = deep.first; d < deep.end; ++d)
+                            for (index h = down.first; h < down.end; ++h)
+                                for (index w = across.first; w < across.end; ++w, ++position)
+                                    f(box, position, deep.size() * down.size() * across.size(),
+                                      (((n * s.depth.size + d) * s.height.size + h) * s.width.size + w) * s.c + c);
+                    }
+}
+
+// Calls f(x_index, w_index, y_index) for every product in a convolution of volumes: those of each slice of the kernel.
+template <class F>
+void for_each_product(const Conv3DShape& s, F&& f) {
+    for (index n = 0; n < s.n; ++n)
+        for (index r = 0; r < s.r; ++r)
+            for (index i = 0; i < s.kd; ++i) {
+                const index d = r * s.stride_d + i * s.dilation_d - s.pad_front;
+                if (d < 0 || d >= s.d) continue;
+                const Conv2DShape slice = s.slice();
+                for_each_product(slice, [&](index ix, index iw, index iy) {
+                    f((n * s.d + d) * slice.input_size() + ix, i * slice.kernel_size() + iw,
+                      (n * s.r + r) * slice.output_size() + iy);
+                });
+            }
+}
+
+template <class Shape, class T>
+void conv_forward(const Shape& s, const T* x, const T* w, const T* bias, Activation activation, T* y) {
+    Sums sums(s.output_size());
+    for_each_product(s, [&](index ix, index iw, index iy) {
+        sums[iy] += static_cast<double>(x[ix]) * static_cast<double>(w[iw]);
+    });
+    for (index i = 0; i < s.output_size(); ++i)
+        y[i] = activate<T>(activation, sums[i] + (bias ? static_cast<double>(bias[i % s.o]) : 0));
+}
+
+template <class Shape, class T>
+void conv_input_gradient(const Shape& s, const T* dy, const T* w, T* dx) {
+    Sums sums(s.input_size());
+    for_each_product(s, [&](index ix, index iw, index iy) {
+        sums[ix] += static_cast<double>(dy[iy]) * static_cast<double>(w[iw]);
+    });
+    for (index i = 0; i < s.input_size(); ++i) dx[i] = static_cast<T>(sums[i]);
+}
+
+template <class Shape, class T>
+void conv_weight_gradient(const Shape& s, const T* x, const T* dy, T* dw, T* db) {
+    Sums sums(s.kernel_size()), bias_sums(s.o);
+    for_each_product(s, [&](index ix, index iw, index iy) {
+        sums[iw] += static_cast<double>(x[ix]) * static_cast<double>(dy[iy]);
+    });
+    for (index i = 0; i < s.kernel_size(); ++i) dw[i] += static_cast<T>(sums[i]);
+    if (!db) return;
+    for (index i = 0; i < s.output_size(); ++i) bias_sums[i % s.o] += static_cast<double>(dy[i]);
+    for (index o = 0; o < s.o; ++o) db[o] += static_cast<T>(bias_sums[o]);
+}
+
 }  // namespace
 
 template <class T>
@@ -108,33 +173,32 @@ void gemm(index m, index n, index k, const T* a, bool transpose_a, const T* b, b
 
 template <class T>
 void conv2d_forward(const Conv2DShape& s, const T* x, const T* w, const T* bias, Activation activation, T* y) {
-    Sums sums(s.output_size());
-    for_each_product(s, [&](index ix, index iw, index iy) {
-        sums[iy] += static_cast<double>(x[ix]) * static_cast<double>(w[iw]);
-    });
-    for (index i = 0; i < s.output_size(); ++i)
-        y[i] = activate<T>(activation, sums[i] + (bias ? static_cast<double>(bias[i % s.o]) : 0));
+    conv_forward(s, x, w, bias, activation, y);
 }
 
 template <class T>
 void conv2d_input_gradient(const Conv2DShape& s, const T* dy, const T* w, T* dx) {
-    Sums sums(s.input_size());
-    for_each_product(s, [&](index ix, index iw, index iy) {
-        sums[ix] += static_cast<double>(dy[iy]) * static_cast<double>(w[iw]);
-    });
-    for (index i = 0; i < s.input_size(); ++i) dx[i] = static_cast<T>(sums[i]);
+    conv_input_gradient(s, dy, w, dx);
 }
 
 template <class T>
 void conv2d_weight_gradient(const Conv2DShape& s, const T* x, const T* dy, T* dw, T* db) {
-    Sums sums(s.kernel_size()), bias_sums(s.o);
-    for_each_product(s, [&](index ix, index iw, index iy) {
-        sums[iw] += static_cast<double>(x[ix]) * static_cast<double>(dy[iy]);
-    });
-    for (index i = 0; i < s.kernel_size(); ++i) dw[i] += static_cast<T>(sums[i]);
-    if (!db) return;
-    for (index i = 0; i < s.output_size(); ++i) bias_sums[i % s.o] += static_cast<double>(dy[i]);
-    for (index o = 0; o < s.o; ++o) db[o] += static_cast<T>(bias_sums[o]);
+    conv_weight_gradient(s, x, dy, dw, db);
+}
+
+template <class T>
+void conv3d_forward(const Conv3DShape& s, const T* x, const T* w, const T* bias, Activation activation, T* y) {
+    conv_forward(s, x, w, bias, activation, y);
+}
+
+template <class T>
+void conv3d_input_gradient(const Conv3DShape& s, const T* dy, const T* w, T* dx) {
+    conv_input_gradient(s, dy, w, dx);
+}
+
+template <class T>
+void conv3d_weight_gradient(const Conv3DShape& s, const T* x, const T* dy, T* dw, T* db) {
+    conv_weight_gradient(s, x, dy, dw, db);
 }
 
 template <class T, class Position>
@@ -173,6 +237,41 @@ void average_pool2d_backward(const Pool2DShape& s, const T* dy, T* dx) {
     for_each_window_element(s, [&](index window, index, index) { counts[window] += 1; });
     for_each_window_element(
         s, [&](index window, index, index ix) { sums[ix] += static_cast<double>(dy[window]) / counts[window]; });
+    for (index i = 0; i < s.input_size(); ++i) dx[i] = static_cast<T>(sums[i]);
+}
+
+template <class T, class Position>
+void max_pool3d_forward(const Pool3DShape& s, const T* x, T* y, Position* positions) {
+    for_each_box_element(s, [&](index box, index position, index, index ix) {
+        if (position > 0 && !(x[ix] > y[box]) && !std::isnan(x[ix])) return;
+        y[box] = x[ix];
+        if (positions) positions[box] = static_cast<Position>(position);
+    });
+}
+
+template <class T, class Position>
+void max_pool3d_backward(const Pool3DShape& s, const T* dy, const Position* positions, T* dx) {
+    std::fill_n(dx, s.input_size(), T{});
+    for_each_box_element(s, [&](index box, index position, index, index ix) {
+        if (positions[box] == static_cast<Position>(position)) dx[ix] += dy[box];
+    });
+}
+
+template <class T>
+void average_pool3d_forward(const Pool3DShape& s, const T* x, T* y) {
+    Sums sums(s.output_size());
+    for_each_box_element(s, [&](index box, index, index count, index ix) {
+        sums[box] += static_cast<double>(x[ix]) / static_cast<double>(count);
+    });
+    for (index i = 0; i < s.output_size(); ++i) y[i] = static_cast<T>(sums[i]);
+}
+
+template <class T>
+void average_pool3d_backward(const Pool3DShape& s, const T* dy, T* dx) {
+    Sums sums(s.input_size());
+    for_each_box_element(s, [&](index box, index, index count, index ix) {
+        sums[ix] += static_cast<double>(dy[box]) / static_cast<double>(count);
+    });
     for (index i = 0; i < s.input_size(); ++i) dx[i] = static_cast<T>(sums[i]);
 }
 
@@ -252,16 +351,23 @@ void affine_forward(const Affine& s, const double* maps, const T* x, T* y) {
 
 #define INSTANTIATE_POSITIONS(T, Position)                                               \
     template void max_pool2d_forward(const Pool2DShape&, const T*, T*, Position*);       \
-    template void max_pool2d_backward(const Pool2DShape&, const T*, const Position*, T*);
+    template void max_pool2d_backward(const Pool2DShape&, const T*, const Position*, T*); \
+    template void max_pool3d_forward(const Pool3DShape&, const T*, T*, Position*);       \
+    template void max_pool3d_backward(const Pool3DShape&, const T*, const Position*, T*);
 #define INSTANTIATE(T)                                                                              \
     template void gemm(index, index, index, const T*, bool, const T*, bool, T*, bool);              \
     template void conv2d_forward(const Conv2DShape&, const T*, const T*, const T*, Activation, T*); \
+    template void conv3d_forward(const Conv3DShape&, const T*, const T*, const T*, Activation, T*); \
     template void conv2d_input_gradient(const Conv2DShape&, const T*, const T*, T*);                \
+    template void conv3d_input_gradient(const Conv3DShape&, const T*, const T*, T*);                \
     template void conv2d_weight_gradient(const Conv2DShape&, const T*, const T*, T*, T*);           \
+    template void conv3d_weight_gradient(const Conv3DShape&, const T*, const T*, T*, T*);           \
     INSTANTIATE_POSITIONS(T, std::uint8_t)                                                          \
     INSTANTIATE_POSITIONS(T, std::uint32_t)                                                         \
     template void average_pool2d_forward(const Pool2DShape&, const T*, T*);                         \
     template void average_pool2d_backward(const Pool2DShape&, const T*, T*);                        \
+    template void average_pool3d_forward(const Pool3DShape&, const T*, T*);                         \
+    template void average_pool3d_backward(const Pool3DShape&, const T*, T*);                        \
     template void rnn_forward(const RnnShape&, const T*, const T*, const T*, const T*, T*);         \
     template void function_forward(Function, const Parameters&, index, const T*, T*);               \
     template void affine_forward(const Affine&, const double*, const T*, T*);

@@ -236,11 +236,81 @@ void multiply_bands(index outer, index inputs, index outputs, index inner, index
     with_few(inner, run);
 }
 
+index Resampling::input_size() const {
+    index size = n * c;
+    for (const Bands& axis : axes) size *= axis.inputs;
+    return size;
+}
+
+index Resampling::output_size() const {
+    index size = n * c;
+    for (const Bands& axis : axes) size *= axis.outputs();
+    return size;
+}
+
+template <class T>
+void resample(const Resampling& s, const T* x, T* y) {
+    index outer = s.input_size() / std::max<index>(1, s.c), inner = s.c, largest = 0;
+    for (std::size_t i = s.axes.size(), size = static_cast<std::size_t>(s.input_size()); i-- > 1;) {
+        size = size / static_cast<std::size_t>(s.axes[i].inputs) * s.axes[i].first.size();
+        largest = std::max(largest, static_cast<index>(size));
+    }
+    const Scratch<T> scratch(2 * largest);
+    const T* from = x;
+    for (std::size_t i = s.axes.size(); i-- > 0;) {
+        const Bands& axis = s.axes[i];
+        T* const to = i == 0 ? y : scratch + (i % 2 ? largest : 0);
+        outer /= axis.inputs;
+        multiply_bands(outer, axis.inputs, axis.outputs(), inner, axis.width, axis.first.data(), axis.weights_as(T{}), from, to);
+        inner *= axis.outputs();
+        from = to;
+    }
+}
+
+namespace {
+
+// Calls f(element of the inner array, of the outer, elements) for each row of the outer array: the rows that hold nothing of
+// the inner one have none.
+template <class F>
+void for_each_row(const Margins& s, F&& f) {
+    const index slices = s.whole(0), rows = s.whole(1), width = s.whole(2) * s.channels, inside = s.sizes[2] * s.channels;
+    parallel_for(s.n * slices * rows, static_cast<double>(4 * s.outer_size()), [&](index task, int) {
+        const index slice = task / rows % slices - s.before[0], row = task % rows - s.before[1], n = task / rows / slices;
+        const bool within = slice >= 0 && slice < s.sizes[0] && row >= 0 && row < s.sizes[1];
+        f(((n * s.sizes[0] + slice) * s.sizes[1] + row) * inside, task * width, within ? inside : 0);
+    });
+}
+
+}  // namespace
+
+template <class T>
+void pad(const Margins& s, const T* x, T* y) {
+    const index width = s.whole(2) * s.channels, left = s.before[2] * s.channels;
+    for_each_row(s, [&](index from, index to, index count) {
+        if (count == 0) {
+            std::fill_n(y + to, width, T{});
+            return;
+        }
+        std::fill_n(y + to, left, T{});
+        std::copy_n(x + from, count, y + to + left);
+        std::fill_n(y + to + left + count, width - left - count, T{});
+    });
+}
+
+template <class T>
+void crop(const Margins& s, const T* y, T* x) {
+    const index left = s.before[2] * s.channels;
+    for_each_row(s, [&](index to, index from, index count) { std::copy_n(y + from + left, count, x + to); });
+}
+
 #define INSTANTIATE(T)                                                                                                  \
     template void affine_forward(const Affine&, const double*, const T*, T*);                                           \
     template void affine_backward(const Affine&, const double*, const T*, T*);                                          \
     template void random_affine_forward(const Affine&, const RandomMovement&, std::uint64_t, std::uint64_t, const T*, T*);  \
     template void random_affine_backward(const Affine&, const RandomMovement&, std::uint64_t, std::uint64_t, const T*, T*); \
+    template void resample(const Resampling&, const T*, T*);                                                            \
+    template void pad(const Margins&, const T*, T*);                                                                    \
+    template void crop(const Margins&, const T*, T*);                                                                   \
     template void multiply_bands(index, index, index, index, index, const std::int32_t*, const T*, const T*, T*);
 INSTANTIATE(float)
 INSTANTIATE(double)

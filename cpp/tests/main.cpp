@@ -9,8 +9,11 @@ int main() {
     test_parallel();
     test_conv2d();
     test_conv2d_pool();
+    test_conv3d();
     test_gemm();
+    test_einsum();
     test_pool2d();
+    test_pool3d();
     test_vmath();
     test_elementwise();
     test_activations();
@@ -18,6 +21,7 @@ int main() {
     test_noise();
     test_resample();
     test_loss();
+    test_merge();
     test_optimizer();
     test_rnn();
     test_normalization();

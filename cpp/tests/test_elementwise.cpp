@@ -343,9 +343,27 @@ void all() {
     threads_agree<T>();
 }
 
+template <class T>
+void penalties(index size) {
+    const auto x = integers<T>(size), start = integers<T>(size);
+    double expected = 0;
+    auto dx = start, expected_dx = start;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+        expected += 0.5 * std::fabs(static_cast<double>(x[i])) + 0.25 * static_cast<double>(x[i] * x[i]);
+        expected_dx[i] += T{0.5} * static_cast<T>((x[i] > 0) - (x[i] < 0)) + T{0.5} * x[i];
+    }
+    CHECK_EQUAL(std::vector<double>{penalty(size, x.data(), 0.5, 0.25)}, std::vector<double>{expected}, show(size));
+    add_penalty_gradient(size, x.data(), 0.5, 0.25, dx.data());
+    CHECK_EQUAL(dx, expected_dx, show(size));
+}
+
 }  // namespace
 
 void test_elementwise() {
+    for (index size : {0, 1, 15, 16, 4095, 4097, 100000}) {
+        penalties<float>(size);
+        penalties<double>(size);
+    }
     const int threads = get_num_threads();
     philox();
     rows_move();

@@ -123,6 +123,61 @@ void bands(index outer, index inputs, index outputs, index inner, index width) {
     CHECK_EQUAL(y, expected, show(outer, inputs, outputs, inner, width));
 }
 
+// Along several axes: one product after the other.
+template <class T>
+void axes(index c) {
+    Resampling s{2, c, {}};
+    const index inputs[] = {3, 5, 4}, outputs[] = {4, 6, 7};
+    auto x = integers<T>(s.n * 3 * 5 * 4 * c);
+    for (std::size_t a = 0; a < 3; ++a) {
+        Bands bands{inputs[a], 2, {}, integers<double>(2 * outputs[a]), {}};
+        for (index p = 0; p < outputs[a]; ++p) bands.first.push_back(static_cast<std::int32_t>(random_index(0, inputs[a] - 2)));
+        bands.rounded.assign(bands.weights.begin(), bands.weights.end());
+        s.axes.push_back(bands);
+    }
+    auto y = unset<T>(s.output_size()), expected = y;
+    std::size_t i = 0;
+    for (index n = 0; n < s.n; ++n)
+        for (index p = 0; p < 4; ++p)
+            for (index q = 0; q < 6; ++q)
+                for (index r = 0; r < 7; ++r)
+                    for (index channel = 0; channel < c; ++channel, ++i) {
+                        double sum = 0;
+                        for (index k = 0; k < 8; ++k) {
+                            const index at[] = {k / 4, k / 2 % 2, k % 2}, to[] = {p, q, r};
+                            index element = n;
+                            double weight = 1;
+                            for (std::size_t a = 0; a < 3; ++a) {
+                                const Bands& bands = s.axes[a];
+                                element = element * inputs[a] + bands.first[static_cast<std::size_t>(to[a])] + at[a];
+                                weight *= bands.weights[static_cast<std::size_t>(2 * to[a] + at[a])];
+                            }
+                            sum += weight * static_cast<double>(x[static_cast<std::size_t>(element * c + channel)]);
+                        }
+                        expected[i] = static_cast<T>(sum);
+                    }
+    resample(s, x.data(), y.data());
+    CHECK_EQUAL(y, expected, show(c));
+}
+
+template <class T>
+void margins(const Margins& s) {
+    const auto x = integers<T>(s.inner_size());
+    auto y = unset<T>(s.outer_size()), back = unset<T>(s.inner_size()), expected = y;
+    std::size_t from = 0, to = 0;
+    for (index n = 0; n < s.n; ++n)
+        for (index a = -s.before[0]; a < s.sizes[0] + s.behind[0]; ++a)
+            for (index b = -s.before[1]; b < s.sizes[1] + s.behind[1]; ++b)
+                for (index c = -s.before[2]; c < s.sizes[2] + s.behind[2]; ++c) {
+                    const bool inside = a >= 0 && a < s.sizes[0] && b >= 0 && b < s.sizes[1] && c >= 0 && c < s.sizes[2];
+                    for (index i = 0; i < s.channels; ++i) expected[to++] = inside ? x[from++] : T{0};
+                }
+    pad(s, x.data(), y.data());
+    CHECK_EQUAL(y, expected, show(s.n, s.channels));
+    crop(s, y.data(), back.data());
+    CHECK_EQUAL(back, x, show(s.n, s.channels));
+}
+
 template <class T>
 void threads_agree() {
     const Affine s{3, 90, 100, 3, Fill::reflect, true, 0};
@@ -152,6 +207,10 @@ void all() {
     shifts<T>();
     for (index inner : {1, 2, 3, 4, 16, 33})
         for (index width : {1, 2, 5}) bands<T>(3, 7, 4, inner, width);
+    for (index c : {1, 3, 17}) axes<T>(c);
+    margins<T>({2, {3, 4, 5}, {1, 0, 2}, {0, 3, 1}, 3});
+    margins<T>({1, {1, 1, 6}, {0, 0, 0}, {0, 0, 4}, 1});
+    margins<T>({3, {20, 30, 40}, {1, 1, 1}, {2, 2, 2}, 4});  // on several threads
     threads_agree<T>();
 }
 

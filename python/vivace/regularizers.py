@@ -10,8 +10,9 @@ import numpy as np
 
 from ._config import Configurable, deserialize_in, from_dict
 from ._config import serialize as serialize
+from ._core import native
 from ._naming import lookup
-from ._typing import Array
+from ._typing import FLOATS, Array
 from .differentiation import pullback
 
 
@@ -41,14 +42,17 @@ class L1L2(Regularizer):
 
     def __call__(self, w: Array) -> float:
         """The penalty."""
-        return float(self.l1 * np.abs(w).sum() + self.l2 * np.square(w).sum())
+        return native.penalty(_dense(w), self.l1, self.l2)
 
     def add_gradient(self, w: Array, gradient: Array) -> None:
         """gradient += l1 * sign(w) + 2 * l2 * w."""
-        if self.l1:
-            gradient += self.l1 * np.sign(w)
-        if self.l2:
-            gradient += (2 * self.l2) * w
+        native.add_penalty_gradient(_dense(w), self.l1, self.l2, gradient)
+
+
+def _dense(w: Any) -> Array:
+    """Numbers as the kernels take them."""
+    w = np.ascontiguousarray(w)
+    return w if w.dtype in FLOATS.values() else w.astype(np.float64)
 
 
 class L1(L1L2):

@@ -11,6 +11,7 @@ from ._typing import Array, Shape
 from .parameters import aligned_empty
 
 _empty = np.empty
+_SMALL = 4096  # bytes for which to begin on a cache line takes longer, 3 us, than it saves
 _NONE: tuple[Any, Any, Any] = None, None, None
 
 
@@ -20,6 +21,7 @@ class Step:
     training: whether layers behave as in training (dropout drops, max pooling remembers positions).
     mask: uint8 (batch, steps), nonzero where a step of a sequence counts; None: all do; of several inputs or outputs a
         list. A layer that makes a mask sets it, one whose output has no steps takes it away.
+    keeps: whether a backward pass may follow, for which layers keep what it needs.
     penalty: what layers add to the loss of every row of this pass (ActivityRegularization); they add its gradient too.
 
     The step owns the buffers: the k-th `empty` of every pass gets the same memory, so that in steady state nothing is
@@ -27,6 +29,8 @@ class Step:
     Gradients on their way back are given up as soon as nobody needs them, and their memory, still in cache, goes to the
     next ones.
     """
+
+    keeps = True
 
     def __init__(self, training: bool) -> None:
         self.training = training
@@ -90,7 +94,7 @@ class Step:
 class OneCall(Step):
     """The step of a layer that runs by itself: its memory is new, and what it makes is the caller's."""
 
-    training = False
+    training = keeps = False
     mask: Any = None
     penalty = 0.0
     last: Array | None = None  # what `empty` has made last
@@ -99,13 +103,13 @@ class OneCall(Step):
 
     def empty(self, shape: Shape, dtype: Any) -> Array:
         array = _empty(shape, dtype)
-        if array.nbytes > 256:  # for a small one, the line's start costs more than what it saves
+        if array.nbytes > _SMALL:
             array = aligned_empty(shape, dtype)
         self.last = array
         return array
 
     def copy(self, x: Array) -> Array:
-        if x.nbytes > 256:
+        if x.nbytes > _SMALL:
             return super().copy(x)
         self.last = y = x.copy()
         return y

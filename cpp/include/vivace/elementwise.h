@@ -48,6 +48,12 @@ void scale_channels(index outer, index channels, index inner, const T* x, const 
 template <class T>
 void standardize_channels(index outer, index channels, index inner, const T* x, const T* mean, const T* deviation, T* y);
 
+// l1 sum |x| + l2 sum x^2, and its gradient: dx += l1 sign(x) + 2 l2 x.
+template <class T>
+double penalty(index size, const T* x, double l1, double l2);
+template <class T>
+void add_penalty_gradient(index size, const T* x, double l1, double l2, T* dx);
+
 // out[r] = source[rows[r]], each row of `row_bytes` bytes. Row numbers must be in range.
 void gather_rows(index count, index row_bytes, const void* source, const std::int64_t* rows, void* out);
 

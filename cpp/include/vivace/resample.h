@@ -1,6 +1,8 @@
 // Images taken at other places: under affine maps, and along one axis.
 #pragma once
 
+#include <vector>
+
 #include "vivace/common.h"
 
 namespace vivace {
@@ -52,5 +54,45 @@ void random_affine_backward(const Affine& s, const RandomMovement& r, std::uint6
 template <class T>
 void multiply_bands(index outer, index inputs, index outputs, index inner, index width, const std::int32_t* first,
                     const T* weights, const T* x, T* y);
+
+// Such a matrix.
+struct Bands {
+    index inputs, width;
+    std::vector<std::int32_t> first;  // of each output
+    std::vector<double> weights;      // (outputs, width)
+    std::vector<float> rounded;
+
+    index outputs() const { return static_cast<index>(first.size()); }
+    const float* weights_as(float) const { return rounded.data(); }
+    const double* weights_as(double) const { return weights.data(); }
+};
+
+// Arrays (n, ..., c), and a matrix for each of the axes between.
+struct Resampling {
+    index n, c;
+    std::vector<Bands> axes;
+
+    index input_size() const;
+    index output_size() const;
+};
+
+// y = x multiplied by all of them, the last axis first.
+template <class T>
+void resample(const Resampling& s, const T* x, T* y);
+
+// Zeros around (n, a, b, c, channels): so many before and behind along a, b and c.
+struct Margins {
+    index n, sizes[3], before[3], behind[3], channels;
+
+    index whole(int axis) const { return before[axis] + sizes[axis] + behind[axis]; }
+    index inner_size() const { return n * sizes[0] * sizes[1] * sizes[2] * channels; }
+    index outer_size() const { return n * whole(0) * whole(1) * whole(2) * channels; }
+};
+
+// y = x with them. x = y without them.
+template <class T>
+void pad(const Margins& s, const T* x, T* y);
+template <class T>
+void crop(const Margins& s, const T* y, T* x);
 
 }  // namespace vivace

@@ -117,12 +117,60 @@ def max_pool2d_backward(shape: Pool2DShape, dy: Array, positions: Positions, dx:
 def average_pool2d_forward(shape: Pool2DShape, x: Array, y: Array) -> None: ...
 def average_pool2d_backward(shape: Pool2DShape, dy: Array, dx: Array) -> None: ...
 
+# As pool2d, over volumes in boxes: windows are (first, end) of each along depth, height and width. positions: uint8 if
+# the largest box has at most 256 elements, uint32 otherwise.
+class Pool3DShape:
+    def __init__(self, input: tuple[int, int, int, int, int], windows: Sequence[Sequence[tuple[int, int]]]) -> None: ...
+    @property
+    def input(self) -> tuple[int, int, int, int, int]: ...
+    @property
+    def output(self) -> tuple[int, int, int, int, int]: ...
+    @property
+    def largest(self) -> int: ...
+
+def max_pool3d_forward(shape: Pool3DShape, x: Array, y: Array, positions: Positions | None) -> None: ...
+def max_pool3d_backward(shape: Pool3DShape, dy: Array, positions: Positions, dx: Array) -> None: ...
+def average_pool3d_forward(shape: Pool3DShape, x: Array, y: Array) -> None: ...
+def average_pool3d_backward(shape: Pool3DShape, dy: Array, dx: Array) -> None: ...
+
+class Conv3DShape:
+    def __init__(
+        self,
+        input: tuple[int, int, int, int, int],
+        kernel: tuple[int, int, int, int, int],
+        strides: tuple[int, int, int] = (1, 1, 1),
+        padding: tuple[int, int, int, int, int, int] = (0, 0, 0, 0, 0, 0),
+        dilation: tuple[int, int, int] = (1, 1, 1),
+        groups: int = 1,
+    ) -> None: ...
+    @property
+    def input(self) -> tuple[int, int, int, int, int]: ...
+    @property
+    def output(self) -> tuple[int, int, int, int, int]: ...
+    @property
+    def flops(self) -> int: ...
+
+def conv3d_forward(
+    shape: Conv3DShape, x: Array, kernel: Array, bias: Array | None, y: Array, activation: Activation = "linear"
+) -> None: ...
+def conv3d_input_gradient(shape: Conv3DShape, dy: Array, kernel: Array, dx: Array) -> None: ...
+def conv3d_weight_gradient(shape: Conv3DShape, x: Array, dy: Array, dkernel: Array, dbias: Array | None) -> None: ...
+
+# x of the shape's output, y of its input; bias has the input's channels. The input's gradient is conv3d_forward(dy).
+def conv3d_transpose_forward(
+    shape: Conv3DShape, x: Array, kernel: Array, bias: Array | None, y: Array, activation: Activation = "linear"
+) -> None: ...
+def conv3d_transpose_weight_gradient(
+    shape: Conv3DShape, x: Array, dy: Array, dkernel: Array, dbias: Array | None
+) -> None: ...
+
 # a (m, k), b (k, n), c (m, n); transpose_*: stored transposed.
 def gemm(
     a: Array, b: Array, c: Array, transpose_a: bool = False, transpose_b: bool = False, accumulate: bool = False
 ) -> None: ...
 
 # x (n, i), kernel (i, o), bias (o,), y (n, o)
+# x (..., inputs), kernel (..., inputs, outputs), whose axes in front are 1, bias (outputs), y (..., outputs).
 def dense_forward(x: Array, kernel: Array, bias: Array | None, y: Array, activation: Activation = "linear") -> None: ...
 def dense_input_gradient(dy: Array, kernel: Array, dx: Array) -> None: ...
 def dense_weight_gradient(x: Array, dy: Array, dkernel: Array, dbias: Array | None) -> None: ...
@@ -183,50 +231,116 @@ def rnn_backward(
     dc: Array | None,
 ) -> None: ...
 
-# dense_forward of x (..., *inputs), kernel (*inputs, *outputs), bias (*outputs), y (..., *outputs); inputs: the product
-# of those axes.
-def project_forward(
-    inputs: int, x: Array, kernel: Array, bias: Array | None, y: Array, activation: Activation = "linear"
+# The arrays' axes by name, the sizes of x's and w's, and of the bias': the last of y's, 1 where it is the same for all.
+class Einsum:
+    def __init__(
+        self, x: str, w: str, y: str, x_sizes: Sequence[int], w_sizes: Sequence[int], bias: Sequence[int]
+    ) -> None: ...
+    @property
+    def output(self) -> tuple[int, ...]: ...
+
+# gradients: dx, which is overwritten, dw, which is overwritten or added to, dbias, which is added to; None: not wanted.
+def einsum_forward(
+    op: Einsum, x: Array, w: Array, bias: Array | None, y: Array, activation: Activation = "linear"
+) -> None: ...
+def einsum_backward(
+    op: Einsum,
+    x: Array,
+    w: Array,
+    dy: Array,
+    gradients: tuple[Array | None, Array | None, Array | None],
+    add: bool,
 ) -> None: ...
 
-# q (batch, queries, heads, key_dim), k (batch, keys, key_heads, key_dim), v (batch, keys, key_heads, value_dim), y
-# (batch, queries, heads, value_dim); masks uint8 (batch, queries), (batch, keys), (batch, queries, keys); maximum and
-# share (batch, heads, queries). All without the axis of heads: one head.
+class AttentionShape:
+    def __init__(
+        self,
+        batch: int,
+        queries: int,
+        keys: int,
+        heads: int,
+        key_heads: int,
+        key_dim: int,
+        value_dim: int,
+        scale: float = 1.0,
+        causal: bool = False,
+        window: int = 0,
+    ) -> None: ...
+
+# Masks and dropout: query_mask (batch, queries), key_mask (batch, keys), attention_mask (batch, queries, keys), uint8;
+# zero_blind, rate, seed, stream.
+Options = tuple[Array | None, Array | None, Array | None, bool, float, int, int]
+
+# inputs: q (batch, queries, heads, key_dim), k (batch, keys, key_heads, key_dim), v (batch, keys, key_heads, value_dim)
+# and perhaps a learned factor of q, (); one head needs no axis. y (batch, queries, heads, value_dim); kept: 2 * batch *
+# heads * queries numbers. outputs: kept and y; gradients: as many as inputs, that of the factor is added to.
 def attention_forward(
-    q: Array,
-    k: Array,
-    v: Array,
-    scale: float,
-    causal: bool,
-    query_mask: NDArray[np.uint8] | None,
-    key_mask: NDArray[np.uint8] | None,
-    attention_mask: NDArray[np.uint8] | None,
-    rate: float,
-    seed: int,
-    stream: int,
-    y: Array,
-    maximum: Array,
-    share: Array,
+    shape: AttentionShape, inputs: Sequence[Array], options: Options | None, kept: Array | None, y: Array
 ) -> None: ...
 def attention_backward(
-    q: Array,
-    k: Array,
-    v: Array,
-    scale: float,
-    causal: bool,
-    query_mask: NDArray[np.uint8] | None,
-    key_mask: NDArray[np.uint8] | None,
-    attention_mask: NDArray[np.uint8] | None,
-    rate: float,
-    seed: int,
-    stream: int,
-    y: Array,
-    maximum: Array,
-    share: Array,
+    shape: AttentionShape,
+    inputs: Sequence[Array],
+    options: Options | None,
+    outputs: Sequence[Array],
     dy: Array,
-    dq: Array,
-    dk: Array,
-    dv: Array,
+    gradients: Sequence[Array],
+) -> None: ...
+
+# Of one head. scoring: whether scores are sums, the weight of each feature or of all, the scale. probabilities: p (batch,
+# queries, keys) and, if asked for, p after dropout; forward: options and p; upstream: dy and perhaps the gradient of p
+# after dropout; gradients: dq, dk, dv, which are overwritten, and those of weight and scale, added to.
+Scoring = tuple[bool, Array | None, Array | None]
+
+def stored_attention_forward(
+    shape: AttentionShape,
+    inputs: Sequence[Array],
+    scoring: Scoring,
+    options: Options | None,
+    probabilities: Sequence[Array],
+    y: Array,
+) -> None: ...
+def stored_attention_backward(
+    shape: AttentionShape,
+    inputs: Sequence[Array],
+    scoring: Scoring,
+    forward: tuple[Options | None, Array],
+    upstream: Sequence[Array],
+    gradients: Sequence[Array | None],
+) -> None: ...
+
+class MultiHeadShape:
+    def __init__(
+        self,
+        attention: AttentionShape,
+        query_size: int,
+        key_size: int,
+        value_size: int,
+        outputs: int,
+        bias: bool,
+        gate: bool,
+    ) -> None: ...
+    @property
+    def kept(self) -> int: ...
+
+# inputs: query, key and value, (..., their size). weights: kernels and biases of query, key, gate, value and output.
+# outputs: y (..., outputs) and, if asked for, the scores (batch, heads, queries, keys). forward: options and kept;
+# upstream: dy and, if there is one, the scores and their gradient; gradients: those of the weights, which are added to,
+# and those of the inputs or None.
+def multi_head_forward(
+    shape: MultiHeadShape,
+    inputs: Sequence[Array],
+    weights: Sequence[Array],
+    options: Options | None,
+    kept: Array | None,
+    outputs: Sequence[Array],
+) -> None: ...
+def multi_head_backward(
+    shape: MultiHeadShape,
+    inputs: Sequence[Array],
+    weights: Sequence[Array],
+    forward: tuple[Options | None, Array],
+    upstream: Sequence[Array],
+    gradients: tuple[Sequence[Array], Sequence[Array] | None],
 ) -> None: ...
 
 # shape (samples, rows, channels, groups); x, y, dx, dy of so many elements; mask uint8 (samples, rows); mean and
@@ -245,6 +359,23 @@ def group_norm_forward(
     y: Array,
     residual: Array | None = None,
     relu: bool = False,
+) -> None: ...
+
+# The same with the moments of x, which go to statistics (2, samples, groups) and move the running ones.
+def group_norm_train(
+    shape: tuple[int, int, int, int],
+    x: Array,
+    mask: NDArray[np.uint8] | None,
+    statistics: Array,
+    epsilon: float,
+    gamma: Array | None,
+    beta: Array | None,
+    y: Array,
+    residual: Array | None = None,
+    relu: bool = False,
+    moving_mean: Array | None = None,
+    moving_variance: Array | None = None,
+    momentum: float = 1.0,
 ) -> None: ...
 def group_norm_backward(
     shape: tuple[int, int, int, int],
@@ -351,15 +482,44 @@ class RandomMovement:
 def random_affine_forward(movement: RandomMovement, seed: int, stream: int, x: Array, y: Array) -> None: ...
 def random_affine_backward(movement: RandomMovement, seed: int, stream: int, dy: Array, dx: Array) -> None: ...
 
-# A matrix along the middle axis: x (outer, inputs, inner), y (outer, outputs, inner); first int32 (outputs,), where the
-# nonzero elements of each row begin, and weights (outputs, width), those from there on.
-def multiply_bands(first: NDArray[np.int32], weights: Array, x: Array, y: Array) -> None: ...
+# Of arrays (samples, ..., channels): each axis between is multiplied by a matrix, (inputs, first, weights): its nonzero
+# elements begin at first (outputs,) and are weights (outputs, width).
+class Resampling:
+    def __init__(
+        self,
+        samples: int,
+        matrices: Sequence[tuple[int, NDArray[np.int32], NDArray[np.float64]]],
+        channels: int,
+    ) -> None: ...
+
+def resample(shape: Resampling, x: Array, y: Array) -> None: ...
+
+# So many zeros (before, behind) an input on each of its three axes: `pad` puts them there, `crop` takes them away.
+class Margins:
+    def __init__(self, input: tuple[int, int, int, int, int], margins: Sequence[tuple[int, int]]) -> None: ...
+
+def pad(shape: Margins, x: Array, y: Array) -> None: ...
+def crop(shape: Margins, x: Array, y: Array) -> None: ...
+
+Merge = Literal["add", "subtract", "multiply", "average", "maximum", "minimum"]
+
+# Of a list of arrays. dx[0] may be dy.
+def merge_forward(merge: Merge, x: list[Array], y: Array) -> None: ...
+def merge_backward(merge: Merge, x: list[Array], dy: Array, dx: list[Array]) -> None: ...
+
+# Each row of `whole` is a row of each part, one after the other.
+def concatenate(rows: int, parts: list[Array], whole: Array) -> None: ...
+def split(rows: int, whole: Array, parts: list[Array]) -> None: ...
 
 # Over the last axis.
 def softmax_forward(x: Array, y: Array) -> None: ...
 def softmax_backward(y: Array, dy: Array, dx: Array) -> None: ...
 def log_softmax_forward(x: Array, y: Array) -> None: ...
 def log_softmax_backward(y: Array, dy: Array, dx: Array) -> None: ...
+
+# l1 sum |x| + l2 sum x^2
+def penalty(x: Array, l1: float, l2: float) -> float: ...
+def add_penalty_gradient(x: Array, l1: float, l2: float, dx: Array) -> None: ...
 
 # Random numbers that depend on (seed, stream) alone; the output may be the input.
 def dropout(x: Array, rate: float, seed: int, stream: int, y: Array) -> None: ...

@@ -12,7 +12,7 @@ from .adaptive import (
     AdaptiveMaxPooling2D,
     AdaptiveMaxPooling3D,
 )
-from .attention import GroupQueryAttention, MultiHeadAttention
+from .attention import AdditiveAttention, Attention
 from .augmentation import RandomFlip, RandomRotation, RandomShear, RandomTranslation, RandomZoom
 from .base import Layer
 from .cells import RNN, GRUCell, LSTMCell, SimpleRNNCell, StackedRNNCells
@@ -49,6 +49,7 @@ from .merging import (
     multiply,
     subtract,
 )
+from .multi_head import GroupQueryAttention, MultiHeadAttention
 from .normalization import (
     BatchNormalization,
     GroupNormalization,
@@ -117,7 +118,6 @@ from .separable import (
     SeparableConvolution1D,
     SeparableConvolution2D,
 )
-from .sequence_attention import AdditiveAttention, Attention
 from .text import TextVectorization
 from .tones import (
     RandomBrightness,

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from .._typing import Array, BatchShape
-from ..step import Step
-from .geometry import first_shape, sizes, to_first, to_last
-from .pooling import _Pooling
+from .._typing import BatchShape, Shape
+from .geometry import first_shape, sizes
+from .pooling import BoxPooling, Windows
 
 
-class _AdaptivePooling(_Pooling):
+class _AdaptivePooling(BoxPooling):
     """Output i of m along an axis of size n is that of the elements from floor(i n / m) up to ceil((i + 1) n / m).
 
     Args:
@@ -31,43 +28,9 @@ class _AdaptivePooling(_Pooling):
             raise ValueError(f"{self.name} ({type(self).__name__}): nothing to pool in shape {input_shape}")
         return first_shape(self.channels_first, (batch, *self.output_size, channels))
 
-    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        self.drop_mask(step)
-        x = to_last(self.channels_first, x, step)
-        tape: list[tuple[Array, Array]] = []
-        for axis, m in enumerate(self.output_size, 1):  # one axis after the other: the windows are boxes
-            y = np.empty((*x.shape[:axis], m, *x.shape[axis + 1 :]), x.dtype)
-            for i, window in _windows(x, axis, m):
-                part = x[window]
-                y[_at(axis, i)] = part.max(axis) if self.maximum else part.mean(axis)
-            tape.append((x, y))
-            x = y
-        return step.copy(np.moveaxis(x, -1, 1) if self.channels_first else x), tape
-
-    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        if not input_gradient:
-            return None
-        dy = to_last(self.channels_first, dy, step)
-        for axis, (x, y) in reversed(list(enumerate(saved, 1))):
-            dx = np.zeros_like(x)
-            for i, window in _windows(x, axis, y.shape[axis]):
-                share: Any = np.ones_like(x[window])
-                if self.maximum:
-                    share = (x[window] == np.expand_dims(y[_at(axis, i)], axis)).astype(x.dtype)
-                share /= share.sum(axis, keepdims=True)
-                dx[window] += share * np.expand_dims(dy[_at(axis, i)], axis)
-            dy = dx
-        return to_first(self.channels_first, step.copy(dy), step)
-
-
-def _at(axis: int, i: int) -> tuple[Any, ...]:
-    return (*(slice(None),) * axis, i)
-
-
-def _windows(x: Array, axis: int, m: int) -> list[tuple[int, tuple[slice, ...]]]:
-    """What of x each of m outputs along the axis sees."""
-    n, before = x.shape[axis], (slice(None),) * axis
-    return [(i, (*before, slice(i * n // m, -(-(i + 1) * n // m)))) for i in range(m)]
+    def windows(self, shape: Shape) -> list[Windows]:
+        axes = zip(shape[1:-1], self.output_size, strict=True)
+        return [[(i * n // m, -(-(i + 1) * n // m)) for i in range(m)] for n, m in axes]
 
 
 _BASE = _AdaptivePooling.__doc__
@@ -76,30 +39,36 @@ _BASE = _AdaptivePooling.__doc__
 class AdaptiveAveragePooling1D(_AdaptivePooling):
     __doc__ = f"Means of (batch, steps, channels). {_BASE}"
     rank, maximum = 1, False
+    bind = BoxPooling.bind
 
 
 class AdaptiveAveragePooling2D(_AdaptivePooling):
     __doc__ = f"Means of (batch, height, width, channels). {_BASE}"
     maximum = False
+    bind = BoxPooling.bind
 
 
 class AdaptiveAveragePooling3D(_AdaptivePooling):
     __doc__ = f"Means of (batch, depth, height, width, channels). {_BASE}"
     rank, maximum = 3, False
+    bind = BoxPooling.bind
 
 
 class AdaptiveMaxPooling1D(_AdaptivePooling):
     __doc__ = f"The largest elements of (batch, steps, channels). {_BASE}"
     rank = 1
+    bind = BoxPooling.bind
 
 
 class AdaptiveMaxPooling2D(_AdaptivePooling):
     __doc__ = f"The largest elements of (batch, height, width, channels). {_BASE}"
+    bind = BoxPooling.bind
 
 
 class AdaptiveMaxPooling3D(_AdaptivePooling):
     __doc__ = f"The largest elements of (batch, depth, height, width, channels). {_BASE}"
     rank = 3
+    bind = BoxPooling.bind
 
 
 __all__ = [

@@ -1,92 +1,33 @@
-"""Attention layers around one native kernel, which never stores the matrix of scores."""
+"""Attention without projections: a query asks the values of another sequence, by a product or by a sum of features."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import constraints, initializers, regularizers
 from .._core import native
-from .._typing import Array, BatchShape, Initializer, Shape
-from ..constraints import Constraint
+from .._typing import Array, BatchShape, Shape
 from ..parameters import Parameter
-from ..regularizers import L1L2
 from ..step import Step, Stream
-from .base import Layer, positive
+from .base import Layer
 from .symbolic import SymbolicTensor, as_inputs
 
 
-class _Projection:
-    """A product of the last axis (or axes) with a kernel (*inputs, *outputs), and a bias (*outputs)."""
-
-    def __init__(self, kernel: Parameter, bias: Parameter | None, inputs: Shape, outputs: Shape) -> None:
-        self.kernel, self.bias, self.outputs = kernel, bias, outputs
-        self.matrix = math.prod(inputs), math.prod(outputs)
-
-    def forward(self, x: Array, shape: Shape, step: Step) -> Array:
-        """(..., *inputs) -> (..., *outputs), which is `shape`."""
-        y, bias = step.empty(shape, x.dtype), self.bias
-        native.project_forward(self.matrix[0], x, self.kernel.array, bias.array if bias else None, y)
-        return y
-
-    def bind(self, x: Array, shape: Shape, step: Step) -> tuple[Array, Any]:
-        """The output, and what computes it."""
-        y, bias = step.empty(shape, x.dtype), self.bias.array if self.bias else None
-        return y, partial(native.project_forward, self.matrix[0], x, self.kernel.array, bias, y)
-
-    def backward(self, x: Array, dy: Array, step: Step) -> Array:
-        self.weight_gradient(x, dy)
-        dx = self.input_gradient(x.shape, dy, step)
-        step.give_up(dy)
-        return dx
-
-    def weight_gradient(self, x: Array, dy: Array) -> None:
-        rows, d = x.reshape(-1, self.matrix[0]), dy.reshape(-1, self.matrix[1])
-        dbias = self.bias.gradient.reshape(-1) if self.bias else None
-        native.dense_weight_gradient(rows, d, self.kernel.gradient.reshape(self.matrix), dbias)
-
-    def input_gradient(self, shape: Shape, dy: Array, step: Step, add_to: Array | None = None) -> Array:
-        """In a new array, or added to one."""
-        dx = step.empty(shape, dy.dtype) if add_to is None else add_to
-        kernel = self.kernel.array.reshape(self.matrix)
-        rows = dx.reshape(-1, self.matrix[0])
-        native.gemm(dy.reshape(-1, self.matrix[1]), kernel, rows, transpose_b=True, accumulate=add_to is not None)
-        return dx
-
-
 class Options(NamedTuple):
-    """What the native calls are told besides arrays; in this order, since names take three times as long."""
+    """What the native calls are told of a pass besides arrays; None stands for nothing of it.
 
-    scale: float
-    causal: bool
+    zero_blind: a query that may attend to nothing gets 0, not the mean of all values. seed, number: of the dropout.
+    """
+
     query_mask: Array | None
     key_mask: Array | None
     attention_mask: Array | None
+    zero_blind: bool
     rate: float
     seed: int
-    stream: int
-
-
-class _Way(NamedTuple):
-    """The shapes of what is computed from a query and a key of one shape each."""
-
-    query: Shape
-    key: Shape
-    value: Shape
-    attended: Shape
-    statistics: Shape
-    pairs: Shape
-    output: Shape
-
-
-def _shapes(query: Any, value: Any, key: Any) -> Any:
-    """Shapes given one by one as the list of all; a single one may be such a list already."""
-    more = [shape for shape in (value, key) if shape is not None]
-    return [query, *more] if more else query
+    number: int
 
 
 class AttentionLayer(Layer):
@@ -119,7 +60,10 @@ class AttentionLayer(Layer):
             use_causal_mask: no query attends to later steps.
             kwargs: training and mask, as of every layer.
         """
-        if query_mask is not None or value_mask is not None or key_mask is not None:
+        if query_mask is value_mask is key_mask is None:
+            if attention_mask is return_attention_scores is use_causal_mask is None and not self._asked:
+                return Layer.__call__(self, *args, **kwargs)
+        else:
             kwargs["mask"] = [query_mask, value_mask, key_mask]
         asked = {}
         if return_attention_scores is not None:
@@ -151,450 +95,245 @@ class AttentionLayer(Layer):
                 vars(self).update(before)
 
 
-class _Attention(AttentionLayer):
-    """Projects queries, keys and values to heads, attends, and projects back.
+class _Way(NamedTuple):
+    """The shapes of a pass over a query and a value of one shape each: those of the output, of what is kept for
+    backward, and of the probabilities.
+    """
 
-    The input is one array (self-attention), or a list: [query, value] or [query, value, key]; without a key, the value
-    is it. All are (batch, steps, features). The output is (batch, query steps, output features).
+    shape: native.AttentionShape
+    output: Shape
+    kept: Shape
+    scores: Shape
 
-    Masks: queries, values and keys that count are those whose mask is not 0 (`step.mask`, for several inputs a list in
-    their order). A query that may attend to nothing gets the mean of all values or, where the layer has dropout or
-    returns scores, 0: so does Keras, which then takes another way. The output has the query's mask.
+
+class _SequenceAttention(AttentionLayer):
+    """The input is a list, [query, value] or [query, value, key]: (batch, queries, features), (batch, steps, values)
+    and (batch, steps, features); without a key, the value is it. Output (batch, queries, values).
+
+    Masks (`step.mask`, a list in the inputs' order): values that do not count are not attended to; the output is 0 for
+    queries that do not count, and has the query's mask.
     """
 
     def __init__(
         self,
-        heads: int,
-        key_heads: int,
-        key_dim: int,
-        value_dim: int,
+        use_scale: bool,
         dropout: float,
-        use_bias: bool,
-        kernel_initializer: str | Initializer,
-        bias_initializer: str | Initializer,
-        kernel_regularizer: str | L1L2 | None,
-        bias_regularizer: str | L1L2 | None,
-        activity_regularizer: str | L1L2 | None,
-        kernel_constraint: str | Constraint | None,
-        bias_constraint: str | Constraint | None,
         seed: int | None,
         use_causal_mask: bool,
-        sliding_window: int | None,
-        use_gate: bool,
         return_attention_scores: bool,
-        use_attention_mask: bool,
         **kwargs: Any,
     ) -> None:
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self.return_attention_scores, self.use_attention_mask = return_attention_scores, use_attention_mask
-        self.sliding_window = None if sliding_window is None else positive(self.name, "sliding_window", sliding_window)
-        self.use_gate = use_gate
-        self.heads, self.key_heads, self.key_dim, self.value_dim = heads, key_heads, key_dim, value_dim
+        super().__init__(**kwargs)
+        self.return_attention_scores = return_attention_scores
         if not 0 <= dropout < 1:
             raise ValueError(f"{self.name}: dropout must lie in [0, 1), received {dropout!r}")
-        self.dropout = float(dropout)
-        self.use_bias = use_bias
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
-        self.use_causal_mask = use_causal_mask
+        self.use_scale, self.dropout, self.use_causal_mask = use_scale, float(dropout), use_causal_mask
         self.seed = seed
         self.stream = Stream(seed)
-        self.sample_shape: Shape | None = None  # of an output step; None: the query's
 
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        return config | {"output_shape": self.sample_shape} if "output_shape" in config else config
+    def call_inputs(self, inputs: Any, *more: Any, attention_mask: Any = None) -> Any:
+        if attention_mask is not None:
+            raise ValueError(f"{self.name} ({type(self).__name__}) takes no attention_mask; MultiHeadAttention does")
+        return as_inputs(inputs, more)
 
-    def call_inputs(self, query: Any, value: Any = None, key: Any = None, attention_mask: Any = None) -> Any:
-        if isinstance(query, SymbolicTensor) and value is query and (key is None or key is query):
-            value = key = None  # self-attention
-        return as_inputs(query, tuple(part for part in (value, key, attention_mask) if part is not None))
-
-    def attended_axes(self, rank: int) -> int:
-        """The first of the axes that attention runs over; those before it are batches."""
-        return 1
-
-    def _inputs(self, given: Any, what: str) -> tuple[Any, Any, Any]:
-        """Query, value and key of one input or of two or three."""
-        parts, _ = self._parts(given)
-        if len(parts) not in (1, 2, 3):
-            raise ValueError(
-                f"{self.name}.{what}: expected one input, [query, value] or [query, value, key]"
-                f"{', and an attention_mask behind them' * self.use_attention_mask}, received {len(given)}"
-            )
-        return parts[0], parts[len(parts) > 1], parts[-1]
-
-    def _parts(self, given: Any) -> tuple[list[Any], Any]:
-        """The inputs (arrays, shapes or masks) as a list, and apart from them the one that is the attention mask."""
-        several = isinstance(given, (list, tuple)) and bool(given) and not isinstance(given[0], (int, type(None)))
-        parts = list(given) if several else [given]
-        return (parts[:-1], parts[-1]) if self.use_attention_mask else (parts, None)
-
-    def compute_output_shape(self, query_shape: Any, value_shape: Any = None, key_shape: Any = None) -> BatchShape:
-        """Shape of the output, for the inputs' shapes one by one or in a list."""
-        input_shape = _shapes(query_shape, value_shape, key_shape)
-        query, value, key = (tuple(shape) for shape in self._inputs(input_shape, "compute_output_shape"))
+    def compute_output_shape(self, input_shape: Any) -> BatchShape:
         kind = f"{self.name} ({type(self).__name__})"
-        for name, shape in (("query", query), ("value", value), ("key", key)):
-            if len(shape) < 3 or shape[-1] is None:
-                raise ValueError(f"{kind}: {name} must be (batch, ..., steps, features), received shape {shape}")
-        if value[1:-1] != key[1:-1]:
-            raise ValueError(f"{kind}: value and key must have the same steps, received shapes {value} and {key}")
-        first = self.attended_axes(len(query))
-        if len(value) != len(query) or value[1:first] != query[1:first]:
-            raise ValueError(
-                f"{kind}: query and value must agree but for the steps, received shapes {query} and {value}"
-            )
-        if self.built and (query[-1], value[-1], key[-1]) != self.features:
-            raise ValueError(f"{kind} was built for features {self.features}, received {query}, {value}, {key}")
-        output = (*query[:-1], *(self.sample_shape or (query[-1],)))
-        if (self.use_attention_mask or self.return_attention_scores) and len(query) != 3:
-            raise ValueError(
-                f"{kind}: attention_mask and return_attention_scores are for inputs (batch, steps, features), received "
-                f"shape {query}"
-            )
-        pairs = (query[0], query[1], value[1])
-        mask = self._parts(input_shape)[1]
-        if mask is not None and (
-            len(mask) != 3
-            or any(size not in (None, 1, n) and n is not None for size, n in zip(mask, pairs, strict=True))
+        if (
+            not isinstance(input_shape, (list, tuple))
+            or len(input_shape) not in (2, 3)
+            or isinstance(input_shape[0], int)
         ):
-            raise ValueError(f"{kind}: attention_mask must be (batch, queries, keys), {pairs}, received shape {mask}")
-        return [output, (pairs[0], self.heads, *pairs[1:])] if self.return_attention_scores else output  # type: ignore[return-value]
-
-    def build(self, query_shape: Any, value_shape: Any = None, key_shape: Any = None) -> None:
-        """Create the weights, for the inputs' shapes one by one or in a list."""
-        input_shape = _shapes(query_shape, value_shape, key_shape)
-        query, value, key = (shape[-1] for shape in self._inputs(input_shape, "build"))
-        self.features = (query, value, key)
-        self.query = self._projection("query", (query,), (self.heads, self.key_dim))
-        self.key = self._projection("key", (key,), (self.key_heads, self.key_dim))
-        self.gate = self._projection("gate", (query,), (self.heads, self.value_dim)) if self.use_gate else None
-        self.value = self._projection("value", (value,), (self.key_heads, self.value_dim))
-        self.out = self._projection("attention_output", (self.heads, self.value_dim), self.sample_shape or (query,))
-
-    def _projection(self, name: str, inputs: Shape, outputs: Shape) -> _Projection:
-        shape, bias = (*inputs, *outputs), None
-        kernel = self.add_weight(
-            f"{name}/kernel", shape, self.kernel_initializer, True, self.kernel_regularizer, self.kernel_constraint
-        )
-        if self.use_bias:
-            bias = self.add_weight(
-                f"{name}/bias", outputs, self.bias_initializer, True, self.bias_regularizer, self.bias_constraint
+            raise ValueError(f"{kind} takes [query, value] or [query, value, key], received shape {input_shape}")
+        query, value, key = (tuple(shape) for shape in (*input_shape[:2], input_shape[-1]))
+        if any(len(shape) != 3 for shape in (query, value, key)):
+            raise ValueError(f"{kind} takes (batch, steps, features), received shapes {query}, {value} and {key}")
+        if query[2] != key[2] or value[1] != key[1]:
+            raise ValueError(
+                f"{kind}: query and key must have the same features, value and key the same steps; received shapes "
+                f"{query}, {value} and {key}"
             )
-        return _Projection(kernel, bias, inputs, outputs)
+        output = (*query[:2], value[2])
+        return [output, (*query[:2], value[1])] if self.return_attention_scores else output  # type: ignore[return-value]
 
-    def flops(self) -> int:
-        query, value, _ = self._inputs(self.input_shape, "flops")
-        steps, others = (math.prod(size or 1 for size in shape[1:-1]) for shape in (query, value))
-        kernels = [p.kernel.size for p in (self.query, self.out, self.key, self.value)]
-        products = 2 * (steps * sum(kernels[:2]) + others * sum(kernels[2:]))
-        batches = math.prod(size or 1 for size in query[1 : self.attended_axes(len(query))])
-        return products + 2 * self.heads * steps * (others // batches) * (self.key_dim + self.value_dim)
+    def make_way(self, shape: tuple[Shape, Shape, bool]) -> _Way:
+        (batch, queries, features), (others, keys, values), causal = shape
+        if others != batch:
+            raise ValueError(f"the inputs must be one batch, received shapes {shape[:2]}")
+        whole = native.AttentionShape(batch, queries, keys, 1, 1, features, values, 1.0, causal)
+        return _Way(whole, (batch, queries, values), (2, batch, queries), (batch, queries, keys))
+
+    by_sums = False  # whether scores are sums of features, not products
+    weight: Parameter | None = None  # the factor of each feature in a sum, or of all
+    factor: Parameter | None = None  # of a product, or of what is summed
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
-        parts, pairs = x if isinstance(x, (list, tuple)) else (x,), None
-        if self.use_attention_mask:
-            *parts, pairs = parts
-        query, value, key = parts[0], parts[len(parts) > 1], parts[-1]
-        masks = (None, None) if step.mask is None else self._masks(step.mask, len(parts))
-        shapes = query.shape, key.shape
-        way: _Way = self._ways.get(shapes) or self.new_way(shapes)
-        q = self.query.forward(query, way.query, step)
-        k = self.key.forward(key, way.key, step)
-        v = self.value.forward(value, way.value, step)
-        attended = step.empty(way.attended, q.dtype)
-        statistics = step.empty(way.statistics, q.dtype)
-        maximum, share = statistics
+        query, value, key = x[0], x[1], x[-1]
+        at = query.shape, value.shape, self.use_causal_mask
+        way: _Way = self._ways.get(at) or self.new_way(at)
+        options = keep = None
+        if step.mask is not None or self.dropout:
+            options, keep = self._options(step)
+        if self.by_sums or self.return_attention_scores:
+            y, saved = self._forward_stored(way, (query, key, value), options, step)
+        else:
+            inputs = (query, key, value) if self.factor is None else (query, key, value, self.factor.array)
+            kept = step.empty(way.kept, query.dtype) if step.keeps else None
+            y = step.empty(way.output, query.dtype)
+            native.attention_forward(way.shape, inputs, options, kept, y)
+            saved = (way, inputs, options, kept, y)
+        if keep is not None:
+            out = y[0] if self.return_attention_scores else y
+            out *= keep
+        return y, (saved, keep, len(x))
+
+    def _options(self, step: Step) -> tuple[Options, Array | None]:
+        """Mask and dropout of a pass; and which queries count, those of the output."""
+        query_mask = value_mask = None
+        if step.mask is not None:
+            query_mask, value_mask = (*(step.mask if isinstance(step.mask, (list, tuple)) else [step.mask]), None)[:2]
+            step.mask = query_mask
+        mask = None if value_mask is None else np.ascontiguousarray(value_mask != 0, np.uint8)
         rate = self.dropout if step.training else 0.0
-        pairs = None if pairs is self.sliding_window is None else self._pairs(pairs, way.pairs)
-        number = self.stream.next() if rate else 0
-        options = Options(self.key_dim**-0.5, self.use_causal_mask, *masks, pairs, rate, self.stream.seed, number)
-        native.attention_forward(q, k, v, *options, attended, maximum, share)
-        blind = self._blind(options, maximum)
-        if blind is not None:
-            attended *= ~blind[..., None]
-        gate, gated = None, attended
-        if self.gate is not None:
-            gate = self.gate.forward(query, way.attended, step)
-            native.activation_forward("sigmoid", gate, gate)
-            gated = np.multiply(attended, gate, out=step.empty(gate.shape, gate.dtype))
-        y = self.out.forward(gated, way.output, step)
-        step.mask = step.mask[0] if isinstance(step.mask, (list, tuple)) else step.mask
-        scores = _probabilities(q, k, options, step) if self.return_attention_scores else None
-        if scores is not None and blind is not None:
-            scores *= ~blind.transpose(0, 2, 1)[..., None]
-        saved = (x, q, k, v, options, attended, maximum, share, gate, gated, scores)
-        return y if scores is None else [y, scores], saved
+        options = Options(None, mask, None, False, rate, self.stream.seed, self.stream.next() if rate else 0)
+        return options, None if query_mask is None else (query_mask != 0)[..., None]
+
+    def _scoring(self) -> tuple[bool, Array | None, Array | None]:
+        weight, factor = self.weight, self.factor
+        return self.by_sums, None if weight is None else weight.array, None if factor is None else factor.array
+
+    def _forward_stored(
+        self, way: _Way, inputs: tuple[Array, ...], options: Options | None, step: Step
+    ) -> tuple[Any, Any]:
+        """With the probabilities in memory: of sums, and for those who ask for them, which is after dropout."""
+        p = step.empty(way.scores, inputs[0].dtype)
+        both: tuple[Array, ...] = (p,)
+        if self.return_attention_scores and options is not None and options.rate:
+            both = (p, step.empty(way.scores, p.dtype))
+        y = step.empty(way.output, p.dtype)
+        native.stored_attention_forward(way.shape, inputs, self._scoring(), options, both, y)
+        return [y, both[-1]] if self.return_attention_scores else y, (way, inputs, options, p, None)
+
+    def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        (way, inputs, options, kept, y), keep, count = saved
+        of_scores = None
+        if self.return_attention_scores:
+            dy, of_scores = dy
+        if keep is not None:
+            dy *= keep
+        query, key, value = inputs[:3]
+        dq, dk, dv = (step.empty(one.shape, one.dtype) for one in (query, key, value))
+        weight, factor = self.weight, self.factor
+        if y is None:
+            gradients = (
+                dq,
+                dk,
+                dv,
+                None if weight is None else weight.gradient,
+                None if factor is None else factor.gradient,
+            )
+            upstream = (dy,) if of_scores is None else (dy, of_scores)
+            native.stored_attention_backward(way.shape, inputs, self._scoring(), (options, kept), upstream, gradients)
+        else:
+            found = (dq, dk, dv) if factor is None else (dq, dk, dv, factor.gradient)
+            native.attention_backward(way.shape, inputs, options, (kept, y), dy, found)
+        if count == 3:
+            return [dq, dv, dk]
+        dv += dk
+        return [dq, dv]
 
     def bind(self, x: Any, step: Step) -> tuple[Array, list[Any]] | None:
         """See `vivace.plan`."""
-        if self.use_attention_mask or self.return_attention_scores or self.use_gate or self.sliding_window is not None:
+        if self.return_attention_scores:
             return None
-        query, value, key = self._inputs(x, "bind")
-        way: _Way = self._ways.get((query.shape, key.shape)) or self.new_way((query.shape, key.shape))
-        q, first = self.query.bind(query, way.query, step)
-        k, second = self.key.bind(key, way.key, step)
-        v, third = self.value.bind(value, way.value, step)
-        attended, statistics = step.empty(way.attended, q.dtype), step.empty(way.statistics, q.dtype)
-        options = Options(self.key_dim**-0.5, self.use_causal_mask, None, None, None, 0.0, 0, 0)
-        attend = partial(native.attention_forward, q, k, v, *options, attended, statistics[0], statistics[1])
-        y, last = self.out.bind(attended, way.output, step)
-        return y, [first, second, third, attend, last]
-
-    def make_way(self, shape: tuple[Shape, Shape]) -> _Way:
-        query, key = shape
-        if query[0] != key[0]:
-            raise ValueError(f"{self.name}: query and key must be one batch, received shapes {query} and {key}")
-        first = self.attended_axes(len(query))
-        batch, steps, others = (math.prod(sizes) for sizes in (query[:first], query[first:-1], key[first:-1]))
-        return _Way(
-            (batch, steps, self.heads, self.key_dim),
-            (batch, others, self.key_heads, self.key_dim),
-            (batch, others, self.key_heads, self.value_dim),
-            (batch, steps, self.heads, self.value_dim),
-            (2, batch, self.heads, steps),
-            (batch, steps, others),
-            (*query[:-1], *self.out.outputs),
-        )
-
-    def _blind(self, options: Options, maximum: Array) -> Array | None:
-        """Which (batch, queries, heads) may attend to nothing, and shall get 0: their scores are all -1e9."""
-        if not (self.dropout or self.return_attention_scores):
-            return None
-        if options.query_mask is options.key_mask is options.attention_mask is None:
-            return None
-        blind = maximum.transpose(0, 2, 1) <= -1e9
-        return blind if blind.any() else None
-
-    def _pairs(self, mask: Array | None, shape: Shape) -> Array:
-        """Which queries may attend to which keys: those of the mask that are near enough for `sliding_window`."""
-        allowed = np.ones((1, *shape[1:]), bool) if mask is None else mask != 0
-        if self.sliding_window is not None:
-            allowed = allowed & (np.abs(np.arange(shape[1])[:, None] - np.arange(shape[2])) < self.sliding_window)
-        return np.ascontiguousarray(np.broadcast_to(allowed, shape), np.uint8)
-
-    def _masks(self, mask: Any, inputs: int) -> tuple[Array | None, Array | None]:
-        """Of the queries and of the keys; values and keys that are masked both count for nothing."""
-        parts = list(mask) if isinstance(mask, (list, tuple)) else [mask]
-        if inputs == 1:
-            return _bytes(parts[0]), _bytes(parts[0])
-        query, value, key = (_bytes(part) for part in (*parts[:inputs], None, None, None)[:3])
-        return query, value if key is None else key if value is None else value & key
-
-    def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
-        options: Options
-        x, q, k, v, options, attended, maximum, share, gate, gated, scores = saved
-        dy, dscores = (dy, None) if scores is None else dy
-        d = self.out.backward(gated, dy, step)
-        dq, dk, dv = (step.empty(array.shape, array.dtype) for array in (q, k, v))
-        dgate = None
-        if gate is not None:
-            dgate = np.multiply(d, attended, out=step.empty(d.shape, d.dtype))
-            native.activation_backward("sigmoid", gate, dgate, dgate)
-            d *= gate
-        blind = self._blind(options, maximum)
-        if blind is not None:
-            d *= ~blind[..., None]
-        native.attention_backward(q, k, v, *options, attended, maximum, share, d, dq, dk, dv)
-        step.give_up(d)
-        if dscores is not None and dscores.any():
-            _probabilities_backward(scores, dscores, q, k, options.scale, dq, dk)
-        query, value, key = self._inputs(x, "backward")
-        parts, _ = self._parts(x)
-        ways: list[Any] = [(self.query, query, dq, 0), (self.value, value, dv, 1), (self.key, key, dk, len(parts) - 1)]
-        if self.gate is not None:
-            ways.append((self.gate, query, dgate, 0))
-        gradients: list[Array | None] = [None] * len(parts)
-        for projection, array, gradient, i in ways:
-            projection.weight_gradient(array, gradient)
-            if input_gradient:
-                i = min(i, len(parts) - 1)
-                gradients[i] = projection.input_gradient(array.shape, gradient, step, gradients[i])
-                step.give_up(gradient)
-        if not input_gradient:
-            return None
-        if not isinstance(x, (list, tuple)):
-            return gradients[0]
-        return [*gradients, None] if self.use_attention_mask else gradients
+        query, value, key = x[0], x[1], x[-1]
+        at = query.shape, value.shape, self.use_causal_mask
+        way: _Way = self._ways.get(at) or self.new_way(at)
+        inputs: tuple[Array, ...] = query, key, value
+        y = step.empty(way.output, query.dtype)
+        if self.by_sums:
+            both = (step.empty(way.scores, query.dtype),)
+            return y, [partial(native.stored_attention_forward, way.shape, inputs, self._scoring(), None, both, y)]
+        inputs = inputs if self.factor is None else (*inputs, self.factor.array)
+        return y, [partial(native.attention_forward, way.shape, inputs, None, None, y)]
 
 
-def _probabilities(q: Array, k: Array, options: Options, step: Step) -> Array:
-    """What the kernel does not store: (batch, heads, queries, keys)."""
-    keys = k.repeat(q.shape[2] // k.shape[2], 2).transpose(0, 2, 3, 1)
-    p = options.scale * np.matmul(q.transpose(0, 2, 1, 3), keys)
-    masks = (options.query_mask, (1, 3)), (options.key_mask, (1, 2)), (options.attention_mask, 1)
-    for mask, axes in masks:
-        if mask is not None:
-            p = np.where(np.expand_dims(mask, axes), p, p.dtype.type(-1e9))
-    if options.causal:
-        p = np.where(np.tri(*p.shape[2:]) > 0, p, p.dtype.type(-1e9))
-    y = step.empty(p.shape, p.dtype)
-    native.softmax_forward(np.ascontiguousarray(p), y)
-    return y
+class Attention(_SequenceAttention):
+    __doc__ = f"""Dot-product attention: y_i = sum_j softmax_j(scale q_i k_j) v_j. M. Luong et al., 2015.
 
+    {_SequenceAttention.__doc__}
+    With score_mode="concat" the scores are w sum_d tanh(scale (q_id + k_jd)), and are stored as those of
+    `AdditiveAttention`.
 
-def _probabilities_backward(p: Array, dp: Array, q: Array, k: Array, scale: float, dq: Array, dk: Array) -> None:
-    """Adds the gradients of queries and keys."""
-    ds = scale * p * (dp - (p * dp).sum(-1, keepdims=True))
-    times = q.shape[2] // k.shape[2]
-    dq += np.einsum("bhij,bjhd->bihd", ds, k.repeat(times, 2))
-    dk += np.einsum("bhij,bihd->bjhd", ds, q).reshape(*k.shape[:3], times, k.shape[3]).sum(3)
-
-
-def _bytes(mask: Array | None) -> Array | None:
-    return None if mask is None else np.ascontiguousarray(mask != 0, np.uint8).reshape(len(mask), -1)
-
-
-class MultiHeadAttention(_Attention):
-    __doc__ = f"""Several heads of scaled dot-product attention. A. Vaswani et al., "Attention Is All You Need", 2017.
-
-    {_Attention.__doc__}
-
-    Weights, in this order: query (features, num_heads, key_dim) and its bias (num_heads, key_dim), key, with use_gate
-    gate and value (features, num_heads, value_dim), output (num_heads, value_dim, output features).
+    Weights: with use_scale scale (), 1 at first; with "concat" concat_score_weight (), 1 at first.
 
     Args:
-        num_heads: number of heads.
-        key_dim: size of a head's queries and keys.
-        value_dim: size of a head's values; None: key_dim.
+        use_scale: learn a factor of the scores (False).
+        score_mode: "dot" or "concat".
         dropout: rate at which probabilities are dropped in training, 0.
-        use_bias: add biases (True).
-        output_shape: features of an output step, an integer or several; None: the query's.
-        attention_axes: the axes that attention runs over; they must be the last ones before the features. None: all
-            between the batch and the features. Axes before them are further batches.
-        sliding_window: queries attend only to keys less than this many steps away; None: to all.
-        flash_attention: accepted for Keras's sake; scores are never stored.
-        use_gate: multiply what each head attends to by sigmoid of a projection of the query (False).
-        kernel_initializer, bias_initializer: names or callables; "glorot_uniform" and "zeros".
-        kernel_regularizer, bias_regularizer, activity_regularizer: penalties of `vivace.regularizers` on the weights
-            and on the output, none by default.
-        kernel_constraint, bias_constraint: of `vivace.constraints`, none by default.
         seed: of the dropout; by default the next seed of the global stream.
         use_causal_mask, return_attention_scores: what calls ask for that do not say it themselves (False; Keras takes
             them when the layer is called).
-        use_attention_mask: the last of the inputs is an attention mask (False; calls with one set it).
     """
 
-    bind = _Attention.bind
+    bind = _SequenceAttention.bind
 
     def __init__(
         self,
-        num_heads: int,
-        key_dim: int,
-        value_dim: int | None = None,
+        use_scale: bool = False,
+        score_mode: str = "dot",
         dropout: float = 0.0,
-        use_bias: bool = True,
-        output_shape: int | Sequence[int] | None = None,
-        attention_axes: int | Sequence[int] | None = None,
-        sliding_window: int | None = None,
-        flash_attention: bool | None = None,
-        kernel_initializer: str | Initializer = "glorot_uniform",
-        bias_initializer: str | Initializer = "zeros",
-        kernel_regularizer: str | L1L2 | None = None,
-        bias_regularizer: str | L1L2 | None = None,
-        activity_regularizer: str | L1L2 | None = None,
-        kernel_constraint: str | Constraint | None = None,
-        bias_constraint: str | Constraint | None = None,
-        use_gate: bool = False,
         seed: int | None = None,
         use_causal_mask: bool = False,
         return_attention_scores: bool = False,
-        use_attention_mask: bool = False,
         **kwargs: Any,
     ) -> None:
-        owner = kwargs.get("name") or "MultiHeadAttention"
-        heads, key_size = positive(owner, "num_heads", num_heads), positive(owner, "key_dim", key_dim)
-        value_size = key_size if value_dim is None else positive(owner, "value_dim", value_dim)
-        super().__init__(
-            heads, heads, key_size, value_size, dropout, use_bias, kernel_initializer, bias_initializer,
-            kernel_regularizer, bias_regularizer, activity_regularizer, kernel_constraint,
-            bias_constraint, seed, use_causal_mask, sliding_window, use_gate, return_attention_scores,
-            use_attention_mask, **kwargs,
-        )  # fmt: skip
-        if output_shape is not None:
-            sizes = [output_shape] if isinstance(output_shape, (int, np.integer)) else output_shape
-            self.sample_shape = tuple(positive(self.name, "output_shape", size) for size in sizes)
-        axes = [attention_axes] if isinstance(attention_axes, int) else attention_axes
-        self.attention_axes = None if axes is None else tuple(axes)
+        super().__init__(use_scale, dropout, seed, use_causal_mask, return_attention_scores, **kwargs)
+        if score_mode not in ("dot", "concat"):
+            raise ValueError(f"{self.name}: score_mode must be 'dot' or 'concat', received {score_mode!r}")
+        self.score_mode = score_mode
 
-    def attended_axes(self, rank: int) -> int:
-        if self.attention_axes is None:
-            return 1
-        axes = sorted(axis % rank for axis in self.attention_axes)
-        if axes != list(range(axes[0], rank - 1)) or axes[0] < 1:
-            raise ValueError(
-                f"{self.name} (MultiHeadAttention): attention_axes must be the last ones before the features of inputs "
-                f"of rank {rank}, received {self.attention_axes}"
-            )
-        return axes[0]
+    def build(self, input_shape: BatchShape) -> None:
+        self.by_sums = self.score_mode == "concat"
+        self.scale = self.factor = self.add_weight("scale", (), "ones") if self.use_scale else None
+        self.concat_score_weight = self.weight = (
+            self.add_weight("concat_score_weight", (), "ones") if self.by_sums else None
+        )
 
 
-class GroupQueryAttention(_Attention):
-    __doc__ = f"""Attention in which groups of query heads share one head of keys and values. J. Ainslie et al., 2023.
+class AdditiveAttention(_SequenceAttention):
+    __doc__ = f"""y_i = sum_j softmax_j(sum_d scale_d tanh(q_id + k_jd)) v_j. D. Bahdanau et al., 2015.
 
-    {_Attention.__doc__}
+    {_SequenceAttention.__doc__}
+    Weight, with use_scale: scale (features,).
 
-    Weights, in this order: query (features, num_query_heads, head_dim) and its bias, key and value (features,
-    num_key_value_heads, head_dim), output (num_query_heads, head_dim, features).
+    Its probabilities are stored, (batch, queries, steps), and tanh of each feature of each pair is computed anew
+    backward: for long sequences `Attention` is faster.
 
     Args:
-        head_dim: size of a head.
-        num_query_heads: number of heads.
-        num_key_value_heads: number of heads of keys and values; divides num_query_heads.
+        use_scale: learn a factor of each feature (True).
         dropout: rate at which probabilities are dropped in training, 0.
-        use_bias: add biases (True).
-        sliding_window, flash_attention, use_gate: as of `MultiHeadAttention`.
-        kernel_initializer, bias_initializer: names or callables; "glorot_uniform" and "zeros".
-        kernel_regularizer, bias_regularizer, activity_regularizer: penalties of `vivace.regularizers` on the weights
-            and on the output, none by default.
-        kernel_constraint, bias_constraint: of `vivace.constraints`, none by default.
         seed: of the dropout; by default the next seed of the global stream.
-        use_causal_mask, return_attention_scores, use_attention_mask: as of `MultiHeadAttention`.
+        use_causal_mask, return_attention_scores: what calls ask for that do not say it themselves (False; Keras takes
+            them when the layer is called).
     """
 
-    bind = _Attention.bind
+    by_sums = True
+    bind = _SequenceAttention.bind
 
     def __init__(
         self,
-        head_dim: int,
-        num_query_heads: int,
-        num_key_value_heads: int,
+        use_scale: bool = True,
         dropout: float = 0.0,
-        use_bias: bool = True,
-        sliding_window: int | None = None,
-        flash_attention: bool | None = None,
-        kernel_initializer: str | Initializer = "glorot_uniform",
-        bias_initializer: str | Initializer = "zeros",
-        kernel_regularizer: str | L1L2 | None = None,
-        bias_regularizer: str | L1L2 | None = None,
-        activity_regularizer: str | L1L2 | None = None,
-        kernel_constraint: str | Constraint | None = None,
-        bias_constraint: str | Constraint | None = None,
-        use_gate: bool = False,
         seed: int | None = None,
         use_causal_mask: bool = False,
         return_attention_scores: bool = False,
-        use_attention_mask: bool = False,
         **kwargs: Any,
     ) -> None:
-        owner = kwargs.get("name") or "GroupQueryAttention"
-        size, heads = positive(owner, "head_dim", head_dim), positive(owner, "num_query_heads", num_query_heads)
-        key_heads = positive(owner, "num_key_value_heads", num_key_value_heads)
-        if heads % key_heads:
-            raise ValueError(
-                f"{owner}: num_key_value_heads must divide num_query_heads ({heads}), received {key_heads}"
-            )
-        super().__init__(
-            heads, key_heads, size, size, dropout, use_bias, kernel_initializer, bias_initializer,
-            kernel_regularizer, bias_regularizer, activity_regularizer, kernel_constraint,
-            bias_constraint, seed, use_causal_mask, sliding_window, use_gate, return_attention_scores,
-            use_attention_mask, **kwargs,
-        )  # fmt: skip
+        super().__init__(use_scale, dropout, seed, use_causal_mask, return_attention_scores, **kwargs)
+
+    def build(self, input_shape: Any) -> None:
+        features = input_shape[0][-1]
+        self.scale = self.weight = self.add_weight("scale", (features,), "glorot_uniform") if self.use_scale else None
 
 
-__all__ = ["GroupQueryAttention", "MultiHeadAttention"]
+__all__ = ["AdditiveAttention", "Attention"]

@@ -43,9 +43,9 @@ _SHARED = """
 
 
 class Way(NamedTuple):
-    """How inputs of one shape are convolved: as images, of height 1 if they are sequences."""
+    """How inputs of one shape are convolved: as images, of height 1 if they are sequences, or as volumes."""
 
-    shape: native.Conv2DShape
+    shape: Any  # native.Conv2DShape, or of volumes and transposed convolutions native.Conv3DShape
     output: Shape  # of the layer
     form: str  # of the kernel that inference reads
 
@@ -85,15 +85,16 @@ class Windowed(Activated):
         self.bias_constraint = constraints.get(bias_constraint)
         self.bias: Parameter | None = None
 
-    def geometry(self, x_shape: Shape) -> native.Conv2DShape:
-        """The layer as a convolution of images, for an input of this shape. Raises ValueError if it is none."""
+    def geometry(self, x_shape: Shape) -> Any:
+        """The layer as a convolution of images or volumes, for an input of this shape. Raises ValueError if there is
+        none."""
         raise TypeError(f"{type(self).__name__} must define geometry")
 
     def make_way(self, shape: Shape) -> Way:
         geometry = self.geometry(shape)
         return Way(geometry, (shape[0], *geometry.output[3 - self.rank :]), native.kernel_form(geometry))
 
-    def shape_for(self, x_shape: Shape) -> native.Conv2DShape:
+    def shape_for(self, x_shape: Shape) -> Any:
         """`geometry`, worked out once."""
         way: Way = self._ways.get(x_shape) or self.new_way(x_shape)
         return way.shape
@@ -155,6 +156,15 @@ class Windowed(Activated):
         window = (*two(kernel[:-2]), *kernel[-2:])
         strides, dilation = two(self.strides), two(self.dilation_rate)
         return native.Conv2DShape(image, window, strides, (*pads[0], *pads[1]), dilation, groups)  # type: ignore[arg-type]
+
+    def volume_shape(self, x: Shape, kernel: Shape, groups: int) -> native.Conv3DShape:
+        """The geometry of volumes; of sequences and images as volumes of one row or slice."""
+        ones: Any = (1,) * (3 - self.rank)
+        pads: Any = (*(0, 0) * len(ones), *(p for pair in self.pads(x[1:-1]) for p in pair))
+        volume: Any = (x[0], *ones, *x[1:])
+        return native.Conv3DShape(
+            volume, (*ones, *kernel), (*ones, *self.strides), pads, (*ones, *self.dilation_rate), groups
+        )
 
     def forward_linear(self, x: Array, step: Step, activation: Any = "linear") -> tuple[Array, Any]:
         if step.mask is not None:
@@ -242,9 +252,9 @@ class _Convolution(Windowed):
                 f"{self.name} ({type(self).__name__}): groups={self.groups} must divide the input's {channels} channels"
             )
         output = self.shape_for((1, *(size or 0 for size in shape[1:]))).output
-        return (shape[0], *output[3 - self.rank : -1], self.filters)
+        return (shape[0], *output[-1 - self.rank : -1], self.filters)
 
-    def geometry(self, x_shape: Shape) -> native.Conv2DShape:
+    def geometry(self, x_shape: Shape) -> Any:
         kernel = (*self.kernel_size, x_shape[-1] // self.groups, self.filters)
         return self.image_shape(x_shape, kernel, self.groups)
 
@@ -319,101 +329,11 @@ class Conv2D(_Convolution):
     bind = _Convolution.bind
 
 
-class VolumeWay(NamedTuple):
-    """How volumes of one shape are convolved."""
-
-    shape: native.Conv2DShape  # of the images
-    output: Shape  # of the layer
-    split: Shape  # of the volumes with their channels in groups
-    gathered: Shape  # of the images with the slices apart that stand side by side
-    taps: list[tuple[Any, Any]]  # for each slice of the kernel, where the two hold the same elements
-
-
-_ALL = slice(None)
-
-
-class Volumes(Windowed):
-    """Convolution of volumes as one of images: the slices that meet in a kernel stand side by side as channels, one
-    image for each output slice."""
-
-    rank = 3
-
-    def volume_shape(self, x: Shape, outputs: int, groups: int) -> native.Conv2DShape:
-        """The geometry of those images (batch * output slices, ...), for a volume x."""
-        slices, (top, left) = self.slices(x), self.pads(x[1:-1])[1:]
-        if slices < 1:
-            raise ValueError(
-                f"conv3d: kernel depth {self.kernel_size[0]} does not fit the padded input's {x[1]} slices"
-            )
-        kernel = (*self.kernel_size[1:], self.kernel_size[0] * x[-1] // groups, outputs)
-        image = (x[0] * slices, x[2], x[3], self.kernel_size[0] * x[-1])
-        strides, dilation = two(self.strides[1:]), two(self.dilation_rate[1:])
-        return native.Conv2DShape(image, kernel, strides, (*top, *left), dilation, groups)  # type: ignore[arg-type]
-
-    def slices(self, x: Shape) -> int:
-        """How many output slices there are."""
-        (before, behind), *_ = self.pads(x[1:-1])
-        return (x[1] + before + behind - (self.kernel_size[0] - 1) * self.dilation_rate[0] - 1) // self.strides[0] + 1
-
-    def volume_way(self, shape: native.Conv2DShape, output: Shape, x: Shape, groups: int) -> VolumeWay:
-        """x: the shape of the volumes that the images are gathered from."""
-        n, depth, h, w, c = x
-        outputs, kd, stride = shape.input[0] // n, self.kernel_size[0], self.strides[0]
-        before, taps = self.pads(x[1:-1])[0][0], []
-        for i in range(kd):
-            start = i * self.dilation_rate[0] - before  # of x, for output 0
-            first = min(outputs, max(0, -(start // stride)))
-            last = max(first, min(outputs, (depth - 1 - start) // stride + 1))
-            if last > first:
-                own = slice(start + first * stride, start + (last - 1) * stride + 1, stride)
-                taps.append(((_ALL, own), (_ALL, slice(first, last), ..., i, _ALL)))
-        split, gathered = (n, depth, h, w, groups, c // groups), (n, outputs, h, w, groups, kd, c // groups)
-        return VolumeWay(shape, output, split, gathered, taps)
-
-    def gather(self, x: Array, way: VolumeWay, step: Step) -> Array:
-        images = step.empty(way.shape.input, x.dtype)
-        if self.padding == "same":
-            images.fill(0)
-        split, gathered = x.reshape(way.split), images.reshape(way.gathered)
-        for own, of_images in way.taps:
-            gathered[of_images] = split[own]
-        return images
-
-    def scatter(self, images: Array, x_shape: Shape, way: VolumeWay, step: Step) -> Array:
-        x = step.empty(x_shape, images.dtype)
-        x.fill(0)
-        split, gathered = x.reshape(way.split), images.reshape(way.gathered)
-        for own, of_images in way.taps:
-            split[own] += gathered[of_images]
-        return x
-
-    def by_image(self, kernel: Array) -> Array:
-        """The 2-D kernel's elements in the order of the layer's own."""
-        split = kernel.reshape(*kernel.shape[:2], self.kernel_size[0], -1, kernel.shape[-1])
-        return split.transpose(2, 0, 1, 3, 4)
-
-    def image_kernel(self, kernel: Array, shape: native.Conv2DShape, step: Step) -> Array:
-        image_kernel = step.empty(shape.kernel, kernel.dtype)
-        self.by_image(image_kernel)[...] = kernel
-        return image_kernel
-
-    def add_kernel_gradient(
-        self, shape: native.Conv2DShape, images: Array, dz: Array, gradient: Array, dbias: Array | None, step: Step
-    ) -> None:
-        dkernel = step.empty(shape.kernel, gradient.dtype)
-        dkernel.fill(0)
-        native.conv2d_weight_gradient(shape, images, dz, dkernel, dbias)
-        gradient += self.by_image(dkernel)
-
-
-class Conv3D(Volumes, _Convolution):
+class Conv3D(_Convolution):
     __doc__ = f"""3-D convolution over volumes.
 
     Input (batch, depth, height, width, channels); output (batch, o, p, q, filters). Weights: kernel
     (depth, height, width, channels / groups, filters), bias (filters,).
-
-    The slices that meet in a kernel are put side by side as channels, one image for each output slice: then it is a
-    `Conv2D`. That copy is as large as the input times the kernel's depth (over its stride).
 
     Args:
         filters: number of output channels.
@@ -422,38 +342,40 @@ class Conv3D(Volumes, _Convolution):
         groups: channels are convolved in this many separate groups, 1.{_SHARED}
     """
 
-    def geometry(self, x_shape: Shape) -> native.Conv2DShape:
-        return self.volume_shape(x_shape, self.filters, self.groups)
+    rank = 3
 
-    def make_way(self, shape: Shape) -> VolumeWay:  # type: ignore[override]
-        images = self.geometry(shape)
-        count, *rest = images.output
-        return self.volume_way(images, (shape[0], count // shape[0], *rest), shape, self.groups)
+    def geometry(self, x_shape: Shape) -> native.Conv3DShape:
+        kernel = (*self.kernel_size, x_shape[-1] // self.groups, self.filters)
+        return self.volume_shape(x_shape, kernel, self.groups)
 
-    def output_shape_of(self, shape: BatchShape) -> BatchShape:
-        super().output_shape_of(shape)
-        sample = (1, *(size or 0 for size in shape[1:]))
-        return (shape[0], self.slices(sample), *self.shape_for(sample).output[1:])
+    def make_way(self, shape: Shape) -> Way:
+        geometry = self.geometry(shape)
+        return Way(geometry, geometry.output, "original")
 
     def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
-        way: VolumeWay = self._ways.get(x.shape) or self.new_way(x.shape)
-        shape, bias = way.shape, self.bias
-        images, kernel = self.gather(x, way, step), self.image_kernel(self.kernel.array, shape, step)
-        y = step.empty(way.output, x.dtype)
-        native.conv2d_forward(shape, images, kernel, bias.array if bias else None, y.reshape(shape.output), activation)
-        return y, (x.shape, images, kernel, way)
+        shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
+        y = step.empty(output, x.dtype)
+        native.conv3d_forward(shape, x, self.kernel.array, self.bias.array if self.bias else None, y, activation)
+        return y, (x, shape)
+
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
+        """See `vivace.plan`."""
+        if self.channels_first:
+            return None
+        shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
+        y, bias = step.empty(output, x.dtype), self.bias.array if self.bias else None
+        call = partial(native.conv3d_forward, shape, x, self.kernel.array, bias, y, self.fused_activation)
+        return y, [call, *self.bound_activation(y)]
 
     def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
-        x_shape, images, kernel, way = saved
-        shape = way.shape
-        dz, dbias = dz.reshape(shape.output), self.bias.gradient if self.bias else None
-        self.add_kernel_gradient(shape, images, dz, self.kernel.gradient, dbias, step)
+        x, shape = saved
+        native.conv3d_weight_gradient(shape, x, dz, self.kernel.gradient, self.bias.gradient if self.bias else None)
         if not input_gradient:
             return None
-        dimages = step.empty(shape.input, dz.dtype)
-        native.conv2d_input_gradient(shape, dz, kernel, dimages)
-        return self.scatter(dimages, x_shape, way, step)
+        dx = step.empty(x.shape, x.dtype)
+        native.conv3d_input_gradient(shape, dz, self.kernel.array, dx)
+        return dx
 
 
 Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D
-__all__ = ["Conv1D", "Conv2D", "Conv3D", "Convolution1D", "Convolution2D", "Convolution3D", "Volumes", "Windowed"]
+__all__ = ["Conv1D", "Conv2D", "Conv3D", "Convolution1D", "Convolution2D", "Convolution3D", "Windowed"]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
-
-import numpy as np
 
 from .. import constraints, initializers, regularizers
 from .._core import native
@@ -14,7 +13,7 @@ from ..constraints import Constraint
 from ..regularizers import L1L2
 from ..step import Step
 from .base import positive
-from .conv import Volumes, VolumeWay, Way, Windowed
+from .conv import Way, Windowed
 from .geometry import last_shape, sizes
 
 _SHARED = """
@@ -96,45 +95,51 @@ class _ConvTranspose(Windowed):
         before = min(kept // 2 + kept % 2, window - 1)
         return window - 1 - before, max(0, window - 1 - (kept - before))
 
-    def geometry(self, x_shape: Shape) -> native.Conv2DShape:
+    def geometry(self, x_shape: Shape) -> native.Conv3DShape:
         """The convolution that leads from this layer's output back to its input."""
         outputs = [self.output_size(axis, size) for axis, size in enumerate(x_shape[1:-1])]
         kernel = (*self.kernel_size, self.filters, x_shape[-1])
-        shape = self.image_shape((x_shape[0], *outputs, self.filters), kernel, 1)
-        if shape.output[3 - self.rank :] != x_shape[1:]:
+        shape = self.volume_shape((x_shape[0], *outputs, self.filters), kernel, 1)
+        if shape.output[4 - self.rank :] != x_shape[1:]:
             raise ValueError(f"output_padding {self.output_padding} leaves an output that no input {x_shape} covers")
         return shape
 
     def make_way(self, shape: Shape) -> Way:
-        way = super().make_way(shape)
-        return way._replace(output=(shape[0], *way.shape.input[3 - self.rank :]))
+        geometry = self.geometry(shape)
+        return Way(geometry, (shape[0], *geometry.input[4 - self.rank :]), "original")
 
     def output_shape_of(self, shape: BatchShape) -> BatchShape:
-        return (shape[0], *self.shape_for((1, *(size or 0 for size in shape[1:]))).input[3 - self.rank :])
+        return (shape[0], *self.shape_for((1, *(size or 0 for size in shape[1:]))).input[4 - self.rank :])
 
     def flops(self) -> int:
         assert self.input_shape is not None
-        return self.shape_for(self.sample(last_shape(self.channels_first, self.input_shape))).flops
+        flops: int = self.shape_for(self.sample(last_shape(self.channels_first, self.input_shape))).flops
+        return flops
 
     def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
         shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
         y = step.empty(output, x.dtype)
-        native.conv2d_input_gradient(shape, x, self.kernel.array, y)
-        if self.bias:
-            np.add(y, self.bias.array, y)
-        if activation != "linear":
-            native.activation_forward(activation, y, y)
+        bias = self.bias.array if self.bias else None
+        native.conv3d_transpose_forward(shape, x, self.kernel.array, bias, y, activation)
         return y, (x, shape)
+
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
+        """See `vivace.plan`."""
+        if self.channels_first:
+            return None
+        shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
+        y, bias = step.empty(output, x.dtype), self.bias.array if self.bias else None
+        call = partial(native.conv3d_transpose_forward, shape, x, self.kernel.array, bias, y, self.fused_activation)
+        return y, [call, *self.bound_activation(y)]
 
     def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
         x, shape = saved
-        if self.bias:
-            self.bias.gradient += dz.reshape(-1, self.filters).sum(0)
-        native.conv2d_weight_gradient(shape, dz, x, self.kernel.gradient, None)
+        dbias = self.bias.gradient if self.bias else None
+        native.conv3d_transpose_weight_gradient(shape, x, dz, self.kernel.gradient, dbias)
         if not input_gradient:
             return None
         dx = step.empty(x.shape, x.dtype)
-        native.conv2d_forward(shape, dz, self.kernel.array, None, dx)
+        native.conv3d_forward(shape, dz, self.kernel.array, None, dx)
         return dx
 
 
@@ -150,6 +155,7 @@ class Conv1DTranspose(_ConvTranspose):
     """
 
     rank = 1
+    bind = _ConvTranspose.bind
 
 
 class Conv2DTranspose(_ConvTranspose):
@@ -163,9 +169,11 @@ class Conv2DTranspose(_ConvTranspose):
         kernel_size: an integer or (height, width).{_SHARED}
     """
 
+    bind = _ConvTranspose.bind
 
-class Conv3DTranspose(Volumes, _ConvTranspose):
-    __doc__ = f"""Transposed convolution of volumes, as `Conv3D` is one of images.
+
+class Conv3DTranspose(_ConvTranspose):
+    __doc__ = f"""Transposed convolution of volumes.
 
     Input (batch, depth, height, width, channels); output (batch, o, p, q, filters). Weights: kernel (depth, height,
     width, filters, channels), bias (filters,).
@@ -174,6 +182,9 @@ class Conv3DTranspose(Volumes, _ConvTranspose):
         filters: number of output channels.
         kernel_size: an integer or (depth, height, width).{_SHARED}
     """
+
+    rank = 3
+    bind = _ConvTranspose.bind
 
     def __init__(
         self,
@@ -214,46 +225,6 @@ class Conv3DTranspose(Volumes, _ConvTranspose):
             bias_constraint,
             **kwargs,
         )  # fmt: skip  (Keras has these two in this order here)
-
-    def _volume(self, x: Shape) -> Shape:
-        """The output's shape."""
-        return (x[0], *(self.output_size(axis, size) for axis, size in enumerate(x[1:-1])), self.filters)
-
-    def geometry(self, x_shape: Shape) -> native.Conv2DShape:
-        return self.volume_shape(self._volume(x_shape), x_shape[-1], 1)
-
-    def make_way(self, shape: Shape) -> VolumeWay:  # type: ignore[override]
-        volume = self._volume(shape)
-        return self.volume_way(self.geometry(shape), volume, volume, 1)
-
-    def output_shape_of(self, shape: BatchShape) -> BatchShape:
-        sample = (1, *(size or 0 for size in shape[1:]))
-        self.shape_for(sample)
-        return (shape[0], *self._volume(sample)[1:])
-
-    def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
-        way: VolumeWay = self._ways.get(x.shape) or self.new_way(x.shape)
-        shape = way.shape
-        kernel, images = self.image_kernel(self.kernel.array, shape, step), step.empty(shape.input, x.dtype)
-        native.conv2d_input_gradient(shape, x.reshape(shape.output), kernel, images)
-        y = self.scatter(images, way.output, way, step)
-        if self.bias:
-            np.add(y, self.bias.array, y)
-        if activation != "linear":
-            native.activation_forward(activation, y, y)
-        return y, (x, kernel, way)
-
-    def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
-        x, kernel, way = saved
-        shape, images = way.shape, self.gather(dz, way, step)
-        if self.bias:
-            self.bias.gradient += dz.reshape(-1, self.filters).sum(0)
-        self.add_kernel_gradient(shape, images, x.reshape(shape.output), self.kernel.gradient, None, step)
-        if not input_gradient:
-            return None
-        dx = step.empty(x.shape, x.dtype)
-        native.conv2d_forward(shape, images, kernel, None, dx.reshape(shape.output))
-        return dx
 
 
 Convolution1DTranspose, Convolution2DTranspose = Conv1DTranspose, Conv2DTranspose

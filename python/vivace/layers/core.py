@@ -269,24 +269,23 @@ class Dense(Activated):
     def forward_linear(self, x: Array, step: Step, activation: Any = "linear") -> tuple[Array, Any]:
         kernel, bias = self.kernel.array, self.bias
         y = step.empty((*x.shape[:-1], self.units), x.dtype)
-        native.project_forward(len(kernel), x, kernel, bias.array if bias else None, y, activation)
+        native.dense_forward(x, kernel, bias.array if bias else None, y, activation)
         return y, x
 
     def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]]:
         """See `vivace.plan`."""
         y = step.empty((*x.shape[:-1], self.units), x.dtype)
         kernel, bias, fused = self.kernel.array, self.bias.array if self.bias else None, self.fused_activation
-        call = partial(native.project_forward, len(kernel), x, kernel, bias, y, fused)
+        call = partial(native.dense_forward, x, kernel, bias, y, fused)
         return y, [call, *self.bound_activation(y)]
 
     def backward_linear(self, dz: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         x: Array = saved
-        flat, out = (x, dz) if x.ndim == 2 else (x.reshape(-1, x.shape[-1]), dz.reshape(-1, self.units))
-        native.dense_weight_gradient(flat, out, self.kernel.gradient, self.bias.gradient if self.bias else None)
+        native.dense_weight_gradient(x, dz, self.kernel.gradient, self.bias.gradient if self.bias else None)
         if not input_gradient:
             return None
         dx = step.empty(x.shape, x.dtype)
-        native.dense_input_gradient(out, self.kernel.array, dx if x.ndim == 2 else dx.reshape(flat.shape))
+        native.dense_input_gradient(dz, self.kernel.array, dx)
         return dx
 
 

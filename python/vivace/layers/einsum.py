@@ -1,10 +1,11 @@
-"""EinsumDense: a dense layer over any axes, as one matrix product."""
+"""EinsumDense: a dense layer over any axes, as one native op, most often one matrix product."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -150,69 +151,32 @@ class EinsumDense(Activated):
         sizes = dict(zip(x, self.input_shape or (), strict=True)) | dict(zip(y, self.output_shape or (), strict=True))
         return 2 * math.prod(size or 1 for axis, size in sizes.items() if axis != x[0])
 
-    def _axes(self, rank: int) -> tuple[list[str], list[str], list[str], list[str], list[str]]:
-        """The axes that all three share, those of rows, the contracted ones, those of columns, and those of x alone."""
-        x, kernel, y = self._spelt(rank)
-        return (
-            [a for a in x if a in kernel and a in y],
-            [a for a in x if a not in kernel and a in y],
-            [a for a in x if a in kernel and a not in y],
-            [a for a in kernel if a not in x],
-            [a for a in x if a not in kernel and a not in y],
-        )
+    def make_way(self, shape: Shape) -> tuple[native.Einsum, Shape]:
+        """The native op, and the output's shape."""
+        op = native.Einsum(*self._spelt(len(shape)), shape, self.kernel.shape, self.bias.shape if self.bias else ())
+        return op, op.output
 
     def forward_linear(self, x: Array, step: Step, activation: Any = "linear") -> tuple[Array, Any]:
-        self.drop_mask(step)
-        spelt, kernel, order = self._spelt(x.ndim)
-        shared, rows, inner, columns, summed = self._axes(x.ndim)
-        sizes = dict(zip(spelt, x.shape, strict=True)) | dict(zip(kernel, self.kernel.shape, strict=True))
-        whole = x.shape
-        if summed:
-            x = x.sum(tuple(map(spelt.index, summed)))
-            spelt = "".join(a for a in spelt if a not in summed)
-        n, r, k, c = (math.prod(sizes[a] for a in part) for part in (shared, rows, inner, columns))
-        a = np.ascontiguousarray(_moved(x, spelt, [*shared, *rows, *inner])).reshape(n, r, k)
-        b = np.ascontiguousarray(_moved(self.kernel.array, kernel, [*shared, *inner, *columns])).reshape(n, k, c)
-        product = np.empty((n, r, c), x.dtype)
-        for one, matrix, out in zip(a, b, product, strict=True):
-            native.dense_forward(one, matrix, None, out, "linear")
-        axes = [*shared, *rows, *columns]
-        y = step.empty(tuple(sizes[axis] for axis in order), x.dtype)
-        y[...] = _moved(product.reshape([sizes[axis] for axis in axes]), axes, order)
-        if self.bias is not None:
-            y += self.bias.array
-        if activation != "linear":
-            native.activation_forward(activation, y, y)
-        return y, (a, b, axes, sizes, whole)
+        if step.mask is not None:
+            self.drop_mask(step)
+        op, shape = self._ways.get(x.shape) or self.new_way(x.shape)
+        y, bias = step.empty(shape, x.dtype), self.bias
+        native.einsum_forward(op, x, self.kernel.array, bias.array if bias else None, y, activation)
+        return y, (op, x)
+
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]]:
+        """See `vivace.plan`."""
+        op, shape = self._ways.get(x.shape) or self.new_way(x.shape)
+        y, bias = step.empty(shape, x.dtype), self.bias.array if self.bias else None
+        call = partial(native.einsum_forward, op, x, self.kernel.array, bias, y, self.fused_activation)
+        return y, [call, *self.bound_activation(y)]
 
     def backward_linear(self, dz: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        a, b, axes, sizes, whole = saved
-        spelt, kernel, order = self._spelt(len(whole))
-        shared, rows, inner, columns, summed = self._axes(len(whole))
-        if self.bias is not None:
-            shape = (1,) * (dz.ndim - self.bias.array.ndim) + self.bias.shape
-            over = tuple(i for i, size in enumerate(shape) if size == 1)
-            self.bias.gradient += dz.sum(over, keepdims=True).reshape(self.bias.shape)
-        d = np.ascontiguousarray(_moved(dz, order, axes)).reshape(len(a), a.shape[1], b.shape[2])
-        db, da = np.zeros_like(b), np.empty_like(a)
-        for k in range(len(a)):
-            native.dense_weight_gradient(a[k], d[k], db[k], None)
-            if input_gradient:
-                native.dense_input_gradient(d[k], b[k], da[k])
-        axes = [*shared, *inner, *columns]
-        self.kernel.gradient += _moved(db.reshape([sizes[axis] for axis in axes]), axes, kernel)
-        if not input_gradient:
-            return None
-        axes = [*shared, *rows, *inner]
-        part = da.reshape([sizes[axis] for axis in axes] + [1] * len(summed))
-        dx = step.empty(whole, dz.dtype)
-        dx[...] = _moved(part, [*axes, *summed], spelt)
+        op, x = saved
+        dx = step.empty(x.shape, x.dtype) if input_gradient else None
+        dbias = self.bias.gradient if self.bias else None
+        native.einsum_backward(op, x, self.kernel.array, dz, (dx, self.kernel.gradient, dbias), True)
         return dx
-
-
-def _moved(x: Array, axes: Sequence[str], order: Sequence[str]) -> Array:
-    """x, whose axes are called so, with its axes in another order."""
-    return np.transpose(x, [list(axes).index(axis) for axis in order])
 
 
 __all__ = ["EinsumDense"]

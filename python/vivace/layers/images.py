@@ -11,7 +11,7 @@ from .._typing import Array, BatchShape, Shape
 from ..step import Step, Stream
 from .base import Layer, check_rank, data_array, positive
 from .geometry import check_data_format, first_shape, last_shape, to_first, to_last
-from .reshaping import along_axes, check_interpolation, resizing
+from .reshaping import Resampled, check_interpolation, resampled, resizing
 
 
 class Images(Layer):
@@ -114,21 +114,30 @@ class Resizing(Images):
         return (0, h), (0, w)
 
     def change(self, x: Array, step: Step) -> tuple[Array, Any]:
-        matrices, transposed, sums = self._ways.get(x.shape) or self.new_way(x.shape)
-        y = along_axes(matrices, x, step)
-        if self.pad_to_aspect_ratio and self.fill_value:
-            y += self.fill_value * (1 - np.outer(*sums))[..., None]
-        return y, transposed
+        (output, forward, backward), padding = self._ways.get(x.shape) or self.new_way(x.shape)
+        y = step.empty(output, x.dtype)
+        native.resample(forward, x, y)
+        if padding is not None:
+            y += padding
+        return y, (backward, x.shape)
 
-    def make_way(self, shape: Shape) -> tuple[Any, ...]:
-        """Of both axes the matrices that resize, their transposes, and the sums of their rows."""
+    def make_way(self, shape: Shape) -> tuple[Resampled, Array | None]:
+        """What resizes, and what has to be added for the part of each pixel that is padding."""
         _, h, w, _ = shape
-        kind, axes = np.dtype(self.dtype), zip((h, w), (self.height, self.width), self._parts(h, w), strict=True)
-        resized = [resizing(n, to, kind, self.interpolation, self.antialias, part) for n, to, part in axes]
-        return tuple(zip(*resized, strict=True))
+        axes = zip((h, w), (self.height, self.width), self._parts(h, w), strict=True)
+        forward, backward, sums = zip(
+            *(resizing(n, to, self.interpolation, self.antialias, part) for n, to, part in axes), strict=True
+        )
+        padding = None
+        if self.pad_to_aspect_ratio and self.fill_value:
+            padding = (self.fill_value * (1 - np.outer(*sums))[..., None]).astype(self.dtype)
+        return resampled(shape, list(zip(forward, backward, strict=True))), padding
 
     def change_backward(self, dy: Array, saved: Any, step: Step) -> Array:
-        return along_axes(saved, dy, step)
+        backward, shape = saved
+        dx = step.empty(shape, dy.dtype)
+        native.resample(backward, dy, dx)
+        return dx
 
 
 class CenterCrop(Images):

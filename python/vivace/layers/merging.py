@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from .._core import native
 from .._typing import Array, BatchShape, Shape
 from ..step import Step
-from .base import Layer, constants
+from .base import Layer
 
 
 class _Joining(Layer):
@@ -43,31 +43,38 @@ class _Merge(_Joining):
             output.append(known.pop() if known else None if None in sizes else 1)
         return tuple(output)
 
-    ufunc: np.ufunc
+    operation: native.Merge
+    ufunc: np.ufunc  # the same, where shapes differ
 
     def merge(self, x: list[Array], y: Array) -> None:
         """y = x_1 op x_2 op ..., of the broadcast shape."""
-        if len(x) == 2:
-            self.ufunc(x[0], x[1], out=y)
-            return
         y[...] = x[0]
         for other in x[1:]:
             self.ufunc(y, other, out=y)
 
     def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
         """Fill `out`, of the broadcast shape, with the i-th input's gradient before it is summed to its shape."""
-        raise TypeError(f"{type(self).__name__} must define part(i, x, y, dy, out)")
+        out[...] = dy
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
+        if step.mask is not None:
+            step.mask = either(step.mask)
+        shape = _common_shape(x)
+        if shape is not None:
+            y = step.empty(shape, x[0].dtype)
+            native.merge_forward(self.operation, x, y)
+            return y, (x, None, y)
         stretched, shape = _stretched(x)
         y = step.empty(shape, x[0].dtype)
         self.merge(stretched, y)
-        if step.mask is not None:
-            step.mask = either(step.mask)
-        return y, (stretched, x, y)
+        return y, (x, stretched, y)
 
     def bind(self, x: list[Array], step: Step) -> tuple[Array, list[Any]]:
         """See `vivace.plan`."""
+        shape = _common_shape(x)
+        if shape is not None:
+            y = step.empty(shape, x[0].dtype)
+            return y, [partial(native.merge_forward, self.operation, x, y)]
         stretched, shape = _stretched(x)
         y = step.empty(shape, x[0].dtype)
         return y, [partial(self.merge, stretched, y)]
@@ -75,7 +82,11 @@ class _Merge(_Joining):
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
         if not input_gradient:
             return None
-        stretched, x, y = saved
+        x, stretched, y = saved
+        if stretched is None:
+            gradients = [dy, *(step.empty(y.shape, y.dtype) for _ in x[1:])]
+            native.merge_backward(self.operation, x, dy, gradients)
+            return gradients
         gradients = []
         for i, own in enumerate(x):
             full = step.empty(y.shape, y.dtype)
@@ -90,20 +101,20 @@ def _shapes(layer: Layer, input_shape: Any) -> list[BatchShape]:
     return [tuple(shape) for shape in input_shape]
 
 
-def _stretched(x: list[Array]) -> tuple[list[Array], Shape]:
-    """The inputs with as many axes as the one that has most, and the shape they broadcast to."""
+def _common_shape(x: list[Array]) -> Shape | None:
+    """The shape of all of them, if it is one."""
     shape = x[0].shape
     for array in x:
         if array.shape != shape:
-            break
-    else:
-        return x, shape
+            return None
+    return shape
+
+
+def _stretched(x: list[Array]) -> tuple[list[Array], Shape]:
+    """The inputs with as many axes as the one that has most, and the shape they broadcast to."""
     rank = max(array.ndim for array in x)
     stretched = [a if a.ndim == rank else a.reshape(len(a), *(1,) * (rank - a.ndim), *a.shape[1:]) for a in x]
-    shape = stretched[0].shape
-    if any(array.shape != shape for array in stretched):
-        shape = np.broadcast_shapes(*(array.shape for array in stretched))
-    return stretched, shape
+    return stretched, np.broadcast_shapes(*(array.shape for array in stretched))
 
 
 def _counts(mask: Array | None, x: Array) -> Array | None:
@@ -131,22 +142,15 @@ def _summed_to(full: Array, shape: Shape, step: Step) -> Array:
 class Add(_Merge):
     __doc__ = f"y = x_1 + x_2 + ...\n\n    {_Merge.__doc__}"
 
+    operation = "add"
     ufunc = np.add
     bind = _Merge.bind
-
-    def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
-        out[...] = dy
-
-    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
-        _, x, y = saved
-        if not input_gradient or any(array.shape != y.shape for array in x):
-            return super().backward(dy, saved, step, input_gradient)
-        return [dy, *(step.copy(dy) for _ in x[1:])]
 
 
 class Subtract(_Merge):
     __doc__ = f"y = x_1 - x_2, of two inputs.\n\n    {_Merge.__doc__}"
 
+    operation = "subtract"
     ufunc = np.subtract
     bind = _Merge.bind
 
@@ -165,13 +169,14 @@ class Multiply(_Merge):
 
     {_Merge.__doc__}"""
 
+    operation = "multiply"
     ufunc = np.multiply
     bind = _Merge.bind
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
         masks = step.mask
-        if not isinstance(masks, list) or all(mask is None for mask in masks):
-            y, saved = super().forward(x, step)
+        if type(masks) is not list or all(mask is None for mask in masks):
+            y, saved = _Merge.forward(self, x, step)
             return y, (saved, None, None)
         counts = [_counts(mask, array) for mask, array in zip(masks, x, strict=True)]
         ones = [a if c is None else np.where(c, a, a.dtype.type(1)) for a, c in zip(x, counts, strict=True)]
@@ -198,13 +203,13 @@ class Multiply(_Merge):
 class Average(_Merge):
     __doc__ = f"y = (x_1 + x_2 + ... + x_n) / n.\n\n    {_Merge.__doc__}"
 
+    operation = "average"
     ufunc = np.add
     bind = _Merge.bind
 
     def merge(self, x: list[Array], y: Array) -> None:
-        np.add(x[0], x[1], y) if len(x) == 2 else super().merge(x, y)
-        (share,) = constants(y.dtype, 1 / len(x))
-        np.multiply(y, share, y)
+        super().merge(x, y)
+        y *= 1 / len(x)
 
     def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
         np.multiply(dy, 1 / len(x), out=out)
@@ -216,8 +221,7 @@ class _Extremum(_Merge):
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
         masks = step.mask
         if type(masks) is not list:
-            y, saved = _Merge.forward(self, x, step)
-            return y, (None, *saved)
+            return _Merge.forward(self, x, step)
         stretched, shape = _stretched(x)
         y, counts, taken = stretched[0], _counts(masks[0], stretched[0]), []
         for other, mask in zip(stretched[1:], masks[1:], strict=True):
@@ -234,14 +238,14 @@ class _Extremum(_Merge):
             y = chosen
             taken.append(share)
         step.mask = either(masks)
-        return np.ascontiguousarray(np.broadcast_to(y, shape)), (taken, stretched, x, y)
+        return np.ascontiguousarray(np.broadcast_to(y, shape)), (x, stretched, taken)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
-        if not input_gradient:
-            return None
-        taken, stretched, x, _ = saved
+        x, stretched, taken = saved
+        if stretched is None or not input_gradient:
+            return _Merge.backward(self, dy, saved, step, input_gradient)
         parts = []
-        for share in reversed(self._shares(stretched) if taken is None else taken):
+        for share in reversed(taken if type(taken) is list else self._shares(stretched)):
             parts.append(dy * share)
             dy = dy * (1 - share)
         parts.append(dy)
@@ -269,12 +273,14 @@ def _share(y: Array, other: Array, chosen: Array) -> Array:
 
 class Maximum(_Extremum):
     __doc__ = f"The largest of the inputs, element by element.\n\n    {_Merge.__doc__}"
+    operation = "maximum"
     ufunc = np.maximum
     bind = _Merge.bind
 
 
 class Minimum(_Extremum):
     __doc__ = f"The smallest of the inputs, element by element.\n\n    {_Merge.__doc__}"
+    operation = "minimum"
     ufunc = np.minimum
     bind = _Merge.bind
 
@@ -312,24 +318,23 @@ class Concatenate(_Joining):
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
         shapes = tuple([array.shape for array in x])
-        axis, output, sizes = self._ways.get(shapes) or self.new_way(shapes)
+        rows, output = self._ways.get(shapes) or self.new_way(shapes)
         y = step.empty(output, x[0].dtype)
-        np.concatenate(x, axis, y)
+        native.concatenate(rows, x, y)
         if step.mask is not None:
-            step.mask = self._mask(step.mask, x, axis)
-        return y, (axis, sizes)
+            step.mask = self._mask(step.mask, x, self.axis % y.ndim)
+        return y, (rows, shapes)
 
-    def make_way(self, shape: tuple[Shape, ...]) -> tuple[int, Shape, list[int]]:
-        """The axis, the output's shape, and the inputs' sizes along the axis."""
+    def make_way(self, shape: tuple[Shape, ...]) -> tuple[int, Shape]:
+        """How many rows the arrays are that are joined, and the output's shape."""
         first = shape[0]
         axis = self.axis % len(first)
-        sizes = [one[axis] for one in shape]
-        return axis, (*first[:axis], sum(sizes), *first[axis + 1 :]), sizes
+        return math.prod(first[:axis]) or 1, (*first[:axis], sum(one[axis] for one in shape), *first[axis + 1 :])
 
     def bind(self, x: list[Array], step: Step) -> tuple[Array, list[Any]]:
         """See `vivace.plan`."""
-        y = self.forward(x, step)[0]
-        return y, [partial(np.concatenate, x, self.axis % y.ndim, out=y)]
+        y, (rows, _) = self.forward(x, step)
+        return y, [partial(native.concatenate, rows, x, y)]
 
     def _mask(self, masks: Any, x: list[Array], axis: int) -> Array | None:
         """Along the steps, the masks join too; otherwise a step counts if it does in any input."""
@@ -343,14 +348,9 @@ class Concatenate(_Joining):
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
         if not input_gradient:
             return None
-        axis, sizes = saved
-        gradients, start = [], 0
-        for size in sizes:
-            part = dy[(*(slice(None),) * axis, slice(start, start + size))]
-            dx = step.empty(part.shape, dy.dtype)
-            dx[...] = part
-            gradients.append(dx)
-            start += size
+        rows, shapes = saved
+        gradients = [step.empty(shape, dy.dtype) for shape in shapes]
+        native.split(rows, dy, gradients)
         return gradients
 
 
@@ -390,56 +390,50 @@ class Dot(Layer):
         return (shapes[0][0], *(rests[0] + rests[1] or (1,)))
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
-        # As matrices (batch, rest, contracted) and (batch, contracted, rest): y = a b.
         first, second = x
         shapes = first.shape, second.shape
-        orders, flat, product, output, moved = self._ways.get(shapes) or self.new_way(shapes)
-        if orders is not None:
-            first, second = first.transpose(orders[0]), second.transpose(orders[1])
-        a, b = first.reshape(flat[0]), second.reshape(flat[1])
+        op, shape = self._ways.get(shapes) or self.new_way(shapes)
         norms = None
         if self.normalize:
-            norms = [np.sqrt(np.maximum((m * m).sum(k, keepdims=True), 1e-12)) for m, k in ((a, -1), (b, 1))]
-            a, b = a / norms[0], b / norms[1]
-        y = step.empty(product, a.dtype)
-        np.matmul(a, b, y)
+            norms = [
+                np.sqrt(np.maximum((one * one).sum(axis, keepdims=True), 1e-12))
+                for one, axis in zip(x, self._axes, strict=True)
+            ]
+            first, second = first / norms[0], second / norms[1]
+        y = step.empty(shape, first.dtype)
+        native.einsum_forward(op, first, second, None, y)
         step.mask = None
-        return y.reshape(output), (a, b, norms, moved)
+        return y, (op, first, second, norms)
 
-    def make_way(self, shape: tuple[Shape, Shape]) -> tuple[list[Shape] | None, list[Shape], Shape, Shape, list[Shape]]:
-        """The order of the inputs' axes as matrices (None: theirs), their shapes as such, that of the product, the
-        output's; and the inputs' with the axis at the end.
-        """
-        orders: list[Shape] = []
-        moved: list[Shape] = []
-        for one, axis in zip(shape, self._axes, strict=True):
-            axis %= len(one)
-            rest = (*range(1, axis), *range(axis + 1, len(one)))
-            orders.append((0, axis, *rest) if orders else (0, *rest, axis))
-            moved.append((one[0], *(one[i] for i in rest), one[axis]))
-        rows, columns = (math.prod(one[1:-1]) for one in moved)
-        (batch, *_, contracted), output = moved[0], moved[0][1:-1] + moved[1][1:-1] or (1,)
-        flat: list[Shape] = [(batch, rows, contracted), (moved[1][0], contracted, columns)]
-        same = all(list(order) == sorted(order) for order in orders)
-        return None if same else orders, flat, (batch, rows, columns), (batch, *output), moved
+    def make_way(self, shape: tuple[Shape, Shape]) -> tuple[native.Einsum, Shape]:
+        """The native op, and the output's shape."""
+        first = [chr(0x100 + i) for i in range(len(shape[0]))]
+        second = [first[0], *(chr(0x200 + i) for i in range(1, len(shape[1])))]
+        a, b = (axis % len(one) for one, axis in zip(shape, self._axes, strict=True))
+        output = [*first[:a], *first[a + 1 :], *second[1:b], *second[b + 1 :]]
+        second[b] = first[a]
+        op = native.Einsum("".join(first), "".join(second), "".join(output), *shape, ())
+        return op, op.output if len(output) > 1 else (*op.output, 1)
+
+    def bind(self, x: Any, step: Step) -> tuple[Array, list[Any]] | None:
+        """See `vivace.plan`."""
+        if self.normalize:
+            return None
+        first, second = x
+        op, shape = self._ways.get((first.shape, second.shape)) or self.new_way((first.shape, second.shape))
+        y = step.empty(shape, first.dtype)
+        return y, [partial(native.einsum_forward, op, first, second, None, y)]
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
         if not input_gradient:
             return None
-        a, b, norms, shapes = saved
-        b = b.transpose(0, 2, 1)
-        norms = None if norms is None else [norms[0], norms[1].transpose(0, 2, 1)]
-        d = dy.reshape(len(a), a.shape[1], b.shape[1])
-        gradients = []
-        for i, (matrix, gradient) in enumerate(((a, np.matmul(d, b)), (b, np.matmul(d.transpose(0, 2, 1), a)))):
-            if norms is not None:
-                gradient -= matrix * (matrix * gradient).sum(-1, keepdims=True)
-                gradient /= norms[i]
-            part = np.moveaxis(gradient.reshape(shapes[i]), -1, self._axes[i])
-            dx = step.empty(part.shape, dy.dtype)
-            dx[...] = part
-            gradients.append(dx)
-        return gradients
+        op, first, second, norms = saved
+        gradients = step.empty(first.shape, dy.dtype), step.empty(second.shape, dy.dtype)
+        native.einsum_backward(op, first, second, dy, (*gradients, None), False)
+        for one, gradient, norm, axis in zip((first, second), gradients, norms or (), self._axes, strict=False):
+            gradient -= one * (one * gradient).sum(axis, keepdims=True)
+            gradient /= norm
+        return list(gradients)
 
 
 def add(inputs: Sequence[Any], **kwargs: Any) -> Any:

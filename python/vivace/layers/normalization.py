@@ -193,16 +193,17 @@ class BatchNormalization(_Normalization):
         learns = step.training and self.trainable
         if learns:
             mask = None if step.mask is None else self._mask(x, step.mask)
-            moving_mean, moving_variance = mean, variance
-            statistics = step.empty((2, shape[2]), x.dtype)
-            mean, variance = statistics[0], statistics[1]
-            native.group_norm_moments(shape, x, mask, mean, variance)
-            native.moving_average_update(moving_mean, mean, self.momentum)
-            native.moving_average_update(moving_variance, variance, self.momentum)
+            statistics: Any = step.empty((2, shape[2]), x.dtype)
         y = step.empty(x.shape, x.dtype)
         gamma, beta = self.gamma.array if self.gamma else None, self.beta.array if self.beta else None
-        native.group_norm_forward(shape, x, mean, variance, self.epsilon, gamma, beta, y, residual, relu)
-        saved = (x, shape, mask, mean, variance, not learns, y if relu else None)
+        if learns:
+            native.group_norm_train(
+                shape, x, mask, statistics, self.epsilon, gamma, beta, y, residual, relu, mean, variance, self.momentum
+            )
+        else:
+            statistics = mean, variance
+            native.group_norm_forward(shape, x, mean, variance, self.epsilon, gamma, beta, y, residual, relu)
+        saved = (x, shape, mask, statistics, not learns, y if relu else None)
         return y if self._last else self.moved_back(y, step), saved
 
     def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
@@ -224,7 +225,7 @@ class BatchNormalization(_Normalization):
 
     def normalize_backward(self, dy: Array, saved: Any, dx: Array | None) -> Array | None:
         """Fills dx, which may be dy. dy becomes the residual's gradient unless it is overwritten."""
-        x, shape, mask, mean, variance, constant, y = saved
+        x, shape, mask, (mean, variance), constant, y = saved
         native.group_norm_backward(
             shape, x, mask, mean, variance, self.epsilon, _value(self.gamma), dy, constant, dx,
             _gradient(self.gamma), _gradient(self.beta), y,
@@ -299,15 +300,13 @@ class GroupNormalization(_Normalization):
             x = self.moved(x, step)
         shape = self._ways.get(x.shape) or self.new_way(x.shape)
         statistics = step.empty((2, shape[0], shape[3]), x.dtype)
-        mean, variance = statistics[0], statistics[1]
-        native.group_norm_moments(shape, x, None, mean, variance)
         y = step.empty(x.shape, x.dtype)
         gamma, beta = self.gamma.array if self.gamma else None, self.beta.array if self.beta else None
-        native.group_norm_forward(shape, x, mean, variance, self.epsilon, gamma, beta, y)
-        return y if self._last else self.moved_back(y, step), (x, shape, mean, variance)
+        native.group_norm_train(shape, x, None, statistics, self.epsilon, gamma, beta, y)
+        return y if self._last else self.moved_back(y, step), (x, shape, statistics)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        x, shape, mean, variance = saved
+        x, shape, (mean, variance) = saved
         dy = dy if self._last else self.moved(dy, step)
         dx = dy if input_gradient else None
         native.group_norm_backward(

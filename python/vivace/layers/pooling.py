@@ -1,7 +1,7 @@
 """Pooling layers: over windows, and over everything but the channels.
 
-All of them are the two kernels of 2-D pooling: a sequence is an image of height 1, a volume is pooled in its slices and
-then across them, and global pooling has one window.
+A sequence is an image of height 1, and global pooling has one window. Volumes are pooled in boxes of any place and
+size, as is everything by the layers of `adaptive`.
 """
 
 from __future__ import annotations
@@ -31,16 +31,18 @@ from .geometry import (
     unknown_as,
 )
 
+Windows = list[tuple[int, int]]
+
 
 class _Way(NamedTuple):
-    """One pass over images."""
+    """One pass over images or volumes."""
 
-    shape: native.Pool2DShape
+    shape: Any
     output: Shape
     positions: Any  # the dtype of the winners' positions
 
 
-def _way(shape: native.Pool2DShape, output: Shape, window: int) -> _Way:
+def _way(shape: Any, output: Shape, window: int) -> _Way:
     """window: elements in it."""
     return _Way(shape, output, np.dtype(np.uint8 if window <= 256 else np.uint32))
 
@@ -50,6 +52,7 @@ class _Pooling(Layer):
 
     rank = 2
     maximum = True
+    in_boxes = False  # whether a way's shape is that of volumes
 
     def __init__(self, data_format: str | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -61,32 +64,71 @@ class _Pooling(Layer):
         check_rank(f"{self.name} ({type(self).__name__})", input_shape, self.rank + 2, f"(batch, {axes})")
         return last_shape(self.channels_first, input_shape)
 
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        if step.mask is not None:
+            self.drop_mask(step)
+        if self.channels_first:
+            x = to_last(True, x, step)
+        y, saved = self.pool(self._ways.get(x.shape) or self.new_way(x.shape), x, step)
+        return to_first(True, y, step) if self.channels_first else y, (saved, x.shape)
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        if not input_gradient:
+            return None
+        saved, shape = saved
+        dy = to_last(self.channels_first, dy, step)
+        return to_first(self.channels_first, self.pool_backward(dy, saved, step).reshape(shape), step)
+
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
+        """See `vivace.plan`."""
+        if self.channels_first:
+            return None
+        shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
+        y = step.empty(output, x.dtype)
+        if self.maximum:
+            forward: Any = native.max_pool3d_forward if self.in_boxes else native.max_pool2d_forward
+            return y, [partial(forward, shape, x, y, None)]
+        forward = native.average_pool3d_forward if self.in_boxes else native.average_pool2d_forward
+        return y, [partial(forward, shape, x, y)]
+
     def pool(self, way: _Way, x: Array, step: Step) -> tuple[Array, Any]:
         shape, output, kind = way
         if not self.maximum:
             y = step.empty(output, x.dtype)
-            native.average_pool2d_forward(shape, x, y)
+            (native.average_pool3d_forward if self.in_boxes else native.average_pool2d_forward)(shape, x, y)
             return y, (shape, None)
         positions = step.empty(output, kind) if step.training else None
         y = step.empty(output, x.dtype)
-        native.max_pool2d_forward(shape, x, y, positions)
+        (native.max_pool3d_forward if self.in_boxes else native.max_pool2d_forward)(shape, x, y, positions)
         return y, (shape, positions)
-
-    def bound_pool(self, way: _Way, x: Array, step: Step) -> tuple[Array, list[Any]]:
-        """The pass in inference, bound to its arrays: see `vivace.plan`."""
-        y = step.empty(way.output, x.dtype)
-        if self.maximum:
-            return y, [partial(native.max_pool2d_forward, way.shape, x, y, None)]
-        return y, [partial(native.average_pool2d_forward, way.shape, x, y)]
 
     def pool_backward(self, dy: Array, saved: Any, step: Step) -> Array:
         shape, positions = saved
         dx = step.empty(shape.input, dy.dtype)
         if self.maximum:
-            native.max_pool2d_backward(shape, dy, positions, dx)
+            (native.max_pool3d_backward if self.in_boxes else native.max_pool2d_backward)(shape, dy, positions, dx)
         else:
-            native.average_pool2d_backward(shape, dy, dx)
+            (native.average_pool3d_backward if self.in_boxes else native.average_pool2d_backward)(shape, dy, dx)
         return dx
+
+
+class BoxPooling(_Pooling):
+    """Pooling over boxes of any place and size.
+
+    A subclass implements `windows`.
+    """
+
+    in_boxes = True
+
+    def windows(self, shape: Shape) -> list[Windows]:
+        """Of each axis between the batch and the channels: what each output sees, its first element and the end."""
+        raise TypeError(f"{type(self).__name__} must define windows(shape)")
+
+    def make_way(self, shape: Shape) -> _Way:
+        windows, missing = self.windows(shape), 3 - self.rank
+        volume = (shape[0], *(1,) * missing, *shape[1:])
+        boxes = native.Pool3DShape(volume, [*[[(0, 1)]] * missing, *windows])  # type: ignore[arg-type]
+        return _way(boxes, (shape[0], *map(len, windows), shape[-1]), boxes.largest)
 
 
 class _WindowPooling(_Pooling):
@@ -114,109 +156,78 @@ class _WindowPooling(_Pooling):
         self.pool_size = sizes(self.name, "pool_size", pool_size, self.rank)
         self.strides = self.pool_size if strides is None else sizes(self.name, "strides", strides, self.rank)
         self.padding = check_padding(self.name, padding)
-        self._area = math.prod(self.pool_size[max(0, self.rank - 2) :])  # of a window in an image
+        self._area = math.prod(self.pool_size)
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         known = self.check(input_shape)
         shape = filled(known, self.pool_size)
-        way = self._ways.get(shape) or self.new_way(shape)
-        last: _Way = way[1] if self.rank == 3 else way
-        output = unknown_as(known, (known[0], *last.output[1:]))
+        way: _Way = self._ways.get(shape) or self.new_way(shape)
+        output = unknown_as(known, (known[0], *way.output[1:]))
         return first_shape(self.channels_first, (*output[:-1], known[-1]))
 
-    def make_way(self, shape: Shape) -> Any:
-        """Of a volume two: over its slices, and across them."""
-        if self.rank < 3:
-            image = self._image_shape(shape)
-            return _way(image, (shape[0], *image.output[3 - self.rank :]), self._area)
-        slices = self._image_shape((shape[0] * shape[1], *shape[2:]))
-        across = self._across(shape, slices.output)
-        output = (*across.output[:2], *slices.output[1:])
-        return _way(slices, slices.output, self._area), _way(across, output, self.pool_size[0])
-
-    def shape_for(self, x_shape: Shape) -> native.Pool2DShape:
-        """The geometry of images (or sequences) of this shape, channels last."""
-        way: _Way = self._ways.get(x_shape) or self.new_way(x_shape)
-        return way.shape
-
-    def _image_shape(self, x: Shape) -> native.Pool2DShape:
-        axes = slice(max(0, self.rank - 2), None)  # a volume's depth is not one of the slices'
-        window, strides = two(self.pool_size[axes]), two(self.strides[axes])
-        image = (x[0], *two(x[1:-1]), x[-1])
+    def make_way(self, shape: Shape) -> _Way:
+        image, window, strides = (shape[0], *two(shape[1:-1]), shape[-1]), two(self.pool_size), two(self.strides)
         padding = [0, 0, 0, 0]
         if self.padding == "same":
             pads = (same_padding(*axis) for axis in zip(image[1:3], window, strides, strict=True))
             padding = [p for pad in pads for p in pad]
-        return native.Pool2DShape(image, window, strides, tuple(padding))  # type: ignore[arg-type]
+        geometry = native.Pool2DShape(image, window, strides, tuple(padding))  # type: ignore[arg-type]
+        return _way(geometry, (shape[0], *geometry.output[3 - self.rank :]), self._area)
 
-    def _across(self, x: Shape, slices: Shape) -> native.Pool2DShape:
-        """The geometry across a volume's pooled slices: they are the rows of images (batch, depth, p * q, channels)."""
-        window, stride = self.pool_size[0], self.strides[0]
-        padding = same_padding(x[1], window, stride) if self.padding == "same" else (0, 0)
-        image = (x[0], x[1], slices[1] * slices[2], slices[3])
-        return native.Pool2DShape(image, (window, 1), (stride, 1), (*padding, 0, 0))
+    def shape_for(self, x_shape: Shape) -> native.Pool2DShape:
+        """The geometry of images (or sequences) of this shape, channels last."""
+        way: Any = self._ways.get(x_shape) or self.new_way(x_shape)
+        shape: native.Pool2DShape = way.shape
+        return shape
 
-    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        if step.mask is not None:
-            self.drop_mask(step)
-        if self.channels_first:
-            x = to_last(True, x, step)
-        across = None
-        way = self._ways.get(x.shape) or self.new_way(x.shape)
-        if self.rank == 3:
-            y, saved = self.pool(way[0], x, step)
-            y, across = self.pool(way[1], y, step)
-        else:
-            y, saved = self.pool(way, x, step)
-        return to_first(True, y, step) if self.channels_first else y, (saved, across, x.shape)
 
-    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
-        """See `vivace.plan`."""
-        if self.channels_first or self.rank == 3:
-            return None
-        return self.bound_pool(self._ways.get(x.shape) or self.new_way(x.shape), x, step)
+class _VolumePooling(BoxPooling, _WindowPooling):
+    rank = 3
 
-    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        if not input_gradient:
-            return None
-        saved, across, shape = saved
-        dy = to_last(self.channels_first, dy, step)
-        if across is not None:
-            dy = self.pool_backward(dy, across, step)
-        return to_first(self.channels_first, self.pool_backward(dy, saved, step).reshape(shape), step)
+    def windows(self, shape: Shape) -> list[Windows]:
+        axes = zip(shape[1:-1], self.pool_size, self.strides, strict=True)
+        return [self._along(*axis) for axis in axes]
+
+    def _along(self, size: int, window: int, stride: int) -> Windows:
+        before, behind = same_padding(size, window, stride) if self.padding == "same" else (0, 0)
+        starts = range(-before, size + behind - window + 1, stride)
+        if not starts:
+            raise ValueError(f"window {window} does not fit an axis of {size}")
+        return [(max(0, start), min(size, start + window)) for start in starts]
 
 
 class MaxPooling1D(_WindowPooling):
     __doc__ = f"The maximum of each window of (batch, steps, channels). {_WindowPooling.__doc__}"
     rank = 1
-    bind = _WindowPooling.bind
+    bind = _Pooling.bind
 
 
 class MaxPooling2D(_WindowPooling):
     __doc__ = f"The maximum of each window of (batch, height, width, channels). {_WindowPooling.__doc__}"
-    bind = _WindowPooling.bind
+    bind = _Pooling.bind
 
 
-class MaxPooling3D(_WindowPooling):
+class MaxPooling3D(_VolumePooling):
     __doc__ = f"The maximum of each window of (batch, depth, height, width, channels). {_WindowPooling.__doc__}"
-    rank = 3
+    bind = _Pooling.bind
 
 
 class AveragePooling1D(_WindowPooling):
     __doc__ = f"The mean of each window of (batch, steps, channels). {_WindowPooling.__doc__}"
     rank, maximum = 1, False
-    bind = _WindowPooling.bind
+    bind = _Pooling.bind
 
 
 class AveragePooling2D(_WindowPooling):
     __doc__ = f"The mean of each window of (batch, height, width, channels). {_WindowPooling.__doc__}"
     maximum = False
-    bind = _WindowPooling.bind
+    bind = _Pooling.bind
 
 
-class AveragePooling3D(_WindowPooling):
+class AveragePooling3D(_VolumePooling):
     __doc__ = f"The mean of each window of (batch, depth, height, width, channels). {_WindowPooling.__doc__}"
-    rank, maximum = 3, False
+    maximum = False
+    bind = _Pooling.bind
 
 
 class _GlobalPooling(_Pooling):
@@ -263,12 +274,6 @@ class _GlobalPooling(_Pooling):
         kept: Any = first_shape(self.channels_first, (x_shape[0], *(1,) * self.rank, x_shape[-1]))
         return kept
 
-    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
-        """See `vivace.plan`."""
-        if self.channels_first:
-            return None
-        return self.bound_pool(self._ways.get(x.shape) or self.new_way(x.shape), x, step)
-
     def _masked_mean(self, x: Array, mask: Array, step: Step) -> tuple[Array, Array]:
         """The mean of the steps that count (0 / 0 of none, as in Keras), and each step's share in it."""
         share = mask.astype(x.dtype)
@@ -293,36 +298,36 @@ class _GlobalPooling(_Pooling):
 class GlobalAveragePooling1D(_GlobalPooling):
     __doc__ = f"The mean of (batch, steps, channels) over the steps that a mask leaves. {_GlobalPooling.__doc__}"
     rank, maximum = 1, False
-    bind = _GlobalPooling.bind
+    bind = _Pooling.bind
 
 
 class GlobalAveragePooling2D(_GlobalPooling):
     __doc__ = f"The mean of (batch, height, width, channels) over the pixels. {_GlobalPooling.__doc__}"
     maximum = False
-    bind = _GlobalPooling.bind
+    bind = _Pooling.bind
 
 
 class GlobalAveragePooling3D(_GlobalPooling):
     __doc__ = f"The mean of (batch, depth, height, width, channels) over the voxels. {_GlobalPooling.__doc__}"
     rank, maximum = 3, False
-    bind = _GlobalPooling.bind
+    bind = _Pooling.bind
 
 
 class GlobalMaxPooling1D(_GlobalPooling):
     __doc__ = f"The maximum of (batch, steps, channels) over the steps. {_GlobalPooling.__doc__}"
     rank = 1
-    bind = _GlobalPooling.bind
+    bind = _Pooling.bind
 
 
 class GlobalMaxPooling2D(_GlobalPooling):
     __doc__ = f"The maximum of (batch, height, width, channels) over the pixels. {_GlobalPooling.__doc__}"
-    bind = _GlobalPooling.bind
+    bind = _Pooling.bind
 
 
 class GlobalMaxPooling3D(_GlobalPooling):
     __doc__ = f"The maximum of (batch, depth, height, width, channels) over the voxels. {_GlobalPooling.__doc__}"
     rank = 3
-    bind = _GlobalPooling.bind
+    bind = _Pooling.bind
 
 
 MaxPool1D, MaxPool2D, MaxPool3D = MaxPooling1D, MaxPooling2D, MaxPooling3D

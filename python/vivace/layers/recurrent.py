@@ -552,9 +552,7 @@ class OutputGatedRNN(Recurrent):
         o, saved = super().forward(x, step)
         o, *final = o if self.return_state else [o]
         y = step.empty((*o.shape[:-1], self.output_units), o.dtype)
-        native.dense_forward(
-            o.reshape(-1, self.units), self.output_kernel.array, None, y.reshape(-1, self.output_units)
-        )
+        native.dense_forward(o, self.output_kernel.array, None, y)
         return [y, *final] if self.return_state else y, (saved, o)
 
     def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:

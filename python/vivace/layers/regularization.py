@@ -237,12 +237,13 @@ class ActivityRegularization(Layer):
         self.penalty = L1L2(l1, l2)
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        step.penalty += _mean_penalty(self.penalty, x)
+        step.penalty += native.penalty(x, self.penalty.l1, self.penalty.l2) / (len(x) or 1)
         return x, x
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if input_gradient:
-            _add_mean_gradient(self.penalty, saved, dy)
+            rows = len(dy) or 1
+            native.add_penalty_gradient(saved, self.penalty.l1 / rows, self.penalty.l2 / rows, dy)
         return dy
 
 

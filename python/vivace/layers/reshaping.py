@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -178,18 +178,45 @@ class _Spatial(Layer):
             check_rank(kind, input_shape, self.rank + 2, f"(batch, {axes})")
         return last_shape(self.channels_first, input_shape)
 
-    def inside(self, pairs: Pairs, shape: Sequence[int]) -> tuple[slice, ...]:
-        """Where the middle of an array of this shape lies, without what pairs say of its borders."""
-        middle = [slice(None), *(slice(a, size - b) for (a, b), size in zip(pairs, self.middle(shape), strict=True))]
-        if self.channels_first:
-            middle.insert(1, slice(None))
-        return tuple(middle)
-
-    def middle(self, shape: Sequence[Any]) -> Sequence[Any]:
-        return shape[2:] if self.channels_first else shape[1:-1]
+    def margins(self, shape: Any, pairs: Pairs) -> native.Margins:
+        """What surrounds an input of this shape on an outer array: so many elements before and behind on each axis."""
+        missing = 3 - self.rank
+        n, *middle, c = (shape[0] * shape[1], *shape[2:], 1) if self.channels_first else shape
+        return native.Margins((n, *(1,) * missing, *middle, c), (*((0, 0),) * missing, *pairs))
 
 
-class _ZeroPadding(_Spatial):
+class _Borders(_Spatial):
+    """A layer that adds a border of zeros, or takes one away.
+
+    A subclass implements `make_way`: what is around the smaller array, and the output's shape.
+    """
+
+    pads = True
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        if step.mask is not None:
+            self.drop_mask(step)
+        margins, output = self._ways.get(x.shape) or self.new_way(x.shape)
+        y = step.empty(output, x.dtype)
+        (native.pad if self.pads else native.crop)(margins, x, y)
+        return y, (margins, x.shape)
+
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]]:
+        """See `vivace.plan`."""
+        margins, output = self._ways.get(x.shape) or self.new_way(x.shape)
+        y = step.empty(output, x.dtype)
+        return y, [partial(native.pad if self.pads else native.crop, margins, x, y)]
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        if not input_gradient:
+            return None
+        margins, shape = saved
+        dx = step.empty(shape, dy.dtype)
+        (native.crop if self.pads else native.pad)(margins, dy, dx)
+        return dx
+
+
+class _ZeroPadding(_Borders):
     """Zeros around each sample.
 
     Args:
@@ -206,27 +233,15 @@ class _ZeroPadding(_Spatial):
         padded = (None if n is None else n + a + b for n, (a, b) in zip(middle, self.padding, strict=True))
         return first_shape(self.channels_first, (batch, *padded, channels))
 
-    def make_way(self, shape: Shape) -> tuple[Any, tuple[slice, ...]]:
-        """The output's shape, and where in it the input lies."""
-        output: Any = self.compute_output_shape(shape)
-        return output, self.inside(self.padding, output)
-
-    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        if step.mask is not None:
-            self.drop_mask(step)
-        output, inside = self._ways.get(x.shape) or self.new_way(x.shape)
-        y = step.empty(output, x.dtype)
-        y.fill(0)
-        y[inside] = x
-        return y, inside
-
-    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        return step.copy(dy[saved]) if input_gradient else None
+    def make_way(self, shape: Shape) -> tuple[native.Margins, Any]:
+        """The zeros around, and the output's shape."""
+        return self.margins(shape, self.padding), self.compute_output_shape(shape)
 
 
 class ZeroPadding1D(_ZeroPadding):
     __doc__ = f"(batch, steps, channels). {_ZeroPadding.__doc__}"
     rank = 1
+    bind = _Borders.bind
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"padding": self.padding[0]}
@@ -234,20 +249,24 @@ class ZeroPadding1D(_ZeroPadding):
 
 class ZeroPadding2D(_ZeroPadding):
     __doc__ = f"(batch, height, width, channels). {_ZeroPadding.__doc__}"
+    bind = _Borders.bind
 
 
 class ZeroPadding3D(_ZeroPadding):
     __doc__ = f"(batch, depth, height, width, channels). {_ZeroPadding.__doc__}"
     rank = 3
+    bind = _Borders.bind
 
 
-class _Cropping(_Spatial):
+class _Cropping(_Borders):
     """Drops the borders of each sample.
 
     Args:
         cropping: an integer; or one for each axis; or a pair (before, behind) for each axis.
         data_format: "channels_last" (None, the default) or "channels_first".
     """
+
+    pads = False
 
     def __init__(self, cropping: Any, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(data_format, **kwargs)
@@ -262,27 +281,16 @@ class _Cropping(_Spatial):
             )
         return first_shape(self.channels_first, (batch, *left, channels))
 
-    def make_way(self, shape: Shape) -> tuple[slice, ...]:
-        """What is left."""
-        return self.inside(self.cropping, shape)
-
-    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        if step.mask is not None:
-            self.drop_mask(step)
-        return step.copy(x[self._ways.get(x.shape) or self.new_way(x.shape)]), x.shape
-
-    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        if not input_gradient:
-            return None
-        dx = step.empty(saved, dy.dtype)
-        dx.fill(0)
-        dx[self._ways.get(saved) or self.new_way(saved)] = dy
-        return dx
+    def make_way(self, shape: Shape) -> tuple[native.Margins, Any]:
+        """What is around the output, and its shape."""
+        output: Any = self.compute_output_shape(shape)
+        return self.margins(output, self.cropping), output
 
 
 class Cropping1D(_Cropping):
     __doc__ = f"(batch, steps, channels). {_Cropping.__doc__}"
     rank = 1
+    bind = _Borders.bind
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"cropping": self.cropping[0]}
@@ -293,6 +301,7 @@ class Cropping1D(_Cropping):
 
 class Cropping2D(_Cropping):
     __doc__ = f"(batch, height, width, channels). {_Cropping.__doc__}"
+    bind = _Borders.bind
 
     def __init__(self, cropping: Any = ((0, 0), (0, 0)), data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(cropping, data_format, **kwargs)
@@ -301,6 +310,7 @@ class Cropping2D(_Cropping):
 class Cropping3D(_Cropping):
     __doc__ = f"(batch, depth, height, width, channels). {_Cropping.__doc__}"
     rank = 3
+    bind = _Borders.bind
 
     def __init__(self, cropping: Any = ((1, 1), (1, 1), (1, 1)), data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(cropping, data_format, **kwargs)
@@ -314,6 +324,8 @@ class _UpSampling(_Spatial):
         data_format: "channels_last" (None, the default), or "channels_first", which is transposed to it and back.
     """
 
+    interpolation = "nearest"
+
     def __init__(self, size: int | Sequence[int] = 2, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(data_format, **kwargs)
         self.size = sizes(self.name, "size", size, self.rank)
@@ -323,43 +335,44 @@ class _UpSampling(_Spatial):
         repeated = (None if n is None else n * times for n, times in zip(middle, self.size, strict=True))
         return first_shape(self.channels_first, (batch, *repeated, channels))
 
+    def make_way(self, shape: Shape) -> Resampled:
+        """shape: channels last."""
+        axes = zip(shape[1:-1], self.size, strict=True)
+        if self.interpolation == "nearest":
+            return resampled(shape, [_repeated(n, times) for n, times in axes])
+        return resampled(shape, [resizing(n, n * times, self.interpolation)[:2] for n, times in axes])
+
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         if step.mask is not None:
             self.drop_mask(step)
         if self.channels_first:
             x = to_last(True, x, step)
-        y = self.upsample(x, step)
-        return to_first(True, y, step) if self.channels_first else y, x.shape
+        output, forward, backward = self._ways.get(x.shape) or self.new_way(x.shape)
+        y = step.empty(output, x.dtype)
+        native.resample(forward, x, y)
+        return to_first(True, y, step) if self.channels_first else y, (backward, x.shape)
+
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
+        """See `vivace.plan`."""
+        if self.channels_first:
+            return None
+        output, forward, _ = self._ways.get(x.shape) or self.new_way(x.shape)
+        y = step.empty(output, x.dtype)
+        return y, [partial(native.resample, forward, x, y)]
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if not input_gradient:
             return None
-        dx = self.upsample_backward(to_last(self.channels_first, dy, step), saved, step)
+        backward, shape = saved
+        dx = step.empty(shape, dy.dtype)
+        native.resample(backward, to_last(self.channels_first, dy, step), dx)
         return to_first(self.channels_first, dx, step)
-
-    def upsample(self, x: Array, step: Step) -> Array:
-        output, apart, ones = self._ways.get(x.shape) or self.new_way(x.shape)
-        y = step.empty(output, x.dtype)
-        y.reshape(apart)[...] = x.reshape(ones)
-        return y
-
-    def make_way(self, shape: Shape) -> tuple[Shape, Shape, Shape]:
-        """The output's shape; and with an axis for each element's copies, (n, a, times, b, times, ..., c), those of
-        the output and of the input.
-        """
-        n, *middle, c = shape
-        pairs = list(zip(middle, self.size, strict=True))
-        output = (n, *(a * times for a, times in pairs), c)
-        return output, (n, *(s for pair in pairs for s in pair), c), (n, *(s for a, _ in pairs for s in (a, 1)), c)
-
-    def upsample_backward(self, dy: Array, shape: tuple[int, ...], step: Step) -> Array:
-        middle = zip(shape[1:-1], self.size, strict=True)
-        return along_axes([_neighbours(n, times, dy.dtype) for n, times in middle], dy, step)
 
 
 class UpSampling1D(_UpSampling):
     __doc__ = f"(batch, steps, channels). {_UpSampling.__doc__}"
     rank = 1
+    bind = _UpSampling.bind
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config() | {"size": self.size[0]}
@@ -374,6 +387,8 @@ class UpSampling2D(_UpSampling):
             between the elements' centres.
     """
 
+    bind = _UpSampling.bind
+
     def __init__(
         self,
         size: int | Sequence[int] = (2, 2),
@@ -384,24 +399,11 @@ class UpSampling2D(_UpSampling):
         super().__init__(size, data_format, **kwargs)
         self.interpolation = check_interpolation(self.name, interpolation)
 
-    def upsample(self, x: Array, step: Step) -> Array:
-        if self.interpolation == "nearest":
-            return super().upsample(x, step)
-        return along_axes([forward for forward, _, _ in self._resizing(x.shape, x.dtype)], x, step)
-
-    def upsample_backward(self, dy: Array, shape: tuple[int, ...], step: Step) -> Array:
-        if self.interpolation == "nearest":
-            return super().upsample_backward(dy, shape, step)
-        return along_axes([backward for _, backward, _ in self._resizing(shape, dy.dtype)], dy, step)
-
-    def _resizing(self, shape: tuple[int, ...], dtype: Any) -> list[tuple[Bands, Bands, Array]]:
-        middle = zip(shape[1:3], self.size, strict=True)
-        return [resizing(n, n * times, dtype, self.interpolation) for n, times in middle]
-
 
 class UpSampling3D(_UpSampling):
     __doc__ = f"(batch, depth, height, width, channels). {_UpSampling.__doc__}"
     rank = 3
+    bind = _UpSampling.bind
 
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
@@ -431,7 +433,25 @@ _KERNELS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-Bands = tuple[Array, Array]  # a matrix as native.multiply_bands takes it: first, weights
+# A matrix as native.Resampling takes it, whose nonzero elements stand close together: how many inputs it has, where
+# those that count for each output begin, and their weights.
+Bands = tuple[int, Array, Array]
+
+
+class Resampled(NamedTuple):
+    """What resamples arrays of one shape."""
+
+    output: Shape
+    forward: native.Resampling
+    backward: native.Resampling
+
+
+def resampled(shape: Shape, axes: Sequence[tuple[Bands, Bands]]) -> Resampled:
+    """What multiplies each axis between the batch and the channels by a matrix; given with its transpose."""
+    n, c = shape[0], shape[-1]
+    forward, backward = ([pair[way] for pair in axes] for way in (0, 1))
+    output = (n, *(len(first) for _, first, _ in forward), c)
+    return Resampled(output, native.Resampling(n, forward, c), native.Resampling(n, backward, c))
 
 
 def _bands(matrix: Array) -> Bands:
@@ -440,20 +460,20 @@ def _bands(matrix: Array) -> Bands:
     width = max(1, int(np.where(used.any(1), end - first, 0).max()))
     first = np.minimum(first, inputs - width)
     weights = np.take_along_axis(matrix, first[:, None] + np.arange(width), 1)
-    return first.astype(np.int32), np.ascontiguousarray(weights)
+    return inputs, first.astype(np.int32), np.ascontiguousarray(weights)
 
 
-@lru_cache(maxsize=256)
-def _neighbours(n: int, times: int, dtype: Any) -> Bands:
-    """The matrix (n, n * times) that adds up so many neighbours each."""
-    return np.arange(0, n * times, times, dtype=np.int32), np.ones((n, times), dtype)
+def _repeated(n: int, times: int) -> tuple[Bands, Bands]:
+    """The matrix (n * times, n) that repeats each element, and its transpose."""
+    outputs = np.arange(n * times, dtype=np.int32)
+    repeat = n, outputs // times, np.ones((n * times, 1))
+    return repeat, (n * times, outputs[::times].copy(), np.ones((n, times)))
 
 
 @lru_cache(maxsize=256)
 def resizing(
     inputs: int,
     outputs: int,
-    dtype: Any,
     interpolation: str,
     antialias: bool = False,
     part: tuple[int, int] | None = None,
@@ -467,28 +487,15 @@ def resizing(
     start, size = part or (0, inputs)
     at = (np.arange(outputs) + 0.5) * size / outputs - 0.5
     if interpolation == "nearest":
-        matrix = np.zeros((outputs, size), dtype)
+        matrix = np.zeros((outputs, size))
         matrix[np.arange(outputs), np.minimum((at + 0.5).astype(int), size - 1)] = 1
     else:
         wide = max(size / outputs, 1.0) if antialias else 1.0
         weights = _KERNELS[interpolation](np.abs(at[:, None] - np.arange(size)) / wide)
-        matrix = (weights / weights.sum(1, keepdims=True)).astype(dtype)
+        matrix = weights / weights.sum(1, keepdims=True)
     matrix = np.pad(matrix, ((0, 0), (max(start, 0), max(inputs - start - size, 0))))
     matrix = matrix[:, max(-start, 0) : max(-start, 0) + inputs]
     return _bands(matrix), _bands(matrix.T), matrix.sum(1)
-
-
-def along_axes(matrices: Sequence[Bands], x: Array, step: Step) -> Array:
-    """The products with a matrix along each of the axes between the batch and the channels, the last axis first."""
-    shape, kind, inner = list(x.shape), x.dtype, x.shape[-1]
-    for axis in range(len(matrices), 0, -1):
-        first, weights = matrices[axis - 1]
-        outer, size = math.prod(shape[:axis]), len(first)
-        y = step.empty((outer, size, inner), kind)
-        native.multiply_bands(first, weights, x.reshape(outer, shape[axis], inner), y)
-        shape[axis], x = size, y
-        inner *= size
-    return x.reshape(shape)
 
 
 __all__ = [

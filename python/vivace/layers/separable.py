@@ -157,7 +157,6 @@ class _Way(NamedTuple):
     shape: native.Conv2DShape  # of the depthwise convolution
     output: Shape
     between: Shape
-    channels: int
 
 
 class _SeparableConv(_Depthwise):
@@ -229,13 +228,13 @@ class _SeparableConv(_Depthwise):
         between = step.empty(way.between, x.dtype)
         native.depthwise2d_forward(way.shape, x, self.depthwise_kernel.array, None, between)
         y, kernel, bias = step.empty(way.output, x.dtype), self.pointwise_kernel.array, self.bias
-        native.project_forward(way.channels, between, kernel, bias.array if bias else None, y, activation)
+        native.dense_forward(between, kernel, bias.array if bias else None, y, activation)
         return y, (x, between)
 
     def make_way(self, shape: Shape) -> _Way:  # type: ignore[override]
         geometry = self.geometry(shape)
         between = (shape[0], *geometry.output[3 - self.rank :])
-        return _Way(geometry, (*between[:-1], self.filters), between, between[-1])
+        return _Way(geometry, (*between[:-1], self.filters), between)
 
     def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
         """See `vivace.plan`."""
@@ -245,7 +244,7 @@ class _SeparableConv(_Depthwise):
         between, y = step.empty(way.between, x.dtype), step.empty(way.output, x.dtype)
         first = partial(native.depthwise2d_forward, way.shape, x, self.depthwise_kernel.array, None, between)
         kernel, bias = self.pointwise_kernel.array, self.bias.array if self.bias else None
-        second = partial(native.project_forward, way.channels, between, kernel, bias, y, self.fused_activation)
+        second = partial(native.dense_forward, between, kernel, bias, y, self.fused_activation)
         return y, [first, second, *self.bound_activation(y)]
 
     def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
