@@ -17,6 +17,7 @@ from vivace.layers import (
     AdaptiveMaxPooling2D,
     AdaptiveMaxPooling3D,
     AlphaDropout,
+    Conv3D,
     Cropping1D,
     Cropping2D,
     Cropping3D,
@@ -27,6 +28,7 @@ from vivace.layers import (
     Input,
     Lambda,
     LeakyReLU,
+    MaxPooling3D,
     Permute,
     PReLU,
     ReLU,
@@ -219,3 +221,18 @@ def test_activity_regularization_enters_the_loss_and_the_gradient(rng: Any) -> N
 def test_bad_input(make: Any, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         make()
+
+
+def test_ways_follow_attributes(rng: Any) -> None:
+    """What a layer has worked out for a shape is worked out again after one of its attributes has changed."""
+    x = rng.standard_normal((2, 6, 6, 6, 3)).astype("f4")
+    for layer, name, value, shape in (
+        (MaxPooling3D(2), "strides", (1, 1, 1), (2, 5, 5, 5, 3)),
+        (AdaptiveMaxPooling3D(2), "output_size", (1, 2, 3), (2, 1, 2, 3, 3)),
+        (Conv3D(2, 3), "padding", "same", (2, 6, 6, 6, 2)),
+        (ZeroPadding3D(1), "padding", ((0, 0), (1, 0), (2, 2)), (2, 6, 7, 10, 3)),
+        (UpSampling3D(2), "size", (1, 3, 1), (2, 6, 18, 6, 3)),
+    ):
+        layer(x)
+        setattr(layer, name, value)
+        assert layer(x).shape == shape, name

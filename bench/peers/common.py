@@ -72,7 +72,7 @@ def task() -> Task:
 
 
 def serve(version: str, run: Callable[[int], Any]) -> None:
-    """Announce the version, then run and time steps as the driver asks, after a few that wake the threads and caches."""
+    """Announce the version, then run and time steps as the driver asks, after a few that wake threads and caches."""
     print(version, flush=True)
     for line in sys.stdin:
         steps = int(line)

@@ -286,9 +286,9 @@ def attention_backward(
     gradients: Sequence[Array],
 ) -> None: ...
 
-# Of one head. scoring: whether scores are sums, the weight of each feature or of all, the scale. probabilities: p (batch,
-# queries, keys) and, if asked for, p after dropout; forward: options and p; upstream: dy and perhaps the gradient of p
-# after dropout; gradients: dq, dk, dv, which are overwritten, and those of weight and scale, added to.
+# Of one head. scoring: whether scores are sums, the weight of each feature or of all, the scale. probabilities: p
+# (batch, queries, keys) and, if asked for, p after dropout; forward: options and p; upstream: dy and perhaps the
+# gradient of p after dropout; gradients: dq, dk, dv, which are overwritten, and those of weight and scale, added to.
 Scoring = tuple[bool, Array | None, Array | None]
 
 def stored_attention_forward(

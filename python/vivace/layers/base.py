@@ -22,6 +22,7 @@ from ..step import OneCall, Step
 from .symbolic import Node, SymbolicTensor, as_inputs, is_symbolic, told, way_to
 
 _ndarray = np.ndarray
+_NO_ARGUMENTS = frozenset(("built", "input_shape", "output_shape", "trainable"))
 
 
 class _Unset:
@@ -106,7 +107,7 @@ class Layer(Configurable):
         object.__setattr__(self, name, value)
         if name[0] != "_":  # an activation, say, that a plan for inference has bound
             Changes.note_layer()
-            if ways := self.__dict__.get("_ways"):
+            if name not in _NO_ARGUMENTS and (ways := self.__dict__.get("_ways")):
                 ways.clear()  # they may follow from it
             if name == "trainable":
                 self._pass_on(value)
