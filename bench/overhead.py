@@ -124,25 +124,17 @@ def layers_table() -> list[tuple[Any, ...]]:
     """
     x, sequence, image = (np.ones(shape, "f4") for shape in ((1, 4), (1, 4, 4), (1, 4, 4, 1)))
     volume, words = np.ones((1, 4, 4, 4, 1), "f4"), np.ones((1, 4), "i8")
-    two, both, y, number, random = [x, x], [sequence, sequence], x.copy(), np.array(0.5, "f4"), np.random.default_rng()
-    row = sequence[:, :1]
-    bias, half = np.ones(1, "f4"), np.ones((1, 2), "f4")
+    two, both = [x, x], [sequence, sequence]
+    half, colors = np.ones((1, 2), "f4"), np.ones((1, 4, 4, 3), "f4")
     return [
         (L.Dense(1), x), (L.Dense(2, "softmax"), x), (L.Dense(2, "gelu"), x), (L.Activation("relu"), x),
         (L.Activation("gelu"), x), (L.Softmax(), x), (L.PReLU(), x), (L.Flatten(), image), (L.Reshape((2, 2)), x),
         (L.Permute((2, 1)), sequence), (L.RepeatVector(2), x), (L.Dropout(0.5), x),
         (L.Identity(), x), (L.ReLU(), x), (L.LeakyReLU(), x), (L.ELU(), x), (L.GetItem((slice(None), 0)), sequence),
-        (L.SpatialDropout1D(0.5), sequence, lambda: np.multiply(sequence, row, sequence)),
-        (L.SpatialDropout2D(0.5), image, lambda: np.multiply(image, bias, image)),
-        (L.SpatialDropout3D(0.5), volume, lambda: np.multiply(volume, bias, volume)),
-        (L.GaussianDropout(0.1), x,
-         lambda: (random.standard_normal(out=y, dtype="f4"), np.multiply(y, number, y), np.add(y, number, y),
-                  np.multiply(x, y, y))),
-        (L.AlphaDropout(0.1), x,
-         lambda: (np.subtract(x, number, y), np.multiply(y, x, y), np.add(y, number, y))),
+        (L.SpatialDropout1D(0.5), sequence), (L.SpatialDropout2D(0.5), image), (L.SpatialDropout3D(0.5), volume),
+        (L.GaussianDropout(0.1), x), (L.AlphaDropout(0.1), x),
         (L.ActivityRegularization(), x),
-        (L.GaussianNoise(0.1), x,
-         lambda: (random.standard_normal(out=y, dtype="f4"), np.multiply(y, number, y), np.add(x, y, y))),
+        (L.GaussianNoise(0.1), x),
         (L.BatchNormalization(), x), (L.BatchNormalization(), image), (L.LayerNormalization(), x),
         (L.LayerNormalization(), sequence), (L.GroupNormalization(1), image), (L.RMSNormalization(), x),
         (L.UnitNormalization(), x),
@@ -175,35 +167,26 @@ def layers_table() -> list[tuple[Any, ...]]:
         (L.MultiHeadAttention(1, 4), both), (L.GroupQueryAttention(4, 1, 1), both),
         (L.RandomFlip(), image), (L.RandomRotation(0.1), image), (L.RandomZoom(0.1), image),
         (L.RandomTranslation(0.1, 0.1), image), (L.RandomCrop(2, 2), image), (L.RandomContrast(0.1), image),
-        (L.RandomBrightness(0.1), image),
-        (L.Rescaling(2.0), x, lambda: (np.multiply(x, number, y), np.add(y, number, y))),
-        (L.Normalization(mean=0.0, variance=1.0), x, lambda: (np.subtract(x, number, y), np.divide(y, number, y))),
+        (L.RandomBrightness(0.1), image), (L.RandomShear(0.1), image), (L.RandomInvert(), image),
+        (L.Solarization(), image), (L.RandomGrayscale(), colors), (L.RandomColorDegeneration(0.1), colors),
+        (L.RandomHue(0.1), colors), (L.RandomSaturation(0.4), colors),
+        (L.Rescaling(2.0), x), (L.Normalization(mean=0.0, variance=1.0), x),
     ]  # fmt: skip
-
-
-ONLY_IN_TRAINING = (
-    L.SpatialDropout1D, L.SpatialDropout2D, L.SpatialDropout3D, L.GaussianNoise, L.GaussianDropout, L.AlphaDropout,
-)  # fmt: skip
 
 
 def print_layers() -> None:
     print(f"{'a layer called on a few numbers':30}inference, training;   without its kernels")
     table = layers_table()
-    for layer, inputs, *by_numpy in table:
-        arithmetic, figures = sum(microseconds(kernel, 2000) for kernel in by_numpy), []
+    for layer, inputs in table:
+        figures = []
         for training in (False, True):
             several = isinstance(inputs, tuple)  # of a cell: its input and its states
             call = partial(layer, *inputs) if several else partial(layer, inputs)
-            statement = ("layer(*inputs" if several else "layer(inputs") + (", training=True)" if training else ")")
+            statement = f"layer({'*' * several}inputs{', training=True' * training})"
             call(training=training)
             call(training=training)
-            whole = microseconds(
-                statement + (", training=True)" if training else ")"), 10000, layer=layer, inputs=inputs
-            )
-            kernels = kernels_of(partial(call, training=training))
-            if training or type(layer) not in ONLY_IN_TRAINING:  # they pass x on otherwise
-                kernels += arithmetic
-            figures.append((whole, whole - kernels))
+            whole = microseconds(statement, 10000, layer=layer, inputs=inputs)
+            figures.append((whole, whole - kernels_of(partial(call, training=training))))
         (infers, left), (trains, left_too) = figures
         print(f"  {type(layer).__name__:28}{infers:5.1f} us,{trains:5.1f} us;      {left:5.1f} us,{left_too:5.1f} us")
     known = {type(layer) for layer, *_ in table} | {L.Layer, L.InputLayer, L.Lambda, L.AutogradLayer}  # the users' own

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import vivace.layers as L
 from vivace import initializers, losses, optimizers
 from vivace.callbacks import (
     BackupAndRestore,
@@ -164,6 +165,32 @@ def test_an_interrupted_fit_goes_on_with_the_same_bits(
         np.testing.assert_array_equal(a, b)
     assert begun == [2, 3, 4]
     assert not list(tmp_path.iterdir())
+
+
+def test_random_layers_go_on_where_they_were(tmp_path: Path) -> None:
+    """Interrupted behind the first epoch, and resumed with other seeds."""
+    x = np.random.default_rng(0).uniform(0, 255, (8, 8, 8, 3))
+
+    def train(seed: int, *callbacks: Callback) -> list[np.ndarray]:
+        set_random_seed(seed)
+        noise = [L.GaussianNoise(0.5), L.GaussianDropout(0.2), L.AlphaDropout(0.2), L.Dropout(0.2)]
+        tones = [L.RandomContrast(0.5), L.RandomBrightness(0.5), L.SpatialDropout2D(0.3)]
+        movements = [L.RandomFlip(), L.RandomRotation(0.3), L.RandomZoom(0.3), L.RandomTranslation(0.3, 0.3)]
+        layers = [*movements, L.RandomCrop(6, 5), *tones, L.Rescaling(1 / 255), L.Flatten(), *noise, Dense(1)]
+        model = Sequential([Input((8, 8, 3)), *layers])
+        model.compile("sgd", "mse")
+        model.fit(x, np.ones((8, 1)), epochs=3, batch_size=4, verbose=0, callbacks=list(callbacks))
+        return model.get_weights()
+
+    def interrupt(epoch: int, logs: Any) -> None:
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    whole = train(1)
+    with pytest.raises(KeyboardInterrupt):
+        train(1, BackupAndRestore(tmp_path), LambdaCallback(on_epoch_begin=interrupt))
+    for a, b in zip(train(2, BackupAndRestore(tmp_path)), whole, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 class Four(PyDataset):

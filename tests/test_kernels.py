@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -196,17 +197,58 @@ def test_dropout(core: ModuleType) -> None:
     np.testing.assert_array_equal(wide != 0, kept)
 
 
-def test_dropout_masks_are_the_same_at_every_level() -> None:
+def test_random_numbers_are_the_same_at_every_level() -> None:
     from conftest import LEVELS
     from vivace import _core
 
-    x = np.ones(5000, "f4")
-    masks = []
+    made = []
     for level in LEVELS:
-        y = np.empty_like(x)
-        _core.load(level).dropout(x, 0.5, 3, 9, y)
-        masks.append((y != 0).tobytes())
-    assert len(set(masks)) == 1
+        core, bits = _core.load(level), b""
+        for dtype in ("f4", "f8"):
+            x = np.ones(5000, dtype)
+            y, noisy, noisier = (np.empty_like(x) for _ in range(3))
+            core.dropout(x, 0.5, 3, 9, y)
+            core.add_noise(x, 0.5, 3, 9, noisy)
+            core.multiply_noise(x, 0.3, 3, 9, noisier)
+            bits += (y != 0).tobytes() + noisy.tobytes() + noisier.tobytes()
+        made.append(bits)
+    assert len(set(made)) == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda n, x: n.dropout(x, 1.5, 0, 1, x), r"dropout: rate must lie in \[0, 1\], received 1.5"),
+        (lambda n, x: n.alpha_dropout_forward(x, 1.0, 0, 1, x), r"rate must lie in \[0, 1\), received 1"),
+        (lambda n, x: n.add_noise(x, -0.5, 0, 1, x), "add_noise: deviation must not be negative, received -0.5"),
+        (lambda n, x: n.spatial_dropout(x[0, 0, 0], False, 0.5, 0, 1, x), "must have a batch and channels"),
+        (
+            lambda n, x: n.scale_channels(x, x[0, 0, 0], x[0, 0, 0], 7, x),
+            "divide x into the channels of scale",
+        ),
+        (lambda n, x: n.random_flip(n.RandomFlip(True, True), 0, 1, x, x), "y must not be x"),
+        (
+            lambda n, x: n.random_flip(n.RandomFlip(True, True), 0, 1, x, x[:1].copy()),
+            r"y must have shape \(2, 3, 4, 5\)",
+        ),
+        (lambda n, x: n.crop_forward(False, 0, 0, x[:, :2].copy(), x), "y must be a part of x of shape"),
+        (
+            lambda n, x: n.crop_forward(False, 2, 0, x, x[:, :2].copy()),
+            "leave room for the part, received 2 and 0",
+        ),
+        (
+            lambda n, x: n.RandomMovement("jump", (0, 1), None, "wrap", True),
+            "must be turn, zoom, shift or shear",
+        ),
+        (
+            lambda n, x: n.RandomMovement("turn", (0, 1), None, "mirror", True),
+            "must be constant, nearest, reflect",
+        ),
+    ],
+)
+def test_random_kernels_refuse(call: Any, text: str, core: ModuleType) -> None:
+    with pytest.raises(ValueError, match=text):
+        call(core, np.ones((2, 3, 4, 5), "f4"))
 
 
 def test_gather_rows(core: ModuleType, rng: np.random.Generator) -> None:

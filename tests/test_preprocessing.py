@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -20,17 +21,26 @@ from vivace.layers import (
     IntegerLookup,
     Normalization,
     RandomBrightness,
+    RandomColorDegeneration,
     RandomContrast,
     RandomCrop,
     RandomFlip,
+    RandomGrayscale,
+    RandomHue,
+    RandomInvert,
     RandomRotation,
+    RandomSaturation,
+    RandomShear,
     RandomTranslation,
     RandomZoom,
     Rescaling,
     Resizing,
+    Solarization,
     StringLookup,
+    augmentation,
     images,
     reshaping,
+    tones,
 )
 from vivace.models import Sequential
 from vivace.step import Step
@@ -43,6 +53,13 @@ RANDOM = [
     lambda **k: RandomTranslation(0.3, 0.2, **k),
     lambda **k: RandomBrightness(0.2, (-9, 9), **k),
     lambda **k: RandomContrast(0.4, (-9, 9), **k),
+    lambda **k: RandomShear(0.3, (0.1, 0.2), **k),
+    lambda **k: RandomInvert((0.5, 0.5), (-9, 9), **k),
+    lambda **k: RandomGrayscale(0.7, **k),
+    lambda **k: RandomColorDegeneration(0.9, (-9, 9), **k),
+    lambda **k: RandomHue((0.1, 0.5), (-9, 9), **k),
+    lambda **k: RandomSaturation((0.2, 0.7), (-9, 9), **k),
+    lambda **k: Solarization(0.3, (0.2, 0.8), (-9, 9), **k),
 ]
 
 
@@ -67,18 +84,16 @@ def test_gradients(layer: Any, rng: Any) -> None:
 @pytest.mark.parametrize("make", [*RANDOM, lambda **k: RandomCrop(2, 3, **k)])
 @pytest.mark.parametrize("options", [{}, {"data_format": "channels_first"}])
 def test_gradients_of_random_layers(make: Any, options: Any, rng: Any) -> None:
-    """They are linear in x, but for an offset, as long as the same numbers are drawn."""
-    if options and not hasattr(make(), "range") and not isinstance(make(), RandomCrop):
-        pytest.skip("has no data_format")
-    x, layer = rng.standard_normal((2, 4, 5, 3)), make(seed=3, **F64, **options)
+    """All but some colors are linear in x, but for offsets and corners, as long as the same numbers are drawn."""
+    x, layer = rng.standard_normal((2, 3, 4, 5) if options else (2, 4, 5, 3)), make(seed=3, **F64, **options)
     again = make(seed=3, **F64, **options)
     step = Step(True)
     y, saved = layer.forward(x, step)
     dy = rng.standard_normal(y.shape)
     dx = layer.backward(dy.copy(), saved, step)
-    change = rng.standard_normal(x.shape) * 1e-3
+    change = rng.standard_normal(x.shape) * 1e-6
     other, _ = again.forward(x + change, Step(True))
-    np.testing.assert_allclose(((other - y) * dy).sum(), (change * dx).sum(), rtol=1e-8)
+    np.testing.assert_allclose(((other - y) * dy).sum(), (change * dx).sum(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("make", RANDOM)
@@ -91,9 +106,61 @@ def test_random_layers_act_in_training_only(make: Any, rng: Any) -> None:
     np.testing.assert_array_equal(output(make(seed=1), x, True), first)
 
 
+@pytest.mark.parametrize("make", [*RANDOM, lambda **k: RandomCrop(3, 2, **k), lambda **k: CenterCrop(3, 4, **k)])
+def test_the_place_of_the_channels_changes_nothing(make: Any, rng: Any) -> None:
+    x = rng.standard_normal((6, 5, 7, 3))
+    options: dict[str, Any] = (
+        F64 if isinstance(make(), CenterCrop) and not isinstance(make(), RandomCrop) else F64 | {"seed": 4}
+    )
+    last, first = make(**options), make(data_format="channels_first", **options)
+    y, saved = last.forward(x, step := Step(True))
+    z, saved_first = first.forward(np.ascontiguousarray(x.transpose(0, 3, 1, 2)), step_first := Step(True))
+    np.testing.assert_allclose(z.transpose(0, 2, 3, 1), y, rtol=1e-12, atol=1e-13)
+    dy = rng.standard_normal(y.shape)
+    dz = np.ascontiguousarray(dy.transpose(0, 3, 1, 2))
+    dx, dx_first = last.backward(dy, saved, step), first.backward(dz, saved_first, step_first)
+    assert dx_first is not None
+    np.testing.assert_allclose(dx_first.transpose(0, 2, 3, 1), dx, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("layer", "attribute", "value"),
+    [
+        (lambda **k: RandomRotation(0.3, "wrap", **k), "fill_mode", "constant"),
+        (lambda **k: RandomTranslation(0.3, 0.3, **k), "interpolation", "nearest"),
+        (lambda **k: RandomZoom((0.3, 0.3), **k), "height_factor", (0.5, 0.5)),
+        (lambda **k: RandomFlip(**k), "mode", "vertical"),
+        (lambda **k: RandomBrightness(0.5, (0, 1), **k), "value_range", (-1, 1)),
+        (lambda **k: RandomCrop(3, 3, **k), "height", 2),
+    ],
+)
+def test_an_attribute_counts_from_the_next_call_on(layer: Any, attribute: str, value: Any, rng: Any) -> None:
+    x = rng.uniform(-1, 1, (4, 6, 5, 2)).astype("f4")
+    changed, fresh = layer(seed=2), layer(seed=2)
+    changed(x, training=True)
+    fresh.stream.next()
+    setattr(changed, attribute, value)
+    setattr(fresh, attribute, value)
+    np.testing.assert_array_equal(changed(x, training=True), expected := fresh(x, training=True))
+    same = layer(seed=2)
+    same.stream.next()
+    before = same(x, training=True)
+    assert before.shape != expected.shape or (before != expected).any()
+
+
+@pytest.mark.parametrize("make", [*RANDOM, lambda **k: RandomCrop(2, 3, **k)])
+def test_one_image_is_changed_as_a_batch_of_one(make: Any, rng: Any) -> None:
+    x = rng.standard_normal((5, 6, 3)).astype("f4")
+    layer, again = make(seed=3), make(seed=3)
+    for training in (True, False, True):
+        y = layer(x, training=training)
+        np.testing.assert_array_equal(y, again(x[None], training=training)[0])
+        assert y.base is None or not np.shares_memory(y, x)
+
+
 @pytest.fixture
 def _every_level(core: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (images, reshaping):
+    for module in (augmentation, images, reshaping, tones):
         monkeypatch.setattr(module, "native", core)
 
 
@@ -162,6 +229,31 @@ def test_padding_to_the_aspect_ratio_keeps_proportions() -> None:
         Resizing(2, 2, crop_to_aspect_ratio=True, pad_to_aspect_ratio=True)
 
 
+@pytest.mark.parametrize(
+    ("axis", "shape"), [(None, (3, 4)), (-1, (5, 4, 3)), (1, (2, 3, 4)), ((1, 2), (2, 3, 4)), ((1, 3), (2, 3, 4, 5))]
+)
+@pytest.mark.parametrize("invert", [False, True])
+def test_normalization_of_any_axes(axis: Any, shape: Any, invert: bool, rng: Any) -> None:
+    kept = () if axis is None else (axis,) if isinstance(axis, int) else axis
+    thin = [n if i in [k % len(shape) for k in kept] else 1 for i, n in enumerate(shape)]
+    mean, variance, x = rng.standard_normal(thin), rng.uniform(0.5, 2, thin), rng.standard_normal(shape)
+    sizes = [shape[k] for k in kept]
+    layer = Normalization(axis, mean.reshape(sizes), variance.reshape(sizes), invert, **F64)
+    expected = x * np.sqrt(variance) + mean if invert else (x - mean) / np.sqrt(variance)
+    np.testing.assert_allclose(output(layer, x), expected, rtol=1e-13, atol=1e-14)
+    check_gradients(layer, x, rng)
+
+
+def test_rescaling_by_numbers_of_several_axes(rng: Any) -> None:
+    x, scale, offset = rng.standard_normal((2, 3, 4)), rng.standard_normal((3, 1)), rng.standard_normal(4)
+    layer = Rescaling(scale, offset, **F64)
+    np.testing.assert_allclose(output(layer, x), x * scale + offset, rtol=1e-13, atol=1e-14)
+    check_gradients(layer, x, rng)
+    layer.offset = 1
+    np.testing.assert_allclose(output(layer, x), x * scale + 1, rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.usefixtures("_every_level")
 def test_tones() -> None:
     x = np.arange(8, dtype="f4").reshape(1, 2, 2, 2)
     np.testing.assert_allclose(output(RandomBrightness((0.5, 0.5), (0, 10)), x, True), np.minimum(x + 5, 10))
@@ -169,6 +261,33 @@ def test_tones() -> None:
     np.testing.assert_allclose(y, x, rtol=1e-5)
     y = output(RandomContrast(0.5, (-99, 99), seed=2), x, True)
     np.testing.assert_allclose(y.mean((1, 2)), x.mean((1, 2)), rtol=1e-5)
+
+
+@pytest.mark.usefixtures("_every_level")
+def test_colors(rng: Any) -> None:
+    x = rng.uniform(-1, 1, (40, 3, 5, 3)).astype("f4")
+    gray = np.repeat(x @ np.array([0.2989, 0.587, 0.114], "f4")[:, None], 3, -1)
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    close(output(RandomGrayscale(1.0), x, True), gray)
+    close(output(RandomColorDegeneration((0.25, 0.25), (-1, 1)), x, True), 0.75 * x + 0.25 * gray)
+    close(output(RandomInvert((1.0, 1.0), (-1, 1)), x, True), 1 - x)
+    close(output(Solarization(value_range=(-1, 1)), x, True), -x)  # all lie above the threshold
+    bright = np.minimum(x + 0.5, 1)
+    close(output(Solarization((0.25, 0.25), (0.6, 0.6), (-1, 1)), x, True), np.where(bright < 0.2, bright, -bright))
+    tripled = output(
+        RandomHue((2 / 3, 2 / 3), (-1, 1), seed=1), x, True
+    )  # a third of a circle: the channels change places
+    close(np.sort(tripled, -1), np.sort(x, -1), atol=1e-5)
+    assert {tuple(np.argsort(one)) for one in (x[0, 0, 0], tripled[0, 0, 0])} != {tuple(np.argsort(x[0, 0, 0]))}
+    close(output(RandomSaturation((0.5, 0.5)), np.abs(x), True), np.abs(x), atol=1e-5)
+    close(output(RandomSaturation((0.0, 0.0)), np.abs(x), True), np.repeat(np.abs(x).max(-1, keepdims=True), 3, -1))
+    for layer, other in ((RandomGrayscale(0.4, seed=1), gray), (RandomInvert((0.4, 0.4), (-1, 1), seed=1), 1 - x)):
+        changed = [np.allclose(a, b, atol=1e-6) for a, b in zip(output(layer, x, True), other, strict=True)]
+        same = [(a == b).all() for a, b in zip(output(layer, x), x, strict=True)]
+        assert all(same)
+        assert 5 < sum(changed) < 28
+    with pytest.raises(ValueError, match="RandomGrayscale\\) takes images of 1 or 3 channels, not 2"):
+        RandomGrayscale()(x[..., :2])
 
 
 def test_normalization_adapts(rng: Any) -> None:
@@ -256,6 +375,10 @@ def test_discretization_and_category_encoding() -> None:
     [
         (lambda: Resizing(0, 3), "height must be an integer >= 1, received 0"),
         (lambda: Resizing(3, 3, "cubic"), "lanczos3, lanczos5, received 'cubic'"),
+        (lambda: RandomShear(-0.1), r"x_factor must be in \[0, 1\], received -0.1"),
+        (lambda: RandomInvert(1.5), r"factor must be a number or two in \[0, 1\], received 1.5"),
+        (lambda: RandomGrayscale(-1), r"factor must lie in \[0, 1\], received -1"),
+        (lambda: Solarization(0.1, (0.2, 2)), r"threshold_factor must be a number or two in \[0, 1\]"),
         (lambda: RandomFlip("diagonal"), "mode must be 'horizontal', 'vertical'"),
         (lambda: RandomRotation(0.1, fill_mode="black"), "fill_mode must be 'reflect' or"),
         (lambda: RandomZoom((-2, 1)), "height_factor must be a number or two, at least -1.0"),

@@ -180,6 +180,7 @@ void bind_gemm(py::module_& m);
 void bind_einsum(py::module_& m);
 void bind_elementwise(py::module_& m);
 void bind_activations(py::module_& m);
+void bind_images(py::module_& m);
 void bind_resample(py::module_& m);
 void bind_loss(py::module_& m);
 void bind_merge(py::module_& m);

@@ -1,6 +1,7 @@
 #include "vivace/elementwise.h"
 
 #include "arrays.h"
+#include "vivace/noise.h"
 
 namespace vivace::bindings {
 namespace {
@@ -36,6 +37,59 @@ void bind_over_rows(py::module_& m, const char* forward_name, Forward forward, c
             });
         },
         py::arg("y"), py::arg("dy"), py::arg("dx"));
+}
+
+struct Rate {
+    static constexpr auto name = "rate", rule = "must lie in [0, 1]";
+    static bool allows(double v) { return v >= 0 && v <= 1; }
+};
+struct RateBelowOne {
+    static constexpr auto name = "rate", rule = "must lie in [0, 1)";
+    static bool allows(double v) { return v >= 0 && v < 1; }
+};
+struct Deviation {
+    static constexpr auto name = "deviation", rule = "must not be negative";
+    static bool allows(double v) { return v >= 0; }
+};
+
+// f(x, amount, seed, stream, y), element by element.
+template <class Amount, class F>
+void bind_random(py::module_& m, const char* name, F f) {
+    m.def(
+        name,
+        [=](const py::array& x, double amount, std::uint64_t seed, std::uint64_t stream, const py::array& y) {
+            const Arguments arg(name);
+            if (!Amount::allows(amount)) arg.fail(Amount::name, Amount::rule, std::to_string(amount));
+            arg.for_dtype(x, "x", [&](auto zero) {
+                using T = decltype(zero);
+                const T* px = arg.in_flat<T>(x, "x", x.size());
+                T* py = arg.out_flat<T>(y, "y", x.size());
+                without_gil([&] { f(x.size(), px, amount, seed, stream, py); });
+            });
+        },
+        py::arg("x"), py::arg(Amount::name), py::arg("seed"), py::arg("stream"), py::arg("y"));
+}
+
+// f(x, a, b, y): x's channels are as many elements as a and b have, each followed by `inner` elements.
+template <class F>
+void bind_channels(py::module_& m, const char* name, const char* a_name, const char* b_name, F f) {
+    m.def(
+        name,
+        [=](const py::array& x, const py::array& a, const py::array& b, index inner, const py::array& y) {
+            const Arguments arg(name);
+            const index channels = a.size(), block = channels * inner;
+            if (inner < 1 || (block == 0 ? x.size() > 0 : x.size() % block != 0))
+                arg.fail("inner", "must divide x into the channels of " + std::string(a_name), std::to_string(inner));
+            arg.for_dtype(x, "x", [&](auto zero) {
+                using T = decltype(zero);
+                const T* px = arg.in_flat<T>(x, "x", x.size());
+                const T* pa = arg.in_flat<T>(a, a_name, channels);
+                const T* pb = arg.in_flat<T>(b, b_name, channels);
+                T* py = arg.out_flat<T>(y, "y", x.size());
+                if (x.size() > 0) without_gil([&] { f(x.size() / block, channels, inner, px, pa, pb, py); });
+            });
+        },
+        py::arg("x"), py::arg(a_name), py::arg(b_name), py::arg("inner"), py::arg("y"));
 }
 
 }  // namespace
@@ -76,19 +130,30 @@ void bind_elementwise(py::module_& m) {
     bind_over_rows(
         m, "log_softmax_forward", [](auto... a) { log_softmax_forward(a...); }, "log_softmax_backward",
         [](auto... a) { log_softmax_backward(a...); });
+    bind_random<Rate>(m, "dropout", [](auto... a) { dropout(a...); });
+    bind_random<Deviation>(m, "add_noise", [](auto... a) { add_noise(a...); });
+    bind_random<Deviation>(m, "multiply_noise", [](auto... a) { multiply_noise(a...); });
+    bind_random<RateBelowOne>(m, "alpha_dropout_forward", [](auto... a) { alpha_dropout_forward(a...); });
+    bind_random<RateBelowOne>(m, "alpha_dropout_backward", [](auto... a) { alpha_dropout_backward(a...); });
     m.def(
-        "dropout",
-        [](const py::array& x, double rate, std::uint64_t seed, std::uint64_t stream, const py::array& y) {
-            const Arguments arg("dropout");
-            if (!(rate >= 0 && rate < 1)) arg.fail("rate", "must lie in [0, 1)", std::to_string(rate));
+        "spatial_dropout",
+        [](const py::array& x, bool channels_first, double rate, std::uint64_t seed, std::uint64_t stream, const py::array& y) {
+            const Arguments arg("spatial_dropout");
+            if (!Rate::allows(rate)) arg.fail(Rate::name, Rate::rule, std::to_string(rate));
+            const index channels = arg.columns(x, "x"), rank = x.ndim();
+            if (rank < 2) arg.fail("x", "must have a batch and channels", "rank " + std::to_string(rank));
+            const index outer = x.shape(0) * (channels_first ? x.shape(1) : 1), inner = channels_first ? 1 : channels;
             arg.for_dtype(x, "x", [&](auto zero) {
                 using T = decltype(zero);
                 const T* px = arg.in_flat<T>(x, "x", x.size());
                 T* py = arg.out_flat<T>(y, "y", x.size());
-                without_gil([&] { dropout(x.size(), px, rate, seed, stream, py); });
+                if (x.size() == 0) return;
+                without_gil([&] { spatial_dropout(outer, x.size() / (outer * inner), inner, px, rate, seed, stream, py); });
             });
         },
-        py::arg("x"), py::arg("rate"), py::arg("seed"), py::arg("stream"), py::arg("y"));
+        py::arg("x"), py::arg("channels_first"), py::arg("rate"), py::arg("seed"), py::arg("stream"), py::arg("y"));
+    bind_channels(m, "scale_channels", "scale", "offset", [](auto... a) { scale_channels(a...); });
+    bind_channels(m, "standardize_channels", "mean", "deviation", [](auto... a) { standardize_channels(a...); });
     m.def(
         "penalty",
         [](const py::array& x, double l1, double l2) {

@@ -1,25 +1,38 @@
 #include "vivace/resample.h"
 
-#include <pybind11/stl.h>
-
 #include <array>
+#include <optional>
 #include <tuple>
 #include <vector>
 
-#include "arrays.h"
+#include "images.h"
 
 namespace vivace::bindings {
 namespace {
 
-Affine affine_named(const Arguments& arg, const std::string& fill, bool bilinear, double value, const py::array& x,
-                    const char* name) {
-    const index n = arg.size(x, name, 4, 0), h = x.shape(1), w = x.shape(2), c = x.shape(3);
-    if (fill == "constant") return {n, h, w, c, Fill::constant, bilinear, value};
-    if (fill == "nearest") return {n, h, w, c, Fill::nearest, bilinear, value};
-    if (fill == "reflect") return {n, h, w, c, Fill::reflect, bilinear, value};
-    if (fill == "wrap") return {n, h, w, c, Fill::wrap, bilinear, value};
-    arg.fail("fill", "must be constant, nearest, reflect or wrap", fill);
+struct Taken : RandomMovement {
+    Fill fill;
+    bool bilinear;
+    double value;
+};
+
+Movement movement_named(const Arguments& arg, const std::string& name) {
+    if (name == "turn") return Movement::turn;
+    if (name == "zoom") return Movement::zoom;
+    if (name == "shift") return Movement::shift;
+    if (name == "shear") return Movement::shear;
+    arg.fail("movement", "must be turn, zoom, shift or shear", name);
 }
+
+Fill fill_named(const Arguments& arg, const std::string& name) {
+    if (name == "constant") return Fill::constant;
+    if (name == "nearest") return Fill::nearest;
+    if (name == "reflect") return Fill::reflect;
+    if (name == "wrap") return Fill::wrap;
+    arg.fail("fill", "must be constant, nearest, reflect or wrap", name);
+}
+
+Affine affine_of(const Images& s, const Taken& t) { return {s.n, s.h, s.w, s.c, t.fill, t.bilinear, t.value, s.share}; }
 
 // A matrix as (inputs, first, weights).
 using Matrix = std::tuple<index, py::array_t<std::int32_t>, py::array_t<double>>;
@@ -75,35 +88,35 @@ void bind_moved(py::module_& m, const char* name, From from, To to, F f) {
 }  // namespace
 
 void bind_resample(py::module_& m) {
+    using Change = OfImages<Taken>;
+    py::class_<Change>(m, "RandomMovement", py::module_local())
+        .def(py::init([](const std::string& movement, const Two& first, const std::optional<Two>& second, const std::string& fill,
+                         bool bilinear, double value, bool channels_first) {
+                 const Arguments arg("RandomMovement");
+                 const Two other = second.value_or(first);
+                 return Change{{{movement_named(arg, movement), {first[0], other[0]}, {first[1], other[1]}, !second},
+                                fill_named(arg, fill), bilinear, value},
+                               channels_first};
+             }),
+             py::arg("movement"), py::arg("first"), py::arg("second").none(true), py::arg("fill"), py::arg("bilinear"),
+             py::arg("value") = 0, py::arg("channels_first") = false);
     m.def(
-        "affine_forward",
-        [](const py::array& maps, const std::string& fill, bool bilinear, double value, const py::array& x,
-           const py::array& y) {
-            const Arguments arg("affine_forward");
-            const Affine s = affine_named(arg, fill, bilinear, value, x, "x");
-            const double* pmaps = arg.in<double>(maps, "maps", {s.n, 2, 3});
-            arg.for_dtype(x, "x", [&](auto zero) {
-                using T = decltype(zero);
-                const T* px = arg.in<T>(x, "x", {s.n, s.h, s.w, s.c});
-                T* py = arg.out<T>(y, "y", {s.n, s.h, s.w, s.c});
-                without_gil([&] { affine_forward(s, pmaps, px, py); });
+        "random_affine_forward",
+        [](const Change& change, std::uint64_t seed, std::uint64_t stream, const py::array& x, const py::array& y) {
+            with_images("random_affine_forward", change.channels_first, x, "x", y, "y", [&](const Images& s, auto* px, auto* py) {
+                random_affine_forward(affine_of(s, change), change, seed, stream, px, py);
             });
         },
-        py::arg("maps"), py::arg("fill"), py::arg("bilinear"), py::arg("value"), py::arg("x"), py::arg("y"));
+        py::arg("movement"), py::arg("seed"), py::arg("stream"), py::arg("x"), py::arg("y"));
     m.def(
-        "affine_backward",
-        [](const py::array& maps, const std::string& fill, bool bilinear, const py::array& dy, const py::array& dx) {
-            const Arguments arg("affine_backward");
-            const Affine s = affine_named(arg, fill, bilinear, 0, dy, "dy");
-            const double* pmaps = arg.in<double>(maps, "maps", {s.n, 2, 3});
-            arg.for_dtype(dy, "dy", [&](auto zero) {
-                using T = decltype(zero);
-                const T* pdy = arg.in<T>(dy, "dy", {s.n, s.h, s.w, s.c});
-                T* pdx = arg.out<T>(dx, "dx", {s.n, s.h, s.w, s.c});
-                without_gil([&] { affine_backward(s, pmaps, pdy, pdx); });
-            });
+        "random_affine_backward",
+        [](const Change& change, std::uint64_t seed, std::uint64_t stream, const py::array& dy, const py::array& dx) {
+            with_images("random_affine_backward", change.channels_first, dy, "dy", dx, "dx",
+                        [&](const Images& s, auto* pdy, auto* pdx) {
+                            random_affine_backward(affine_of(s, change), change, seed, stream, pdy, pdx);
+                        });
         },
-        py::arg("maps"), py::arg("fill"), py::arg("bilinear"), py::arg("dy"), py::arg("dx"));
+        py::arg("movement"), py::arg("seed"), py::arg("stream"), py::arg("dy"), py::arg("dx"));
     py::class_<Resampling>(m, "Resampling", py::module_local())
         .def(py::init(&make_resampling), py::arg("samples"), py::arg("matrices"), py::arg("channels"));
     py::class_<Margins>(m, "Margins", py::module_local())

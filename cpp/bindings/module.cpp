@@ -33,6 +33,7 @@ PYBIND11_MODULE(VIVACE_MODULE, m) {
     bind_normalization(m);
     bind_elementwise(m);
     bind_activations(m);
+    bind_images(m);
     bind_resample(m);
     bind_loss(m);
     bind_merge(m);

@@ -4,6 +4,7 @@
 
 #include "map.h"
 #include "philox.h"
+#include "pixels.h"
 #include "rows.h"
 #include "vmath.h"
 
@@ -83,18 +84,115 @@ void log_softmax_backward(index rows, index columns, const T* y, const T* dy, T*
     });
 }
 
-template <class T>
-void dropout(index size, const T* x, double rate, std::uint64_t seed, std::uint64_t stream, T* y) {
+namespace {
+
+// Runs f(i, n, factor) for each register of `size` elements, with dropout's factors.
+template <class T, class F>
+void with_dropout_factors(index size, double rate, std::uint64_t seed, std::uint64_t stream, F&& f) {
     parallel_blocks(size, transcendental, [&](index first, index last) {
         T factors[Philox::words];
         for (index i = first; i < last; i += Philox::words) {
             dropout_factors(rate, seed, stream, static_cast<std::uint64_t>(i / 4), factors);
-            for_each_vector<T>(std::min<index>(Philox::words, last - i), [&](index j, auto n) {
-                const vec<T> factor = load_n(factors + j, n);
-                store_n(y + i + j, factor > T{0} ? load_n(x + i + j, n) * factor : vec<T>{}, n);
-            });
+            for_each_vector<T>(std::min<index>(Philox::words, last - i),
+                               [&](index j, auto n) { f(i + j, n, load_n(factors + j, n)); });
         }
     });
+}
+
+// y = f(x, a, b), where a and b hold a number for each channel of x (outer, channels, inner).
+template <class T, class F>
+void map_channels(index outer, index channels, index inner, const T* x, const T* a, const T* b, T* y, F&& f) {
+    if (channels == 1)
+        return map(outer * inner, cheap, y, [&](vec<T> v) { return f(v, broadcast(*a), broadcast(*b)); }, x);
+    if (inner > 1)
+        return parallel_rows(outer * channels, inner, cheap, [&](index r) {
+            const vec<T> own_a = broadcast(a[r % channels]), own_b = broadcast(b[r % channels]);
+            for_each_vector<T>(inner, [&](index i, auto n) {
+                store_n(y + r * inner + i, f(load_n(x + r * inner + i, n), own_a, own_b), n);
+            });
+        });
+    const index repeated = repeated_size<T>(channels);
+    Scratch<T> as(repeated), bs(repeated);
+    std::copy_n(a, channels, as.get());
+    std::copy_n(b, channels, bs.get());
+    repeat(channels, repeated, as.get());
+    repeat(channels, repeated, bs.get());
+    const index group = std::max<index>(1, 16384 / channels), groups = (outer + group - 1) / group;
+    parallel_for(groups, static_cast<double>(outer * channels) * cheap, [&](index task, int) {
+        const index first = task * group * channels, size = std::min(group, outer - task * group) * channels;
+        for_each_in_pixels<T>(size, repeated, [&](index i, index j, auto n) {
+            store_n(y + first + i, f(load_n(x + first + i, n), load(as + j), load(bs + j)), n);
+        });
+    });
+}
+
+struct Alpha {
+    static constexpr double lowest = -1.7580993408473768;  // of selu
+    explicit Alpha(double rate)
+        : scale(1 / std::sqrt((1 - rate) * (1 + rate * lowest * lowest))), offset(-scale * rate * lowest) {}
+    double scale, offset;
+};
+
+}  // namespace
+
+template <class T>
+void dropout(index size, const T* x, double rate, std::uint64_t seed, std::uint64_t stream, T* y) {
+    if (rate >= 1) return std::fill_n(y, size, T{}), void();
+    with_dropout_factors<T>(size, rate, seed, stream, [=](index i, auto n, vec<T> factor) {
+        store_n(y + i, factor > T{0} ? load_n(x + i, n) * factor : vec<T>{}, n);
+    });
+}
+
+template <class T>
+void spatial_dropout(index outer, index steps, index channels, const T* x, double rate, std::uint64_t seed,
+                     std::uint64_t stream, T* y) {
+    if (rate >= 1) return std::fill_n(y, outer * steps * channels, T{}), void();
+    // Channels that come first are single ones: (outer * channels, steps, 1).
+    const index size = repeated_size<T>(channels);
+    Scratch<T> factors(outer * size + Philox::words);
+    with_dropout_factors<T>(outer * channels, rate, seed, stream,
+                            [&](index i, auto n, vec<T> factor) { store_n(factors + i, factor, n); });
+    for (index o = outer - 1; o >= 0; --o) {  // apart, from the last on: the places of later ones are free
+        T* own = factors + o * size;
+        if (channels < size) std::copy_backward(factors + o * channels, factors + (o + 1) * channels, own + channels);
+        repeat(channels, size, own);
+    }
+    parallel_for(outer, static_cast<double>(outer * steps * channels) * cheap, [&](index o, int) {
+        const T *from = x + o * steps * channels, *own = factors + o * size;
+        T* to = y + o * steps * channels;
+        for_each_in_pixels<T>(steps * channels, size, [&](index i, index j, auto n) {
+            const vec<T> factor = load(own + j);
+            store_n(to + i, factor > T{0} ? load_n(from + i, n) * factor : vec<T>{}, n);
+        });
+    });
+}
+
+template <class T>
+void alpha_dropout_forward(index size, const T* x, double rate, std::uint64_t seed, std::uint64_t stream, T* y) {
+    const Alpha alpha(rate);
+    const T scale = static_cast<T>(alpha.scale), offset = static_cast<T>(alpha.offset);
+    const T lowest = static_cast<T>(alpha.scale * Alpha::lowest + alpha.offset);
+    with_dropout_factors<T>(size, rate, seed, stream, [=](index i, auto n, vec<T> factor) {
+        store_n(y + i, factor > T{0} ? load_n(x + i, n) * scale + offset : broadcast(lowest), n);
+    });
+}
+
+template <class T>
+void alpha_dropout_backward(index size, const T* dy, double rate, std::uint64_t seed, std::uint64_t stream, T* dx) {
+    const T scale = static_cast<T>(Alpha(rate).scale);
+    with_dropout_factors<T>(size, rate, seed, stream, [=](index i, auto n, vec<T> factor) {
+        store_n(dx + i, factor > T{0} ? load_n(dy + i, n) * scale : vec<T>{}, n);
+    });
+}
+
+template <class T>
+void scale_channels(index outer, index channels, index inner, const T* x, const T* scale, const T* offset, T* y) {
+    map_channels(outer, channels, inner, x, scale, offset, y, [](vec<T> v, vec<T> a, vec<T> b) { return v * a + b; });
+}
+
+template <class T>
+void standardize_channels(index outer, index channels, index inner, const T* x, const T* mean, const T* deviation, T* y) {
+    map_channels(outer, channels, inner, x, mean, deviation, y, [](vec<T> v, vec<T> a, vec<T> b) { return (v - a) / b; });
 }
 
 template <class T>
@@ -186,18 +284,23 @@ void mask_rows_backward(index rows, index columns, const std::uint8_t* mask, T* 
     });
 }
 
-#define INSTANTIATE(T)                                                                 \
-    template void activation_forward(Activation, index, const T*, T*);                 \
-    template void activation_backward(Activation, index, const T*, const T*, T*);      \
-    template void softmax_forward(index, index, const T*, T*);                         \
-    template void softmax_backward(index, index, const T*, const T*, T*);              \
-    template void log_softmax_forward(index, index, const T*, T*);                     \
-    template void log_softmax_backward(index, index, const T*, const T*, T*);          \
-    template void dropout(index, const T*, double, std::uint64_t, std::uint64_t, T*);  \
-    template double penalty(index, const T*, double, double);                          \
-    template void add_penalty_gradient(index, const T*, double, double, T*);           \
-    template void mask_rows(index, index, const T*, T, T*, std::uint8_t*);             \
-    template void mask_rows_backward(index, index, const std::uint8_t*, T*);           \
+#define INSTANTIATE(T)                                                                                             \
+    template void activation_forward(Activation, index, const T*, T*);                                             \
+    template void activation_backward(Activation, index, const T*, const T*, T*);                                  \
+    template void softmax_forward(index, index, const T*, T*);                                                     \
+    template void softmax_backward(index, index, const T*, const T*, T*);                                          \
+    template void log_softmax_forward(index, index, const T*, T*);                                                 \
+    template void log_softmax_backward(index, index, const T*, const T*, T*);                                      \
+    template void dropout(index, const T*, double, std::uint64_t, std::uint64_t, T*);                              \
+    template void spatial_dropout(index, index, index, const T*, double, std::uint64_t, std::uint64_t, T*);        \
+    template void alpha_dropout_forward(index, const T*, double, std::uint64_t, std::uint64_t, T*);                \
+    template void alpha_dropout_backward(index, const T*, double, std::uint64_t, std::uint64_t, T*);               \
+    template double penalty(index, const T*, double, double);                                                      \
+    template void add_penalty_gradient(index, const T*, double, double, T*);                                       \
+    template void scale_channels(index, index, index, const T*, const T*, const T*, T*);                           \
+    template void standardize_channels(index, index, index, const T*, const T*, const T*, T*);                     \
+    template void mask_rows(index, index, const T*, T, T*, std::uint8_t*);                                         \
+    template void mask_rows_backward(index, index, const std::uint8_t*, T*);                                       \
     template void scatter_add_rows(index, index, const T*, const std::int64_t*, T*);
 INSTANTIATE(float)
 INSTANTIATE(double)

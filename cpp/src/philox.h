@@ -13,8 +13,13 @@ class Philox {
 public:
     static constexpr index words = 4 * blocks;  // made by one call
 
-    // Words of the counters block, block + 1, ...: four each, in order.
-    static void generate(std::uint64_t seed, std::uint64_t stream, std::uint64_t block, std::uint32_t (&out)[words]) {
+    // Of the counters block, block + 1, ..., one in each lane: the first two words and the last two, the earlier one in the
+    // low half.
+    struct Pairs {
+        Lanes first, second;
+    };
+
+    static VIVACE_INLINE Pairs pairs(std::uint64_t seed, std::uint64_t stream, std::uint64_t block) {
         // Words stand in the lanes' low halves. What the high halves gather is never read.
         constexpr std::uint64_t low = 0xffffffff;
         Lanes counter;
@@ -30,11 +35,23 @@ public:
             k0 += 0x9E3779B9u;
             k1 += 0xBB67AE85u;
         }
-        const Lanes first = (c0 & low) | c1 << 32, second = (c2 & low) | c3 << 32;
-        for (index i = 0; i < blocks; ++i) {
-            const std::uint64_t pair[2] = {first[i], second[i]};
-            std::memcpy(out + 4 * i, pair, sizeof(pair));
-        }
+        return {(c0 & low) | c1 << 32, (c2 & low) | c3 << 32};
+    }
+
+    // The words of these counters: four each, in order.
+    static void generate(std::uint64_t seed, std::uint64_t stream, std::uint64_t block, std::uint32_t (&out)[words]) {
+        const Pairs made = pairs(seed, stream, block);
+        store_in_order(made.first, made.second, out);
+    }
+
+    // Two registers of pairs, a pair of each in turn. V: of vector_bytes; out: room for both.
+    template <class V, class To>
+    static VIVACE_INLINE void store_in_order(V first, V second, To* out) {
+        vec<double> low, high;  // moved as they are, whatever they hold
+        interleave<double>(low, high, reinterpret_cast<vec<double>>(first), reinterpret_cast<vec<double>>(second),
+                           std::make_index_sequence<static_cast<std::size_t>(lanes<double>)>());
+        std::memcpy(out, &low, sizeof(low));
+        std::memcpy(reinterpret_cast<char*>(out) + sizeof(low), &high, sizeof(high));
     }
 
 private:
@@ -51,6 +68,19 @@ private:
 #endif
     }
 };
+
+// Calls f(row, u) for each of the rows, with four numbers in [0, 1) of its own: those of the counter `row`.
+template <class F>
+void for_each_draw(std::uint64_t seed, std::uint64_t stream, index rows, F&& f) {
+    std::uint32_t words[Philox::words];
+    for (index row = 0; row < rows; ++row) {
+        const index i = row % (Philox::words / 4) * 4;
+        if (i == 0) Philox::generate(seed, stream, static_cast<std::uint64_t>(row), words);
+        double u[4];
+        for (int k = 0; k < 4; ++k) u[k] = words[i + k] * 0x1p-32;
+        f(row, u);
+    }
+}
 
 // Dropout's factors of Philox::words elements: 1 / (1 - rate) for those that stay, 0 for the others.
 template <class T>

@@ -1,8 +1,11 @@
 #include "vivace/resample.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "parallel.h"
+#include "philox.h"
+#include "pixels.h"
 #include "vmath.h"
 
 namespace vivace {
@@ -83,15 +86,6 @@ FindTaps taps_of(const Affine& s) {
     }
 }
 
-// Runs f(std::integral_constant) with the number of channels if it is small and common, so that their loop is unrolled; with
-// 0 otherwise.
-template <class F>
-VIVACE_INLINE void with_few(index channels, F&& f) {
-    if (channels == 1) return f(std::integral_constant<index, 1>{});
-    if (channels == 3) return f(std::integral_constant<index, 3>{});
-    f(std::integral_constant<index, 0>{});
-}
-
 // Runs f(few, number of taps), both constants.
 template <class F>
 void with_constants(const Affine& s, F&& f) {
@@ -125,7 +119,7 @@ void affine_forward(const Affine& s, const double* maps, const T* x, T* y) {
         parallel_for(s.n * s.h, cost(s), [&](index task, int) {
             const T* in = x + task / s.h * image;
             T* out = y + task / s.h * image;
-            for_each_pixel(s, find, maps + task / s.h * 6, task % s.h, [&](index to, index i, const Taps& taps) {
+            for_each_pixel(s, find, maps + task / s.h / s.share * 6, task % s.h, [&](index to, index i, const Taps& taps) {
                 const T rest = static_cast<T>(taps.outside[i]) * value;
                 if constexpr (few > 0) {
                     T sums[few];
@@ -157,7 +151,7 @@ void affine_backward(const Affine& s, const double* maps, const T* dy, T* dx) {
             T* out = dx + task * image;
             std::fill_n(out, image, T{});
             for (index p = 0; p < s.h; ++p)
-                for_each_pixel(s, find, maps + task * 6, p, [&](index from, index i, const Taps& taps) {
+                for_each_pixel(s, find, maps + task / s.share * 6, p, [&](index from, index i, const Taps& taps) {
                     for (int k = 0; k < count; ++k) {
                         const T weight = static_cast<T>(taps.weight[k][i]);
                         T* to = out + taps.at[k][i];
@@ -172,6 +166,48 @@ void affine_backward(const Affine& s, const double* maps, const T* dy, T* dx) {
                 });
         });
     });
+}
+
+void random_maps(const RandomMovement& r, index n, index h, index w, std::uint64_t seed, std::uint64_t stream, double* maps) {
+    const double height = static_cast<double>(h), width = static_cast<double>(w);
+    for_each_draw(seed, stream, n, [&](index i, const double(&u)[4]) {
+        const double first = r.lower[0] + (r.upper[0] - r.lower[0]) * u[0];
+        const double second = r.alike ? first : r.lower[1] + (r.upper[1] - r.lower[1]) * u[1];
+        double a0 = 1, a1 = 0, b0 = 0, b1 = 1, x = (width - 1) / 2, y = (height - 1) / 2;  // what stays in place: x, y
+        double right = 0, down = 0;
+        switch (r.movement) {
+            case Movement::turn: {
+                const double angle = first * 6.2831853071795865, sine = std::sin(angle);
+                a0 = b1 = std::cos(angle), a1 = -sine, b0 = sine;
+                break;
+            }
+            case Movement::zoom: a0 = 1 + second, b1 = 1 + first; break;
+            case Movement::shift: right = second * width, down = first * height; break;
+            case Movement::shear: {
+                const double sign = u[2] < 0.5 ? 1 : -1;
+                a1 = sign * first, b0 = sign * second, x = y = 0;
+                break;
+            }
+        }
+        const double map[] = {a0, a1, x - a0 * x - a1 * y - right, b0, b1, y - b0 * x - b1 * y - down};
+        std::copy_n(map, 6, maps + 6 * i);
+    });
+}
+
+template <class T>
+void random_affine_forward(const Affine& s, const RandomMovement& r, std::uint64_t seed, std::uint64_t stream, const T* x,
+                           T* y) {
+    Scratch<double> maps(s.n / s.share * 6);
+    random_maps(r, s.n / s.share, s.h, s.w, seed, stream, maps);
+    affine_forward(s, maps.get(), x, y);
+}
+
+template <class T>
+void random_affine_backward(const Affine& s, const RandomMovement& r, std::uint64_t seed, std::uint64_t stream, const T* dy,
+                            T* dx) {
+    Scratch<double> maps(s.n / s.share * 6);
+    random_maps(r, s.n / s.share, s.h, s.w, seed, stream, maps);
+    affine_backward(s, maps.get(), dy, dx);
 }
 
 template <class T>
@@ -267,12 +303,14 @@ void crop(const Margins& s, const T* y, T* x) {
     for_each_row(s, [&](index to, index from, index count) { std::copy_n(y + from + left, count, x + to); });
 }
 
-#define INSTANTIATE(T)                                                                          \
-    template void affine_forward(const Affine&, const double*, const T*, T*);                   \
-    template void affine_backward(const Affine&, const double*, const T*, T*);                  \
-    template void resample(const Resampling&, const T*, T*);                                     \
-    template void pad(const Margins&, const T*, T*);                                            \
-    template void crop(const Margins&, const T*, T*);                                           \
+#define INSTANTIATE(T)                                                                                                  \
+    template void affine_forward(const Affine&, const double*, const T*, T*);                                           \
+    template void affine_backward(const Affine&, const double*, const T*, T*);                                          \
+    template void random_affine_forward(const Affine&, const RandomMovement&, std::uint64_t, std::uint64_t, const T*, T*);  \
+    template void random_affine_backward(const Affine&, const RandomMovement&, std::uint64_t, std::uint64_t, const T*, T*); \
+    template void resample(const Resampling&, const T*, T*);                                                            \
+    template void pad(const Margins&, const T*, T*);                                                                    \
+    template void crop(const Margins&, const T*, T*);                                                                   \
     template void multiply_bands(index, index, index, index, index, const std::int32_t*, const T*, const T*, T*);
 INSTANTIATE(float)
 INSTANTIATE(double)

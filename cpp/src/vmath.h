@@ -1,4 +1,4 @@
-// exp, expm1, sigmoid, tanh, softplus and the normal distribution on whole registers.
+// exp, expm1, log, sine and cosine, sigmoid, tanh, softplus and the normal distribution on whole registers.
 //
 // exp(x) = 2^n exp(r) with n = round(x / ln 2) and r = x - n ln 2, |r| <= ln(2)/2, where ln 2 is split in two so that
 // n ln2_high is exact; exp(r) - 1 is its Taylor polynomial, whose remainder lies below a tenth of an ulp there.
@@ -213,6 +213,48 @@ VIVACE_INLINE vec<T> softplus(vec<T> x) {
     const vec<T> e = exp<T>(-absolute<T>(x));
     const vec<T> w = e / (e + T{2}), square = w * w, twice = w + w;
     return maximum(vec<T>{}, x) + (twice + twice * (square * polynomial<T>(Fits<T>::atanh, square)));
+}
+
+// log(x) = e ln 2 + 2 atanh(w) with w = (m - 1) / (m + 1), of positive normal numbers x = 2^e m, sqrt(1/2) <= m < sqrt(2).
+template <class T>
+VIVACE_INLINE vec<T> log(vec<T> x) {
+    using C = ExpConstants<T>;
+    const vec<int_of<T>> bits = bit_cast<vec<int_of<T>>>(x);
+    const vec<int_of<T>> n = (bits - bit_cast<int_of<T>>(static_cast<T>(0.70710678118654752))) >> C::mantissa;
+    const vec<T> e = bit_cast<vec<T>>(n + bit_cast<int_of<T>>(C::round)) - C::round;
+    const vec<T> m = bit_cast<vec<T>>(bits - (n << C::mantissa));
+    const vec<T> w = (m - T{1}) / (m + T{1}), square = w * w, twice = w + w;
+    return e * C::ln2_high + (twice + (twice * (square * polynomial<T>(Fits<T>::atanh, square)) + e * C::ln2_low));
+}
+
+template <class T>
+struct Circle {
+    vec<T> cosine, sine;
+};
+
+// Taylor's coefficients of cos(x) = 1 + x^2 c[0] + ... and sin(x) = x (1 + x^2 s[0] + ...), as many as leave out less than
+// half an ulp for |x| <= pi/4.
+template <class T>
+struct CircleSeries {
+    static constexpr int terms = sizeof(T) == 4 ? 4 : 8;
+    T cosine[terms] = {}, sine[terms] = {};
+    constexpr CircleSeries() {
+        double term = 1;
+        for (int k = 0; k < terms; ++k) {
+            term /= -(2 * k + 1) * (2 * k + 2);
+            cosine[k] = static_cast<T>(term);
+            sine[k] = static_cast<T>(term / (2 * k + 3));
+        }
+    }
+};
+
+// The point of the unit circle at an angle of at most pi/4, either way.
+template <class T>
+VIVACE_INLINE Circle<T> circle(vec<T> angle) {
+    static constexpr CircleSeries<T> series;
+    const vec<T> square = angle * angle;
+    return {T{1} + square * polynomial<T>(series.cosine, square),
+            angle + angle * (square * polynomial<T>(series.sine, square))};
 }
 
 template <class T>

@@ -134,6 +134,8 @@ void test_pool3d();
 void test_vmath();
 void test_elementwise();
 void test_activations();
+void test_images();
+void test_noise();
 void test_resample();
 void test_loss();
 void test_merge();

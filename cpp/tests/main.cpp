@@ -17,6 +17,8 @@ int main() {
     test_vmath();
     test_elementwise();
     test_activations();
+    test_images();
+    test_noise();
     test_resample();
     test_loss();
     test_merge();

@@ -242,6 +242,64 @@ void rows_add_up(index count, index columns) {
     CHECK_EQUAL(table, expected, show(count, columns));
 }
 
+// Whether dropout keeps an element, told by what it makes of ones.
+std::vector<double> kept(index size, double rate) {
+    std::vector<double> y(static_cast<std::size_t>(size), 1);
+    dropout(size, y.data(), rate, 11, 5, y.data());
+    for (double& v : y) v = v != 0;
+    return y;
+}
+
+template <class T>
+void spatial(index outer, index steps, index channels) {
+    const index size = outer * steps * channels;
+    auto x = reals<T>(size);
+    for (double rate : {0.4, 1.0}) {
+        const auto keep = rate < 1 ? kept(outer * channels, rate) : std::vector<double>(static_cast<std::size_t>(outer * channels));
+        const T scale = rate < 1 ? static_cast<T>(1 / (1 - rate)) : T{};
+        auto expected = x, y = x;
+        for (index i = 0; i < size; ++i)
+            expected[static_cast<std::size_t>(i)] *=
+                keep[static_cast<std::size_t>(i / (steps * channels) * channels + i % channels)] != 0 ? scale : T{};
+        spatial_dropout(outer, steps, channels, y.data(), rate, 11, 5, y.data());
+        CHECK_EQUAL(y, expected, show(outer, steps, channels, rate));
+    }
+}
+
+template <class T>
+void alpha(double rate) {
+    const double lowest = -1.0507009873554805 * 1.6732632423543772, epsilon = static_cast<double>(std::numeric_limits<T>::epsilon());
+    const double a = 1 / std::sqrt((1 - rate) * (1 + rate * lowest * lowest)), b = -a * rate * lowest;
+    const index size = 1003;
+    const auto x = reals<T>(size);
+    const auto keep = kept(size, rate);
+    std::vector<double> expected, slope;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+        expected.push_back(a * (keep[i] != 0 ? static_cast<double>(x[i]) : lowest) + b);
+        slope.push_back(keep[i] * a * static_cast<double>(x[i]));
+    }
+    auto y = x, dx = x;
+    alpha_dropout_forward(size, y.data(), rate, 11, 5, y.data());
+    alpha_dropout_backward(size, dx.data(), rate, 11, 5, dx.data());
+    CHECK_CLOSE(y, expected, 4 * epsilon, 4 * epsilon, show(rate));
+    CHECK_CLOSE(dx, slope, 4 * epsilon, 0, show(rate));
+}
+
+template <class T>
+void numbers_for_channels(index outer, index channels, index inner) {
+    const auto x = integers<T>(outer * channels * inner), a = integers<T>(channels);
+    auto b = integers<T>(channels), y = unset<T>(outer * channels * inner), expected = y;
+    for (T& divisor : b) divisor = divisor == T{0} ? T{2} : divisor;
+    for (bool standardized : {false, true}) {
+        for (std::size_t i = 0; i < x.size(); ++i) {
+            const std::size_t c = i / static_cast<std::size_t>(inner) % a.size();
+            expected[i] = standardized ? (x[i] - a[c]) / b[c] : x[i] * a[c] + b[c];
+        }
+        (standardized ? standardize_channels<T> : scale_channels<T>)(outer, channels, inner, x.data(), a.data(), b.data(), y.data());
+        CHECK_EQUAL(y, expected, show(outer, channels, inner, standardized));
+    }
+}
+
 template <class T>
 void threads_agree() {
     const index rows = 9000, columns = 130, lookups = 36000;  // enough work for three threads
@@ -274,6 +332,12 @@ void all() {
         for (double deviation : {0.0, 1.0, 30.0}) softmax<T>(columns == 10 ? 900 : 9, columns, deviation);
     softmax<T>(1, 20000, 1);
     dropout_keeps_what_it_should<T>();
+    for (index channels : {1, 2, 3, 8, 17, 64})
+        for (index steps : {1, 2, 7, 100}) spatial<T>(3, steps, channels);
+    for (double rate : {0.1, 0.5}) alpha<T>(rate);
+    for (index channels : {1, 3, 5, 16, 40})
+        for (index inner : {1, 2, 19}) numbers_for_channels<T>(29, channels, inner);
+    numbers_for_channels<T>(20000, 3, 1);
     for (index columns : {1, 5, 8, 16, 19, 64, 200})
         for (index count : {0, 1, 50}) rows_add_up<T>(count, columns);
     threads_agree<T>();

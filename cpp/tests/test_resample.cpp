@@ -1,6 +1,7 @@
 #include <limits>
 
 #include "check.h"
+#include "philox.h"
 #include "vivace/parallel.h"
 #include "vivace/reference.h"
 #include "vivace/resample.h"
@@ -63,6 +64,43 @@ void shifts() {
             CHECK_EQUAL(y, expected, show(static_cast<int>(fill), bilinear));
             CHECK_EQUAL(std::vector<T>(y.begin() + 4, y.begin() + 10), std::vector<T>(x.begin() + 10, x.begin() + 16),
                         show(static_cast<int>(fill), bilinear));
+        }
+}
+
+// Each movement's maps from the numbers that were drawn; images that belong together share them.
+void movements() {
+    const index n = 5, h = 4, w = 9;
+    for (Movement movement : {Movement::turn, Movement::zoom, Movement::shift, Movement::shear})
+        for (bool alike : {false, true}) {
+            const RandomMovement r{movement, {-0.25, 0.5}, {0.75, 1.5}, alike};
+            std::vector<double> maps(6 * n), expected;
+            random_maps(r, n, h, w, 8, 3, maps.data());
+            for_each_draw(8, 3, n, [&](index, const double(&u)[4]) {
+                const double first = -0.25 + u[0], second = alike ? first : 0.5 + u[1], sign = u[2] < 0.5 ? 1 : -1;
+                const double sine = std::sin(first * 8 * std::atan(1.0)), cosine = std::cos(first * 8 * std::atan(1.0));
+                const double x = 4, y = 1.5;
+                std::vector<double> map;
+                if (movement == Movement::turn)
+                    map = {cosine, -sine, x - cosine * x + sine * y, sine, cosine, y - sine * x - cosine * y};
+                if (movement == Movement::zoom) map = {1 + second, 0, -second * x, 0, 1 + first, -first * y};
+                if (movement == Movement::shift) map = {1, 0, -second * 9, 0, 1, -first * 4};
+                if (movement == Movement::shear) map = {1, sign * first, 0, sign * second, 1, 0};
+                expected.insert(expected.end(), map.begin(), map.end());
+            });
+            CHECK_CLOSE(maps, expected, 1e-14, 1e-14, show(static_cast<int>(movement), alike));
+            const Affine s{3 * n, h, w, 1, Fill::wrap, true, 0, 3};
+            const auto x = reals<float>(3 * n * h * w);
+            auto y = unset<float>(3 * n * h * w), dx = y, z = y, dz = y;
+            std::vector<double> each;
+            for (index i = 0; i < n; ++i)
+                for (int k = 0; k < 3; ++k) each.insert(each.end(), maps.begin() + 6 * i, maps.begin() + 6 * (i + 1));
+            Affine alone = s;
+            alone.share = 1;
+            random_affine_forward(s, r, 8, 3, x.data(), y.data());
+            random_affine_backward(s, r, 8, 3, x.data(), dx.data());
+            affine_forward(alone, each.data(), x.data(), z.data());
+            affine_backward(alone, each.data(), x.data(), dz.data());
+            CHECK_FOR(same_bits(y, z) && same_bits(dx, dz), show(static_cast<int>(movement), alike));
         }
 }
 
@@ -180,6 +218,7 @@ void all() {
 
 void test_resample() {
     const int threads = get_num_threads();
+    movements();
     all<float>();
     all<double>();
     set_num_threads(threads);

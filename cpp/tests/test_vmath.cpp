@@ -34,6 +34,14 @@ void compare(vec<T> x, vec<T> y, Exact&& exact, Worst& worst) {
     }
 }
 
+// A positive one of x: |x|, or 1 where that is too small or too large. V: numbers of T, or registers of them.
+template <class V, class T>
+V normal_number(V x) {
+    const V negated = -x, size = x < T{0} ? negated : x;
+    const V large = size > std::numeric_limits<T>::max() ? V{} + T{1} : size;
+    return large < std::numeric_limits<T>::min() ? V{} + T{1} : large;
+}
+
 // What has a stated bound.
 template <class T>
 struct Sweep {
@@ -44,7 +52,7 @@ struct Sweep {
         long double (*exact)(long double);
         Worst worst = {};
     };
-    Row rows[8] = {
+    Row rows[11] = {
         {"exp", 1, exp<T>, [](long double v) { return std::exp(v); }},
         {"power of two", 1.3,
          [](vec<T> x) {
@@ -60,6 +68,12 @@ struct Sweep {
          [](long double v) { return std::fmax(v, 0.0L) + std::log1p(std::exp(-std::fabs(v))); }},
         {"normal distribution", 6, [](vec<T> x) { return normal<T>(x).distribution; },
          [](long double v) { return std::erfc(-v / std::sqrt(2.0L)) / 2; }},
+        {"log", 3, [](vec<T> x) { return log<T>(normal_number<vec<T>, T>(x)); },
+         [](long double v) { return std::log(normal_number<long double, T>(v)); }},
+        {"cosine", 2, [](vec<T> x) { return circle<T>(x > static_cast<T>(0.785) || x < static_cast<T>(-0.785) ? vec<T>{} : x).cosine; },
+         [](long double v) { return std::fabs(v) > static_cast<T>(0.785) ? 1 : std::cos(v); }},
+        {"sine", 2, [](vec<T> x) { return circle<T>(x > static_cast<T>(0.785) || x < static_cast<T>(-0.785) ? vec<T>{} : x).sine; },
+         [](long double v) { return std::fabs(v) > static_cast<T>(0.785) ? 0 : std::sin(v); }},
         {"normal density", 3, [](vec<T> x) { return normal<T>(x).density; },
          [](long double v) { return std::exp(-v * v / 2) / std::sqrt(2 * std::acos(-1.0L)); }},
     };

@@ -34,6 +34,7 @@ def draw_noise(d: Dice, name: str, rank: int) -> Case:
 def draw_image_change(d: Dice, name: str, rank: int) -> Case:
     f, g = sorted(d.numbers(2, -0.5, 0.5)), sorted(d.numbers(2, -0.5, 0.5))
     height, width, ends = d.pick(f, f[1], -f[0]), d.pick(g, g[1]), d.pick([0, 1], [0, 255], [-1, 1])
+    shear = sorted(d.numbers(2))
     config: dict[str, Any] = {
         "RandomFlip": {"mode": d.pick("horizontal", "vertical")},  # with both, Keras mirrors in both ways or in neither
         "RandomRotation": {"factor": height},
@@ -43,9 +44,19 @@ def draw_image_change(d: Dice, name: str, rank: int) -> Case:
         # one number f: Keras draws from [1, 1 + f], and documents [1 - f, 1 + f]
         "RandomContrast": {"factor": d.numbers(2), **d.some(value_range=ends)},
         "RandomCrop": {"height": d.integer(1, 3), "width": d.integer(1, 4)},
+        "RandomShear": {"x_factor": shear, **d.some(y_factor=d.pick(shear[0], shear))},
+        "RandomGrayscale": d.some(factor=shear[1]),
+        "RandomInvert": d.some(factor=d.pick(shear[1], shear), value_range=ends),
+        "RandomColorDegeneration": {"factor": height, **d.some(value_range=ends)},
+        "RandomHue": {"factor": d.pick(shear[1], shear), **d.some(value_range=ends)},
+        "RandomSaturation": {"factor": d.pick(shear[1] * 0.9, height), **d.some(value_range=ends)},
+        # of a range's ends, Keras takes the lower for a number between 0 and 255, the upper for a part of 255
+        "Solarization": d.some(addition_factor=shear[0], threshold_factor=shear[1], value_range=ends),
     }[name]
     shape = [d.integer(4, 6), d.integer(5, 7), d.integer(1, 2)]
-    if name not in ("RandomBrightness", "RandomContrast", "RandomFlip", "RandomCrop"):
+    if name in ("RandomGrayscale", "RandomColorDegeneration", "RandomHue", "RandomSaturation"):
+        shape[2] = 3
+    if name in ("RandomRotation", "RandomZoom", "RandomTranslation", "RandomShear"):
         config |= d.some(fill_mode=d.pick("reflect", "nearest", "constant", "wrap"), fill_value=d.number())
         config |= d.some(interpolation=d.pick("bilinear", "nearest"))
     low, high = config.get("value_range", (0, 255))
@@ -74,8 +85,9 @@ def draw_dropping(d: Dice, name: str, rank: int) -> Case:
 TABLE = [
     (draw_noise, [("Dropout", 0), ("SpatialDropout1D", 2), ("SpatialDropout2D", 3), ("SpatialDropout3D", 4),
                   ("GaussianNoise", 0), ("GaussianDropout", 0), ("AlphaDropout", 0)]),
-    (draw_image_change, [(f"Random{kind}", 2) for kind in ("Flip", "Rotation", "Zoom", "Translation", "Brightness",
-                                                           "Contrast", "Crop")]),
+    (draw_image_change, [("Solarization", 2)] + [(f"Random{kind}", 2) for kind in (
+        "Flip", "Rotation", "Zoom", "Translation", "Shear", "Crop", "Brightness", "Contrast", "Grayscale", "Invert",
+        "ColorDegeneration", "Hue", "Saturation")]),
     (draw_dropping, [(name, 0) for name in ("SimpleRNN", "LSTM", "GRU", "MultiHeadAttention", "Attention",
                                             "AdditiveAttention")]),
 ]  # fmt: skip

@@ -28,7 +28,7 @@ AREAS = ("layers", "losses", "metrics", "optimizers", "optimizers.schedules", "i
 PAGE = Path(__file__).parents[2] / "docs" / "keras-names.md"
 
 ENGINE = "belongs to another framework"
-AUGMENTATION = "image augmentation beyond flips, turns, zooms, shifts, crops, brightness and contrast: not yet"
+AUGMENTATION = "not yet: of random changes of images there are movements, crops and changes of tones"
 FILES = "data sets from folders and downloads are not this package's; NumPy arrays and `PyDataset` are"
 QUANTIZED = "no low-rank adaptation or quantization yet"
 
@@ -57,7 +57,6 @@ ABSENT = {
     "layers.CutMix": AUGMENTATION,
     "layers.MixUp": AUGMENTATION,
     "layers.Equalization": AUGMENTATION,
-    "layers.Solarization": AUGMENTATION,
     "optimizers.ScheduleFreeAdamW": "not yet",
     "optimizers.MultiOptimizer": "not yet",
     "optimizers.OptimizerMap": "not yet",

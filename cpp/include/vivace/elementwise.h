@@ -25,9 +25,28 @@ template <class T>
 void log_softmax_backward(index rows, index columns, const T* y, const T* dy, T* dx);
 
 // y = x * keep / (1 - rate), where keep(i) is bit-reproducible from (seed, stream, i) alone: Philox4x32-10
-// (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011). The same call on dy is the backward pass.
+// (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011). The same call on dy is the backward pass. Of a rate
+// of 1, all are 0.
 template <class T>
 void dropout(index size, const T* x, double rate, std::uint64_t seed, std::uint64_t stream, T* y);
+
+// The same of x (outer, steps, channels), where all steps share the fate of (outer, channels).
+template <class T>
+void spatial_dropout(index outer, index steps, index channels, const T* x, double rate, std::uint64_t seed,
+                     std::uint64_t stream, T* y);
+
+// y = a (keep ? x : l) + b, where l is the lowest value of selu, and a and b are such that mean 0 and variance 1 stay:
+// a = ((1 - rate) (1 + rate l^2))^(-1/2), b = -a rate l (G. Klambauer et al., "Self-normalizing neural networks", 2017).
+template <class T>
+void alpha_dropout_forward(index size, const T* x, double rate, std::uint64_t seed, std::uint64_t stream, T* y);
+template <class T>
+void alpha_dropout_backward(index size, const T* dy, double rate, std::uint64_t seed, std::uint64_t stream, T* dx);
+
+// y = x scale + offset, and y = (x - mean) / deviation: of x (outer, channels, inner), with numbers for each channel.
+template <class T>
+void scale_channels(index outer, index channels, index inner, const T* x, const T* scale, const T* offset, T* y);
+template <class T>
+void standardize_channels(index outer, index channels, index inner, const T* x, const T* mean, const T* deviation, T* y);
 
 // l1 sum |x| + l2 sum x^2, and its gradient: dx += l1 sign(x) + 2 l2 x.
 template <class T>

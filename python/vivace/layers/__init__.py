@@ -13,6 +13,7 @@ from .adaptive import (
     AdaptiveMaxPooling3D,
 )
 from .attention import AdditiveAttention, Attention
+from .augmentation import RandomFlip, RandomRotation, RandomShear, RandomTranslation, RandomZoom
 from .base import Layer
 from .cells import RNN, GRUCell, LSTMCell, SimpleRNNCell, StackedRNNCells
 from .conv import Conv1D, Conv2D, Conv3D, Convolution1D, Convolution2D, Convolution3D
@@ -28,17 +29,7 @@ from .core import Activation, Dense, Dropout, Flatten, Input, InputLayer, Repeat
 from .custom import AutogradLayer
 from .einsum import EinsumDense
 from .embedding import Embedding, Masking
-from .images import (
-    CenterCrop,
-    RandomBrightness,
-    RandomContrast,
-    RandomCrop,
-    RandomFlip,
-    RandomRotation,
-    RandomTranslation,
-    RandomZoom,
-    Resizing,
-)
+from .images import CenterCrop, RandomCrop, Resizing
 from .lookup import CategoryEncoding, Discretization, IntegerLookup, StringLookup
 from .merging import (
     Add,
@@ -128,6 +119,16 @@ from .separable import (
     SeparableConvolution2D,
 )
 from .text import TextVectorization
+from .tones import (
+    RandomBrightness,
+    RandomColorDegeneration,
+    RandomContrast,
+    RandomGrayscale,
+    RandomHue,
+    RandomInvert,
+    RandomSaturation,
+    Solarization,
+)
 from .wrappers import Bidirectional, TimeDistributed
 
 deserialize = partial(deserialize_in, "layers")
@@ -229,10 +230,16 @@ __all__ = [
     "Permute",
     "RMSNormalization",
     "RandomBrightness",
+    "RandomColorDegeneration",
     "RandomContrast",
     "RandomCrop",
     "RandomFlip",
+    "RandomGrayscale",
+    "RandomHue",
+    "RandomInvert",
     "RandomRotation",
+    "RandomSaturation",
+    "RandomShear",
     "RandomTranslation",
     "RandomZoom",
     "ReLU",
@@ -247,6 +254,7 @@ __all__ = [
     "SimpleRNN",
     "SimpleRNNCell",
     "Softmax",
+    "Solarization",
     "SpatialDropout1D",
     "SpatialDropout2D",
     "SpatialDropout3D",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from .._core import native
 from .._typing import Array, BatchShape, Shape
 from ..parameters import Changes
 from ..step import Step
@@ -25,21 +27,32 @@ class Rescaling(Layer):
     def __init__(self, scale: float | Sequence[float], offset: float | Sequence[float] = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.scale, self.offset = scale, offset
-        self._scale, self._offset = np.asarray(scale, self.dtype), np.asarray(offset, self.dtype)
+
+    def make_way(self, shape: Shape) -> tuple[Array, Array, Array]:
+        """Scale, offset and as many zeros: of the input's last axes as many as they have."""
+        scale, offset = np.asarray(self.scale, self.dtype), np.asarray(self.offset, self.dtype)
+        rank = max(scale.ndim, offset.ndim)
+        if rank > len(shape):
+            raise ValueError(f"scale and offset have {rank} axes, the input has {len(shape)}")
+        wide = [np.ascontiguousarray(np.broadcast_to(one, shape[len(shape) - rank :])) for one in (scale, offset)]
+        return wide[0], wide[1], np.zeros_like(wide[0])
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        way = self._ways.get(x.shape) or self.new_way(x.shape)
         y = step.empty(x.shape, x.dtype)
-        np.multiply(x, self._scale, out=y)
-        y += self._offset
-        return y, None
+        native.scale_channels(x, way[0], way[1], 1, y)
+        return y, way
 
     def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]]:
         """See `vivace.plan`."""
+        scale, offset, _ = self._ways.get(x.shape) or self.new_way(x.shape)
         y = step.empty(x.shape, x.dtype)
-        return y, [partial(np.multiply, x, self._scale, y), partial(np.add, y, self._offset, y)]
+        return y, [partial(native.scale_channels, x, scale, offset, 1, y)]
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        dy *= self._scale
+        if input_gradient:
+            scale, _, zeros = saved
+            native.scale_channels(dy, scale, zeros, 1, dy)
         return dy
 
 
@@ -124,35 +137,41 @@ class Normalization(Layer):
         wide = np.broadcast_to(one, [sizes[axis] for axis in kept])
         return wide.reshape([size if axis in kept else 1 for axis, size in enumerate(sizes)])
 
-    def make_way(self, shape: tuple[Shape, int]) -> tuple[Array, Array]:
-        """Mean and deviation in a shape that broadcasts to the input's, as of a count of changes."""
+    def make_way(self, shape: tuple[Shape, int]) -> tuple[Array, Array, Array, int]:
+        """Mean, deviation and as many zeros, from the first kept axis to the last, as of a count of changes; and the
+        elements behind these axes.
+        """
         sizes, _ = shape
         mean, variance = self.given or (self.adapt_mean.array, self.adapt_variance.array)
         kept = self._kept(len(sizes))
         thin = [size if axis in kept else 1 for axis, size in enumerate(sizes)]
+        span = slice(min(kept, default=0), max(kept, default=-1) + 1)
         deviation = np.maximum(np.sqrt(variance), np.asarray(1e-7, variance.dtype))
-        wide = tuple(sizes[axis] for axis in kept)
-        # copies: the weights themselves may change before they are looked at again
-        return np.broadcast_to(mean, wide).reshape(thin).copy(), np.broadcast_to(deviation, wide).reshape(thin)
+        wide = []
+        for one in (mean, deviation):
+            alone = np.broadcast_to(one, [sizes[axis] for axis in kept]).reshape(thin[span])
+            # copies: the weights themselves may change before they are looked at again
+            wide.append(np.array(np.broadcast_to(alone, sizes[span]), order="C"))
+        return wide[0], wide[1], np.zeros_like(wide[0]), math.prod(sizes[span.stop :]) if kept else 1
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         key = x.shape, Changes.count
         exposed = self.given is None and (self.adapt_mean.exposed or self.adapt_variance.exposed)
-        mean, deviation = self.make_way(key) if exposed else self._ways.get(key) or self.new_way(key)
+        way = self.make_way(key) if exposed else self._ways.get(key) or self.new_way(key)
+        mean, deviation, _, inner = way
         y = step.empty(x.shape, x.dtype)
         if self.invert:
-            np.multiply(x, deviation, out=y)
-            y += mean
+            native.scale_channels(x, deviation, mean, inner, y)
         else:
-            np.subtract(x, mean, out=y)
-            y /= deviation
-        return y, deviation
+            native.standardize_channels(x, mean, deviation, inner, y)
+        return y, way
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        _, deviation, zeros, inner = saved
         if self.invert:
-            dy *= saved
+            native.scale_channels(dy, deviation, zeros, inner, dy)
         else:
-            dy /= saved
+            native.standardize_channels(dy, zeros, deviation, inner, dy)
         return dy
 
 

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import random
 from .._core import native
-from .._typing import Array, BatchShape, Shape
+from .._typing import Array, BatchShape
 from ..differentiation import pullback
 from ..regularizers import L1L2
 from ..step import Step, Stream
-from .base import Layer, check_rank, constants, unchanged
-from .core import keep_mask, masked_shape
+from .base import Layer, check_rank, unchanged
+from .core import masked_shape
 from .geometry import AXES, check_data_format
 
 
@@ -61,18 +60,14 @@ class _SpatialDropout(Layer):
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         if not step.training or self.rate == 0:
             return x, None
-        shape = self._ways.get(x.shape) or self.new_way(x.shape)
-        keep = keep_mask(shape, self.rate, self.stream, x.dtype, step)
-        return np.multiply(x, keep, step.empty(x.shape, x.dtype)), keep
-
-    def make_way(self, shape: Shape) -> Shape:
-        """That of the mask."""
-        ones = (1,) * self.rank
-        return (*shape[:2], *ones) if self.channels_first else (shape[0], *ones, shape[-1])
+        number = self.stream.next()
+        y = step.empty(x.shape, x.dtype)
+        native.spatial_dropout(x, self.channels_first, self.rate, self.stream.seed, number, y)
+        return y, number
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if saved is not None and input_gradient:
-            dy *= saved
+            native.spatial_dropout(dy, self.channels_first, self.rate, self.stream.seed, saved, dy)
         return dy
 
 
@@ -126,16 +121,15 @@ class GaussianNoise(Layer):
             raise ValueError(f"{self.name}: stddev must not be negative, received {stddev!r}")
         self.stddev = float(stddev)
         self.seed = seed
-        self.rng = random.generator(seed)
+        self.stream = Stream(seed)
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         if not step.training or self.stddev == 0:
             return x, None
+        number = self.stream.next()
         y = step.empty(x.shape, x.dtype)
-        self.rng.standard_normal(out=y, dtype=x.dtype)
-        (deviation,) = constants(x.dtype, self.stddev)
-        np.multiply(y, deviation, y)
-        return np.add(y, x, y), None
+        native.add_noise(x, self.stddev, self.stream.seed, number, y)
+        return y, None
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         return dy
@@ -155,21 +149,19 @@ class GaussianDropout(Layer):
         super().__init__(**kwargs)
         self.rate = _rate(self.name, rate)
         self.seed = seed
-        self.rng = random.generator(seed)
+        self.stream = Stream(seed)
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         if not step.training or self.rate == 0:
             return x, None
-        noise, y = step.empty(x.shape, x.dtype), step.empty(x.shape, x.dtype)
-        self.rng.standard_normal(out=noise, dtype=x.dtype)
-        deviation, one = constants(x.dtype, (self.rate / (1 - self.rate)) ** 0.5, 1.0)
-        np.multiply(noise, deviation, noise)
-        np.add(noise, one, noise)
-        return np.multiply(x, noise, y), noise
+        number = self.stream.next()
+        y = step.empty(x.shape, x.dtype)
+        native.multiply_noise(x, (self.rate / (1 - self.rate)) ** 0.5, self.stream.seed, number, y)
+        return y, number
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        if saved is not None:
-            dy *= saved
+        if saved is not None and input_gradient:
+            native.multiply_noise(dy, (self.rate / (1 - self.rate)) ** 0.5, self.stream.seed, saved, dy)
         return dy
 
 
@@ -182,8 +174,6 @@ class AlphaDropout(Layer):
         noise_shape: the mask's shape, as of `Dropout`.
         seed: fixes the sequence of masks; by default the next seed of the global stream.
     """
-
-    _LOWEST = -1.6732632423543772848170429916717 * 1.0507009873554804934193349852946
 
     bind = unchanged
 
@@ -203,19 +193,32 @@ class AlphaDropout(Layer):
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         if not step.training or self.rate == 0:
             return x, None
-        shape = x.shape if self.noise_shape is None else masked_shape(self.name, x.shape, self.noise_shape)
-        scale = ((1 - self.rate) * (1 + self.rate * self._LOWEST**2)) ** -0.5
-        lowest, offset = constants(x.dtype, self._LOWEST, scale * self._LOWEST * (1 - self.rate))
-        keep = step.empty(shape, x.dtype)
-        keep.fill(scale * (1 - self.rate))
-        native.dropout(keep, self.rate, self.stream.seed, self.stream.next(), keep)  # scale, or 0
+        number = self.stream.next()
+        if self.noise_shape is not None:
+            return self._dropped_together(x, number, step)
         y = step.empty(x.shape, x.dtype)
-        np.subtract(x, lowest, y)
-        np.multiply(y, keep, y)
-        return np.add(y, offset, y), keep
+        native.alpha_dropout_forward(x, self.rate, self.stream.seed, number, y)
+        return y, number
+
+    def _dropped_together(self, x: Array, number: int, step: Step) -> tuple[Array, Array]:
+        """The same with a mask of noise_shape: what it makes of ones and zeros tells what it does."""
+        shape = masked_shape(self.name, x.shape, self.noise_shape)
+        factor, offset = step.empty(shape, x.dtype), step.empty(shape, x.dtype)
+        factor.fill(1)
+        offset.fill(0)
+        for one in (factor, offset):
+            native.alpha_dropout_forward(one, self.rate, self.stream.seed, number, one)
+        factor -= offset
+        y = step.empty(x.shape, x.dtype)
+        np.multiply(x, factor, y)
+        return np.add(y, offset, y), factor
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        if saved is not None:
+        if saved is None or not input_gradient:
+            return dy
+        if type(saved) is int:
+            native.alpha_dropout_backward(dy, self.rate, self.stream.seed, saved, dy)
+        else:
             dy *= saved
         return dy
 

@@ -1,0 +1,156 @@
+#include "images.h"
+
+namespace vivace::bindings {
+namespace {
+
+struct Flip {
+    bool vertical, horizontal;
+};
+
+ToneChange change_named(const Arguments& arg, const std::string& name) {
+    if (name == "brightness") return ToneChange::brightness;
+    if (name == "contrast") return ToneChange::contrast;
+    if (name == "solarization") return ToneChange::solarization;
+    if (name == "degeneration") return ToneChange::degeneration;
+    if (name == "grayscale") return ToneChange::grayscale;
+    if (name == "inversion") return ToneChange::inversion;
+    if (name == "hue") return ToneChange::hue;
+    if (name == "saturation") return ToneChange::saturation;
+    arg.fail("change", "must be the name of a ToneChange", name);
+}
+
+void check_channels(const Arguments& arg, const Tone& tone, const Images& s) {
+    if ((tone.change == ToneChange::hue || tone.change == ToneChange::saturation) && s.c * s.share != 3)
+        arg.fail("x", "must have three channels", std::to_string(s.c * s.share));
+}
+
+void bind_tone(py::module_& m) {
+    using Change = OfImages<Tone>;
+    py::class_<Change>(m, "RandomTone", py::module_local())
+        .def(py::init([](const std::string& change, const Two& first, const Two& second, const Two& range, bool channels_first) {
+                 const ToneChange named = change_named(Arguments("RandomTone"), change);
+                 return Change{{named, {first[0], second[0]}, {first[1], second[1]}, range[0], range[1]}, channels_first};
+             }),
+             py::arg("change"), py::arg("first"), py::arg("second"), py::arg("value_range"), py::arg("channels_first") = false);
+    m.def(
+        "random_tone_forward",
+        [](const Change& tone, std::uint64_t seed, std::uint64_t stream, const py::array& x, const py::array& y) {
+            const Arguments arg("random_tone_forward");
+            check_channels(arg, tone, images_of(arg, x, "x", tone.channels_first));
+            with_images("random_tone_forward", tone.channels_first, x, "x", y, "y",
+                        [&](const Images& s, auto* px, auto* py) { random_tone_forward(s, tone, seed, stream, px, py); });
+        },
+        py::arg("tone"), py::arg("seed"), py::arg("stream"), py::arg("x"), py::arg("y"));
+    m.def(
+        "random_tone_backward",
+        [](const Change& tone, std::uint64_t seed, std::uint64_t stream, const py::array& x, const py::array& dy,
+           const py::array& dx) {
+            const Arguments arg("random_tone_backward");
+            const Images s = images_of(arg, x, "x", tone.channels_first);
+            check_channels(arg, tone, s);
+            arg.for_dtype(x, "x", [&](auto zero) {
+                using T = decltype(zero);
+                const T* px = arg.in_flat<T>(x, "x", s.size());
+                const T* pdy = arg.in<T>(dy, "dy", {x.shape(0), x.shape(1), x.shape(2), x.shape(3)});
+                T* pdx = arg.out<T>(dx, "dx", {x.shape(0), x.shape(1), x.shape(2), x.shape(3)});
+                without_gil([&] { random_tone_backward(s, tone, seed, stream, px, pdy, pdx); });
+            });
+        },
+        py::arg("tone"), py::arg("seed"), py::arg("stream"), py::arg("x"), py::arg("dy"), py::arg("dx"));
+}
+
+// Calls f(images, part's height, part's width, whole's first element, part's). `whole` and `part` are named for errors.
+template <class F>
+void with_part(const char* op, bool channels_first, const py::array& whole, const char* whole_name, const py::array& part,
+               const char* part_name, F&& f) {
+    const Arguments arg(op);
+    const Images s = images_of(arg, whole, whole_name, channels_first), p = images_of(arg, part, part_name, channels_first);
+    if (p.n != s.n || p.c != s.c || p.h > s.h || p.w > s.w)
+        arg.fail(part_name, "must be a part of " + std::string(whole_name) + " of shape " + tuple_text(whole.shape(), 4),
+                 "shape " + tuple_text(part.shape(), 4));
+    f(arg, s, p.h, p.w);
+}
+
+Corner checked(const Arguments& arg, const Images& s, index height, index width, index top, index left) {
+    if (top < 0 || left < 0 || top + height > s.h || left + width > s.w)
+        arg.fail("top and left", "must leave room for the part", std::to_string(top) + " and " + std::to_string(left));
+    return {top, left};
+}
+
+void forward_of_part(const Arguments& arg, const Images& s, Corner corner, index height, index width, const py::array& x,
+                     const py::array& y) {
+    arg.for_dtype(x, "x", [&](auto zero) {
+        using T = decltype(zero);
+        const T* px = arg.in_flat<T>(x, "x", s.size());
+        T* py = arg.out_flat<T>(y, "y", s.n * height * width * s.c);
+        without_gil([&] { crop_forward(s, corner, height, width, px, py); });
+    });
+}
+
+void backward_of_part(const Arguments& arg, const Images& s, Corner corner, index height, index width, const py::array& dy,
+                      const py::array& dx) {
+    arg.for_dtype(dy, "dy", [&](auto zero) {
+        using T = decltype(zero);
+        const T* pdy = arg.in_flat<T>(dy, "dy", s.n * height * width * s.c);
+        T* pdx = arg.out_flat<T>(dx, "dx", s.size());
+        without_gil([&] { crop_backward(s, corner, height, width, pdy, pdx); });
+    });
+}
+
+void bind_crop(py::module_& m) {
+    m.def(
+        "crop_forward",
+        [](bool channels_first, index top, index left, const py::array& x, const py::array& y) {
+            with_part("crop_forward", channels_first, x, "x", y, "y", [&](auto& arg, auto& s, index h, index w) {
+                forward_of_part(arg, s, checked(arg, s, h, w, top, left), h, w, x, y);
+            });
+        },
+        py::arg("channels_first"), py::arg("top"), py::arg("left"), py::arg("x"), py::arg("y"));
+    m.def(
+        "crop_backward",
+        [](bool channels_first, index top, index left, const py::array& dy, const py::array& dx) {
+            with_part("crop_backward", channels_first, dx, "dx", dy, "dy", [&](auto& arg, auto& s, index h, index w) {
+                backward_of_part(arg, s, checked(arg, s, h, w, top, left), h, w, dy, dx);
+            });
+        },
+        py::arg("channels_first"), py::arg("top"), py::arg("left"), py::arg("dy"), py::arg("dx"));
+    m.def(
+        "random_crop_forward",
+        [](bool channels_first, std::uint64_t seed, std::uint64_t stream, const py::array& x, const py::array& y) {
+            with_part("random_crop_forward", channels_first, x, "x", y, "y", [&](auto& arg, auto& s, index h, index w) {
+                forward_of_part(arg, s, random_corner(s, h, w, seed, stream), h, w, x, y);
+            });
+        },
+        py::arg("channels_first"), py::arg("seed"), py::arg("stream"), py::arg("x"), py::arg("y"));
+    m.def(
+        "random_crop_backward",
+        [](bool channels_first, std::uint64_t seed, std::uint64_t stream, const py::array& dy, const py::array& dx) {
+            with_part("random_crop_backward", channels_first, dx, "dx", dy, "dy", [&](auto& arg, auto& s, index h, index w) {
+                backward_of_part(arg, s, random_corner(s, h, w, seed, stream), h, w, dy, dx);
+            });
+        },
+        py::arg("channels_first"), py::arg("seed"), py::arg("stream"), py::arg("dy"), py::arg("dx"));
+}
+
+}  // namespace
+
+void bind_images(py::module_& m) {
+    py::class_<OfImages<Flip>>(m, "RandomFlip", py::module_local())
+        .def(py::init([](bool vertical, bool horizontal, bool channels_first) {
+                 return OfImages<Flip>{{vertical, horizontal}, channels_first};
+             }),
+             py::arg("vertical"), py::arg("horizontal"), py::arg("channels_first") = false);
+    m.def(
+        "random_flip",
+        [](const OfImages<Flip>& flip, std::uint64_t seed, std::uint64_t stream, const py::array& x, const py::array& y) {
+            if (x.data() == y.data() && x.size() > 0) Arguments("random_flip").fail("y", "must not be x", "the same array");
+            with_images("random_flip", flip.channels_first, x, "x", y, "y", [&](const Images& s, auto* px, auto* py) {
+                random_flip(s, flip.vertical, flip.horizontal, seed, stream, px, py);
+            });
+        },
+        py::arg("flip"), py::arg("seed"), py::arg("stream"), py::arg("x"), py::arg("y"));
+    bind_tone(m);
+    bind_crop(m);
+}
+
+}  // namespace vivace::bindings
