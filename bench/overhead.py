@@ -119,9 +119,7 @@ def kernels_of(f: Callable[[], Any]) -> float:
 
 
 def layers_table() -> list[tuple[Any, ...]]:
-    """Layers with inputs so small that kernels take next to nothing; and what those compute with NumPy that have no
-    native kernel for it, into memory that is there already.
-    """
+    """Layers with inputs (of cells, with their states) so small that kernels take next to nothing."""
     x, sequence, image = (np.ones(shape, "f4") for shape in ((1, 4), (1, 4, 4), (1, 4, 4, 1)))
     volume, words = np.ones((1, 4, 4, 4, 1), "f4"), np.ones((1, 4), "i8")
     two, both = [x, x], [sequence, sequence]
