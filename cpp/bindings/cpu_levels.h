@@ -20,8 +20,7 @@ inline std::vector<std::string> supported_levels() {
     const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                     __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                     __builtin_cpu_supports("avx512vl");
-    add_if(v2, "x86-64-v2") && add_if(v3, "x86-64-v3") && add_if(v4, "x86-64-v4") &&
-        add_if(__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni"), "x86-64-v4-ai");
+    add_if(v2, "x86-64-v2") && add_if(v3, "x86-64-v3") && add_if(v4, "x86-64-v4");
 #elif defined(__aarch64__)
     levels.push_back("aarch64");  // NEON is part of the architecture
 #endif

@@ -2,11 +2,10 @@
 # code of that level only, and Python loads the best one that the machine supports.
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
-  set(known_levels x86-64-v2 x86-64-v3 x86-64-v4 x86-64-v4-ai)
+  set(known_levels x86-64-v2 x86-64-v3 x86-64-v4)
   set(flags_x86-64-v2 -march=x86-64-v2)
   set(flags_x86-64-v3 -march=x86-64-v3 -mprefer-vector-width=256)
   set(flags_x86-64-v4 -march=x86-64-v4 -mprefer-vector-width=512)
-  set(flags_x86-64-v4-ai -march=x86-64-v4 -mavx512bf16 -mavx512vnni -mprefer-vector-width=512)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   set(known_levels aarch64)
   set(flags_aarch64 "")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from . import _cpu
 
-LEVELS = ("aarch64", "x86-64-v2", "x86-64-v3", "x86-64-v4", "x86-64-v4-ai")  # worst to best
+LEVELS = ("aarch64", "x86-64-v2", "x86-64-v3", "x86-64-v4")  # worst to best
 
 
 def module_name(level: str) -> str:
