@@ -39,7 +39,7 @@ class AttentionLayer(Layer):
     use_attention_mask = False
     _asked: dict[str, Any] = {}  # noqa: RUF012 (replaced, not filled): by the calls on symbolic tensors
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         """On symbolic tensors or arrays, as every layer: query, value and key, or a list of them.
 
         Args:
@@ -50,9 +50,9 @@ class AttentionLayer(Layer):
             use_causal_mask: no query attends to later steps.
             kwargs: training and mask, as of every layer.
         """
-        if not self._asked and (not kwargs or (len(kwargs) == 1 and "training" in kwargs)):
-            return Layer.__call__(self, *args, **kwargs)
-        return self._call_asking(*args, **kwargs)
+        if not (kwargs or self._asked):
+            return Layer.__call__(self, *args, training=training)
+        return self._call_asking(*args, training=training, **kwargs)
 
     def _call_asking(
         self,

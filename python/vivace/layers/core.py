@@ -137,11 +137,15 @@ class Activated(Layer):
             y, inner = self.activation.forward(z, step)
             step.mask = mask
             return y, (z, inner, saved)
+        y = step.empty(z.shape, z.dtype) if step.keeps else z
+        form = activations.native_form(self.activation)
         if self.activation == "softmax":
-            y = step.empty(z.shape, z.dtype)
             native.softmax_forward(z, y)
+        elif form is not None:
+            function, *parameters = form
+            native.function_forward(function, z, y, *parameters)
         else:
-            y = activations.pair(self.activation)[0](z, out=step.empty(z.shape, z.dtype))
+            activations.pair(self.activation)[0](z, out=y)
         return y, (z, y, saved)
 
     @property
