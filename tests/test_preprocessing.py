@@ -379,6 +379,7 @@ def test_discretization_and_category_encoding() -> None:
         (lambda: RandomInvert(1.5), r"factor must be a number or two in \[0, 1\], received 1.5"),
         (lambda: RandomGrayscale(-1), r"factor must lie in \[0, 1\], received -1"),
         (lambda: Solarization(0.1, (0.2, 2)), r"threshold_factor must be a number or two in \[0, 1\]"),
+        (lambda: Rescaling("x"), "scale must be a number, or one for each channel, received 'x'"),
         (lambda: RandomFlip("diagonal"), "mode must be 'horizontal', 'vertical'"),
         (lambda: RandomRotation(0.1, fill_mode="black"), "fill_mode must be 'reflect' or"),
         (lambda: RandomZoom((-2, 1)), "height_factor must be a number or two, at least -1.0"),

@@ -26,6 +26,12 @@ class Rescaling(Layer):
 
     def __init__(self, scale: float | Sequence[float], offset: float | Sequence[float] = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        for argument, value in (("scale", scale), ("offset", offset)):
+            try:
+                np.asarray(value, self.dtype)
+            except (TypeError, ValueError):
+                rule = "must be a number, or one for each channel"
+                raise ValueError(f"{self.name}: {argument} {rule}, received {value!r}") from None
         self.scale, self.offset = scale, offset
 
     def make_way(self, shape: Shape) -> tuple[Array, Array, Array]:
