@@ -139,11 +139,11 @@ class Activated(Layer):
             return y, (z, inner, saved)
         y = step.empty(z.shape, z.dtype) if step.keeps else z
         form = activations.native_form(self.activation)
-        if self.activation == "softmax":
+        if form is not None:
+            function, a, b, c = form
+            native.function_forward(function, z, y, a, b, c)
+        elif self.activation == "softmax":
             native.softmax_forward(z, y)
-        elif form is not None:
-            function, *parameters = form
-            native.function_forward(function, z, y, *parameters)
         else:
             activations.pair(self.activation)[0](z, out=y)
         return y, (z, y, saved)
