@@ -16,47 +16,50 @@ struct Layer {
     bool memory() const { return whole.has_memory(); }
 };
 
-// Buffers of one run, and what it leaves behind.
+// Buffers of one run, and what it leaves behind. A step's tape is a whole one of one step.
 struct Run {
-    Floats workspace, h, c, dw, du, db, dh, dc;
+    Floats tape, h, c, dw, du, db, dh, dc;
     explicit Run(const Layer& l)
-        : workspace(static_cast<std::size_t>(l.whole.batch * l.whole.steps * l.whole.width() * l.whole.units)),
-          h(static_cast<std::size_t>(l.whole.batch * l.whole.steps * l.whole.units)), c(h.size()), dw(l.w.size()),
-          du(l.u.size()), db(l.b.size()), dh(l.dh), dc(l.dh.size()) {}
+        : tape(static_cast<std::size_t>(l.whole.tape_size())), h(static_cast<std::size_t>(l.whole.states_size())),
+          c(h.size()), dw(l.w.size()), du(l.u.size()), db(l.b.size()), dh(l.dh), dc(l.dh.size()) {}
 
-    RnnGradients<float> gradients() { return {nullptr, dw.data(), du.data(), db.data(), dh.data(), dc.data()}; }
+    RnnGradients<float> gradients(const Layer& l) {
+        return {nullptr,   l.whole.units, nullptr, false, dw.data(), du.data(),
+                db.data(), nullptr,       dh.data(), l.memory() ? dc.data() : nullptr};
+    }
     void start(const Layer& l) {
         for (Floats* gradient : {&dw, &du, &db, &dc}) std::fill(gradient->begin(), gradient->end(), 0.0f);
         dh = l.dh;
     }
 };
 
+RnnInputs<float> inputs_of(const Layer& l, const float* x, const float* h, const float* c) {
+    return {x, l.w.data(), l.u.data(), l.b.data(), nullptr, nullptr, h, c, false, 0, 0, 0};
+}
+
 void fused(const Layer& l, Run& r, const Floats& x, bool training) {
-    float* c = l.memory() ? r.c.data() : nullptr;
-    rnn_forward<float>(l.whole, x.data(), l.w.data(), l.u.data(), l.b.data(), nullptr, {nullptr, nullptr}, nullptr,
-                       r.workspace.data(), r.h.data(), c);
+    const RnnInputs<float> in = inputs_of(l, x.data(), nullptr, nullptr);
+    rnn_forward<float>(l.whole, in, training ? r.tape.data() : nullptr, {r.h.data(), l.whole.units, nullptr, nullptr});
     if (!training) return;
     r.start(l);
-    rnn_backward<float>(l.whole, x.data(), l.w.data(), l.u.data(), nullptr, {nullptr, nullptr}, nullptr,
-                        r.workspace.data(), r.h.data(), c, nullptr, r.gradients());
+    rnn_backward<float>(l.whole, in, r.tape.data(), r.h.data(), r.gradients(l));
 }
 
 void step_by_step(const Layer& l, Run& r, bool training) {
     const RnnShape& s = l.step;
-    const index states = s.batch * s.units, inputs = s.batch * s.inputs, work = states * s.width();
-    const auto before = [&](index t) {
-        return RnnState<float>{t ? r.h.data() + (t - 1) * states : nullptr,
-                               t && l.memory() ? r.c.data() + (t - 1) * states : nullptr};
+    const index states = s.states_size();
+    const auto in = [&](index t) {
+        return inputs_of(l, l.x.data() + t * s.batch * s.inputs, t ? r.h.data() + (t - 1) * states : nullptr,
+                         t && l.memory() ? r.c.data() + (t - 1) * states : nullptr);
     };
-    const auto memory = [&](index t) { return l.memory() ? r.c.data() + t * states : nullptr; };
+    const auto tape = [&](index t) { return r.tape.data() + t * s.tape_size(); };
     for (index t = 0; t < l.whole.steps; ++t)
-        rnn_forward<float>(s, l.x.data() + t * inputs, l.w.data(), l.u.data(), l.b.data(), nullptr, before(t), nullptr,
-                           r.workspace.data() + t * work, r.h.data() + t * states, memory(t));
+        rnn_forward<float>(s, in(t), training ? tape(t) : nullptr,
+                           {r.h.data() + t * states, s.units, nullptr, l.memory() ? r.c.data() + t * states : nullptr});
     if (!training) return;
     r.start(l);
     for (index t = l.whole.steps - 1; t >= 0; --t)
-        rnn_backward<float>(s, l.x.data() + t * inputs, l.w.data(), l.u.data(), nullptr, before(t), nullptr,
-                            r.workspace.data() + t * work, r.h.data() + t * states, memory(t), nullptr, r.gradients());
+        rnn_backward<float>(s, in(t), tape(t), r.h.data() + t * states, r.gradients(l));
 }
 
 void add_layer(const char* name, Cell cell, index batch, index units) {
@@ -118,7 +121,6 @@ void add_layer(const char* name, Cell cell, index batch, index units) {
 void add_recurrent_layers() {
     for (auto [batch, units] : {std::pair<index, index>{64, 128}, {32, 512}, {1, 128}}) {
         add_layer("simple", Cell::simple, batch, units);
-        add_layer("output_gated", Cell::output_gated, batch, units);
         add_layer("lstm", Cell::lstm, batch, units);
         add_layer("gru", Cell::gru, batch, units);
     }
