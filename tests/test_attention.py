@@ -448,6 +448,11 @@ def test_stored_attention(core: ModuleType, by_sums: bool, rate: float, weights:
     core.stored_attention_backward(
         shape, (q, k, v), scoring, (options, probabilities[0]), (dy, ddropped), (dq, dk, dv, dweight, dscale)
     )
+    if weight is None:
+        with pytest.raises(ValueError, match="dweight must have 0 elements"):
+            core.stored_attention_backward(
+                shape, (q, k, v), scoring, (options, probabilities[0]), (dy,), (dq, dk, dv, np.ones(1), None)
+            )
     dp = (dy @ v.transpose(0, 2, 1) + ddropped) * keep
     ds = p * (dp - (p * dp).sum(-1, keepdims=True))
     if by_sums:

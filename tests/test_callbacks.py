@@ -174,8 +174,10 @@ def test_random_layers_go_on_where_they_were(tmp_path: Path) -> None:
     def train(seed: int, *callbacks: Callback) -> list[np.ndarray]:
         set_random_seed(seed)
         noise = [L.GaussianNoise(0.5), L.GaussianDropout(0.2), L.AlphaDropout(0.2), L.Dropout(0.2)]
-        tones = [L.RandomContrast(0.5), L.RandomBrightness(0.5), L.SpatialDropout2D(0.3)]
+        tones = [L.RandomContrast(0.5), L.RandomBrightness(0.5), L.Solarization(0.2), L.RandomInvert(0.5)]
+        tones += [L.RandomGrayscale(0.5), L.RandomColorDegeneration(0.5), L.RandomHue(0.5), L.RandomSaturation(0.5)]
         movements = [L.RandomFlip(), L.RandomRotation(0.3), L.RandomZoom(0.3), L.RandomTranslation(0.3, 0.3)]
+        movements += [L.RandomShear(0.3, 0.3), L.SpatialDropout2D(0.3)]
         layers = [*movements, L.RandomCrop(6, 5), *tones, L.Rescaling(1 / 255), L.Flatten(), *noise, Dense(1)]
         model = Sequential([Input((8, 8, 3)), *layers])
         model.compile("sgd", "mse")

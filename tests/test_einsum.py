@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from vivace import config, layers
+from vivace.step import Step
 
 SIZES = {"a": 3, "b": 5, "c": 4, "d": 1, "e": 17, "f": 2}
 
@@ -64,6 +65,7 @@ def test_axes_in_any_order(core: ModuleType, dtype: str, rng: Any) -> None:
         equation = f"{''.join(x)},{''.join(w)}->{''.join(y)}"
         bias = int(rng.integers(0, len(y))) if y and rng.random() < 0.5 else None
         check(core, equation, SIZES, dtype, rng, bias)
+        check(core, equation, dict.fromkeys(SIZES, 2), dtype, rng, bias)  # sizes do not tell axes apart
 
 
 @pytest.mark.parametrize(
@@ -83,9 +85,26 @@ def test_threads_do_not_change_a_bit(rng: Any) -> None:
         for threads in (1, 2, 3):
             config.set_num_threads(threads)
             results.append(layers.Dot(2)([x, y]).tobytes() + layers.Dot(1)([x, y]).tobytes())
+            for layer in (layers.EinsumDense("abc,cd->abd", (60, 70)), layers.EinsumDense("abc,bd->adc", (70, 50))):
+                layer.build(x.shape)
+                layer.set_weights([np.full(p.shape, 0.3, "f4") for p in layer.weights])
+                step = Step(True)
+                out, saved = layer.forward(x, step)
+                dx = layer.backward(out.copy(), saved, step)
+                assert dx is not None
+                results[-1] += dx.tobytes() + layer.kernel.gradient.tobytes()
     finally:
         config.set_num_threads(kept)
     assert results[0] == results[1] == results[2]
+
+
+def test_an_empty_bias_is_none(core: ModuleType, rng: Any) -> None:
+    x, w, nothing = integers(rng, (2, 3), "float64"), integers(rng, (3, 5), "float64"), np.empty(0)
+    op, y, dw = core.Einsum("ab", "bc", "ac", x.shape, w.shape, ()), np.empty((2, 5)), np.zeros((3, 5))
+    core.einsum_forward(op, x, w, nothing, y)
+    np.testing.assert_array_equal(y, x @ w)
+    core.einsum_backward(op, x, w, y, (None, dw, nothing), True)
+    np.testing.assert_array_equal(dw, x.T @ y)
 
 
 def test_what_does_not_fit(core: ModuleType) -> None:

@@ -231,10 +231,10 @@ def test_random_numbers_are_the_same_at_every_level() -> None:
             lambda n, x: n.random_flip(n.RandomFlip(True, True), 0, 1, x, x[:1].copy()),
             r"y must have shape \(2, 3, 4, 5\)",
         ),
-        (lambda n, x: n.crop_forward(False, 0, 0, x[:, :2].copy(), x), "y must be a part of x of shape"),
+        (lambda n, x: n.random_crop_forward(False, 0, 1, x[:, :2].copy(), x), "y must be a part of x of shape"),
         (
-            lambda n, x: n.crop_forward(False, 2, 0, x, x[:, :2].copy()),
-            "leave room for the part, received 2 and 0",
+            lambda n, x: n.random_crop_forward(True, 0, 1, x, x.reshape(3, 2, 4, 5).copy()),  # samples, channels first
+            "y must be a part of x of shape",
         ),
         (
             lambda n, x: n.RandomMovement("jump", (0, 1), None, "wrap", True),

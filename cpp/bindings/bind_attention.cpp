@@ -168,10 +168,10 @@ void stored_backward(const AttentionShape& s, const py::object& inputs, const py
         T* dq = arg.out<T>(out.array(0, "dq"), "dq", {s.batch, s.queries, s.key_dim});
         T* dk = arg.out<T>(out.array(1, "dk"), "dk", {s.batch, s.keys, s.key_dim});
         T* dv = arg.out<T>(out.array(2, "dv"), "dv", {s.batch, s.keys, s.value_dim});
-        T* dweight = arg.optional_out_flat<T>(out.object(3), "dweight", std::max<index>(1, by.weights));
+        T* dweight = arg.optional_out_flat<T>(out.object(3), "dweight", by.weights);
         T* dscale = arg.optional_out_flat<T>(out.object(4), "dscale", 1);
         without_gil([&] {
-            stored_attention_backward<T>(s, by, x.q, x.k, x.v, o.masks, o.drop, p, dy, dp, dq, dk, dv, dweight, dscale);
+            stored_attention_backward<T>(s, by, x.q, x.k, x.v, o.drop, p, dy, dp, dq, dk, dv, dweight, dscale);
         });
     });
 }

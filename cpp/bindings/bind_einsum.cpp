@@ -23,6 +23,7 @@ void bind_einsum(py::module_& m) {
                 const T* px = arg.in_flat<T>(x, "x", s.x_size);
                 const T* pw = arg.in_flat<T>(w, "w", s.w_size);
                 const T* pb = arg.optional_in_flat<T>(bias, "bias", s.bias_size);
+                if (s.bias_size == 0) pb = nullptr;  // an empty array is none
                 T* py = arg.out_flat<T>(y, "y", s.y_size);
                 without_gil([&] { einsum_forward(s, px, pw, pb, act, py); });
             });
@@ -42,6 +43,7 @@ void bind_einsum(py::module_& m) {
                 T* pdx = arg.optional_out_flat<T>(gradients[0], "dx", s.x_size);
                 T* pdw = arg.optional_out_flat<T>(gradients[1], "dw", s.w_size);
                 T* pdb = arg.optional_out_flat<T>(gradients[2], "dbias", s.bias_size);
+                if (s.bias_size == 0) pdb = nullptr;
                 without_gil([&] { einsum_backward(s, px, pw, pdy, pdx, pdw, pdb, add); });
             });
         },

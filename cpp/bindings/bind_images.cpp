@@ -1,4 +1,5 @@
 #include "images.h"
+#include "vivace/resample.h"
 
 namespace vivace::bindings {
 namespace {
@@ -20,8 +21,11 @@ ToneChange change_named(const Arguments& arg, const std::string& name) {
 }
 
 void check_channels(const Arguments& arg, const Tone& tone, const Images& s) {
-    if ((tone.change == ToneChange::hue || tone.change == ToneChange::saturation) && s.c * s.share != 3)
-        arg.fail("x", "must have three channels", std::to_string(s.c * s.share));
+    const index channels = s.c * s.share;
+    const bool in_colors = tone.change == ToneChange::hue || tone.change == ToneChange::saturation;
+    const bool in_gray = tone.change == ToneChange::degeneration || tone.change == ToneChange::grayscale;
+    if (in_colors && channels != 3) arg.fail("x", "must have three channels", std::to_string(channels));
+    if (in_gray && channels != 3 && channels != 1) arg.fail("x", "must have three channels, or one", std::to_string(channels));
 }
 
 void bind_tone(py::module_& m) {
@@ -59,74 +63,41 @@ void bind_tone(py::module_& m) {
         py::arg("tone"), py::arg("seed"), py::arg("stream"), py::arg("x"), py::arg("dy"), py::arg("dx"));
 }
 
-// Calls f(images, part's height, part's width, whole's first element, part's). `whole` and `part` are named for errors.
-template <class F>
-void with_part(const char* op, bool channels_first, const py::array& whole, const char* whole_name, const py::array& part,
-               const char* part_name, F&& f) {
-    const Arguments arg(op);
+// What is around a part of the images, which begins where the numbers say.
+Margins around_part(const Arguments& arg, bool channels_first, const py::array& whole, const char* whole_name,
+                    const py::array& part, const char* part_name, std::uint64_t seed, std::uint64_t stream) {
     const Images s = images_of(arg, whole, whole_name, channels_first), p = images_of(arg, part, part_name, channels_first);
-    if (p.n != s.n || p.c != s.c || p.h > s.h || p.w > s.w)
+    if (p.n != s.n || p.c != s.c || p.share != s.share || p.h > s.h || p.w > s.w)
         arg.fail(part_name, "must be a part of " + std::string(whole_name) + " of shape " + tuple_text(whole.shape(), 4),
                  "shape " + tuple_text(part.shape(), 4));
-    f(arg, s, p.h, p.w);
+    const Corner at = random_corner(s, p.h, p.w, seed, stream);
+    return {s.n, {1, p.h, p.w}, {0, at.top, at.left}, {0, s.h - p.h - at.top, s.w - p.w - at.left}, s.c};
 }
 
-Corner checked(const Arguments& arg, const Images& s, index height, index width, index top, index left) {
-    if (top < 0 || left < 0 || top + height > s.h || left + width > s.w)
-        arg.fail("top and left", "must leave room for the part", std::to_string(top) + " and " + std::to_string(left));
-    return {top, left};
-}
-
-void forward_of_part(const Arguments& arg, const Images& s, Corner corner, index height, index width, const py::array& x,
-                     const py::array& y) {
-    arg.for_dtype(x, "x", [&](auto zero) {
-        using T = decltype(zero);
-        const T* px = arg.in_flat<T>(x, "x", s.size());
-        T* py = arg.out_flat<T>(y, "y", s.n * height * width * s.c);
-        without_gil([&] { crop_forward(s, corner, height, width, px, py); });
-    });
-}
-
-void backward_of_part(const Arguments& arg, const Images& s, Corner corner, index height, index width, const py::array& dy,
-                      const py::array& dx) {
-    arg.for_dtype(dy, "dy", [&](auto zero) {
-        using T = decltype(zero);
-        const T* pdy = arg.in_flat<T>(dy, "dy", s.n * height * width * s.c);
-        T* pdx = arg.out_flat<T>(dx, "dx", s.size());
-        without_gil([&] { crop_backward(s, corner, height, width, pdy, pdx); });
-    });
-}
-
-void bind_crop(py::module_& m) {
-    m.def(
-        "crop_forward",
-        [](bool channels_first, index top, index left, const py::array& x, const py::array& y) {
-            with_part("crop_forward", channels_first, x, "x", y, "y", [&](auto& arg, auto& s, index h, index w) {
-                forward_of_part(arg, s, checked(arg, s, h, w, top, left), h, w, x, y);
-            });
-        },
-        py::arg("channels_first"), py::arg("top"), py::arg("left"), py::arg("x"), py::arg("y"));
-    m.def(
-        "crop_backward",
-        [](bool channels_first, index top, index left, const py::array& dy, const py::array& dx) {
-            with_part("crop_backward", channels_first, dx, "dx", dy, "dy", [&](auto& arg, auto& s, index h, index w) {
-                backward_of_part(arg, s, checked(arg, s, h, w, top, left), h, w, dy, dx);
-            });
-        },
-        py::arg("channels_first"), py::arg("top"), py::arg("left"), py::arg("dy"), py::arg("dx"));
+void bind_random_crop(py::module_& m) {
     m.def(
         "random_crop_forward",
         [](bool channels_first, std::uint64_t seed, std::uint64_t stream, const py::array& x, const py::array& y) {
-            with_part("random_crop_forward", channels_first, x, "x", y, "y", [&](auto& arg, auto& s, index h, index w) {
-                forward_of_part(arg, s, random_corner(s, h, w, seed, stream), h, w, x, y);
+            const Arguments arg("random_crop_forward");
+            const Margins s = around_part(arg, channels_first, x, "x", y, "y", seed, stream);
+            arg.for_dtype(x, "x", [&](auto zero) {
+                using T = decltype(zero);
+                const T* px = arg.in_flat<T>(x, "x", s.outer_size());
+                T* py = arg.out_flat<T>(y, "y", s.inner_size());
+                without_gil([&] { crop(s, px, py); });
             });
         },
         py::arg("channels_first"), py::arg("seed"), py::arg("stream"), py::arg("x"), py::arg("y"));
     m.def(
         "random_crop_backward",
         [](bool channels_first, std::uint64_t seed, std::uint64_t stream, const py::array& dy, const py::array& dx) {
-            with_part("random_crop_backward", channels_first, dx, "dx", dy, "dy", [&](auto& arg, auto& s, index h, index w) {
-                backward_of_part(arg, s, random_corner(s, h, w, seed, stream), h, w, dy, dx);
+            const Arguments arg("random_crop_backward");
+            const Margins s = around_part(arg, channels_first, dx, "dx", dy, "dy", seed, stream);
+            arg.for_dtype(dy, "dy", [&](auto zero) {
+                using T = decltype(zero);
+                const T* pdy = arg.in_flat<T>(dy, "dy", s.inner_size());
+                T* pdx = arg.out_flat<T>(dx, "dx", s.outer_size());
+                without_gil([&] { pad(s, pdy, pdx); });
             });
         },
         py::arg("channels_first"), py::arg("seed"), py::arg("stream"), py::arg("dy"), py::arg("dx"));
@@ -150,7 +121,7 @@ void bind_images(py::module_& m) {
         },
         py::arg("flip"), py::arg("seed"), py::arg("stream"), py::arg("x"), py::arg("y"));
     bind_tone(m);
-    bind_crop(m);
+    bind_random_crop(m);
 }
 
 }  // namespace vivace::bindings

@@ -120,10 +120,9 @@ void attention_scores_backward(const AttentionShape& s, const T* q, const T* k, 
 template <class T>
 void scaled_attention_forward(const AttentionShape& s, T scale, const T* q, const T* k, const T* v,
                               const AttentionMasks& masks, const AttentionDropout& drop, T* y, T* maximum, T* share) {
-    const index size = s.batch * s.queries * s.heads * s.key_dim;
-    Scratch<T> scaled(size);
-    map(size, cheap, scaled.get(), [&](vec<T> x) { return x * scale; }, q);
-    attention_forward<T>(s, scaled, k, v, masks, drop, y, maximum, share);
+    AttentionShape scaled = s;
+    scaled.scale *= static_cast<double>(scale);
+    attention_forward<T>(scaled, q, k, v, masks, drop, y, maximum, share);
 }
 
 template <class T>
@@ -252,8 +251,8 @@ void stored_attention_forward(const AttentionShape& s, const Scoring<T>& scoring
 
 template <class T>
 void stored_attention_backward(const AttentionShape& s, const Scoring<T>& scoring, const T* q, const T* k, const T* v,
-                               const AttentionMasks&, const AttentionDropout& drop, const T* p, const T* dy,
-                               const T* ddropped, T* dq, T* dk, T* dv, T* dweight, T* dscale) {
+                               const AttentionDropout& drop, const T* p, const T* dy, const T* ddropped, T* dq, T* dk,
+                               T* dv, T* dweight, T* dscale) {
     const index pairs = s.queries * s.keys, longest = std::max(s.queries, s.keys), blocks = blocks_of(s.queries, row_block);
     const index own = pairs + packed_size<T>(longest, std::max(s.key_dim, s.value_dim)) + packed_size<T>(s.value_dim, s.keys) +
                       2 * key_row<T>(s.keys);
@@ -306,7 +305,7 @@ void stored_attention_backward(const AttentionShape& s, const Scoring<T>& scorin
                           dq + of_q, dk + of_k, sums + 2 * task);
         });
     for (index i = 0; i < s.batch * parts; ++i) {
-        if (dweight) dweight[scoring.weights == 1 ? 0 : i % parts] += sums[2 * i];
+        if (dweight && scoring.weight) dweight[scoring.weights == 1 ? 0 : i % parts] += sums[2 * i];
         if (dscale) *dscale += sums[2 * i + 1];
     }
 }
@@ -315,8 +314,8 @@ void stored_attention_backward(const AttentionShape& s, const Scoring<T>& scorin
     template void stored_attention_forward(const AttentionShape&, const Scoring<T>&, const T*, const T*, const T*,    \
                                            const AttentionMasks&, const AttentionDropout&, T*, T*, T*);               \
     template void stored_attention_backward(const AttentionShape&, const Scoring<T>&, const T*, const T*, const T*,   \
-                                            const AttentionMasks&, const AttentionDropout&, const T*, const T*,       \
-                                            const T*, T*, T*, T*, T*, T*);                                            \
+                                            const AttentionDropout&, const T*, const T*, const T*, T*, T*, T*, T*,    \
+                                            T*);                                                                      \
     template void attention_scores(const AttentionShape&, const T*, const T*, const AttentionMasks&, const T*,        \
                                    const T*, T*);                                                                     \
     template void scaled_attention_forward(const AttentionShape&, T, const T*, const T*, const T*,                    \

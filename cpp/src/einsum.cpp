@@ -293,8 +293,9 @@ Einsum::Einsum(const Names& x_axes, const Names& w_axes, const Names& y_axes, co
         simplify(bias_sizes, bias_strides);
     }
     const auto dense = [](const Layout& l, index line) { return l.direct && l.column == 1 && l.row == line; };
-    // A bias of the last axes alone has strides 0, ..., 0, 1.
-    const bool for_columns = bias_size == 0 || (bias_size == columns && (columns == 1 || bias_strides.back() == 1));
+    // A bias of y's last axes, whole, and of nothing else.
+    const bool for_columns = bias_size == 0 || (bias_size == columns && (columns == 1 || (bias_strides.back() == 1 &&
+                                                                                        bias_sizes.back() == columns)));
     is_dense = products == 1 && dense(x, inner) && dense(w, columns) && dense(y, columns) && for_columns;
 }
 

@@ -148,26 +148,6 @@ Corner random_corner(const Images& s, index height, index width, std::uint64_t s
     return corner;
 }
 
-template <class T>
-void crop_forward(const Images& s, Corner corner, index height, index width, const T* x, T* y) {
-    parallel_for(s.n * height, static_cast<double>(s.n * height * width * s.c) * cheap, [&](index task, int) {
-        const index row = task / height * s.h + corner.top + task % height;
-        std::copy_n(x + (row * s.w + corner.left) * s.c, width * s.c, y + task * width * s.c);
-    });
-}
-
-template <class T>
-void crop_backward(const Images& s, Corner corner, index height, index width, const T* dy, T* dx) {
-    share_out(s, s.n * s.h, cheap, [&](index task) {
-        const index row = task % s.h - corner.top;
-        T *to = dx + task * s.w * s.c, *inside = to + corner.left * s.c;
-        if (row < 0 || row >= height) return std::fill_n(to, s.w * s.c, T{}), void();
-        std::fill(to, inside, T{});
-        std::copy_n(dy + (task / s.h * height + row) * width * s.c, width * s.c, inside);
-        std::fill(inside + width * s.c, to + s.w * s.c, T{});
-    });
-}
-
 namespace {
 
 template <class T>
@@ -418,8 +398,6 @@ void random_tone_backward(const Images& s, const Tone& tone, std::uint64_t seed,
 
 #define INSTANTIATE(T)                                                                                                    \
     template void random_flip(const Images&, bool, bool, std::uint64_t, std::uint64_t, const T*, T*);                     \
-    template void crop_forward(const Images&, Corner, index, index, const T*, T*);                                        \
-    template void crop_backward(const Images&, Corner, index, index, const T*, T*);                                       \
     template void random_tone_forward(const Images&, const Tone&, std::uint64_t, std::uint64_t, const T*, T*);            \
     template void random_tone_backward(const Images&, const Tone&, std::uint64_t, std::uint64_t, const T*, const T*, T*);
 INSTANTIATE(float)

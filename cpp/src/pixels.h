@@ -32,6 +32,7 @@ VIVACE_INLINE void repeat(index channels, index size, T* values) {
 // its place among values that are repeated.
 template <class T, class F>
 VIVACE_INLINE void for_each_in_pixels(index size, index repeated, F&& f) {
+    if (size == 0) return;  // there may be no channels to repeat
     index first = 0;
     for (; first + repeated <= size; first += repeated)
         for (index j = 0; j < repeated; j += lanes<T>) f(first + j, j, std::integral_constant<index, lanes<T>>{});

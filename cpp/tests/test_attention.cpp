@@ -12,9 +12,10 @@ using Reals = std::vector<double>;
 
 struct Masks {
     std::vector<std::uint8_t> query, key, attention;
+    bool zero_blind = false;
     AttentionMasks view() const {
         const auto pointer = [](const auto& v) { return v.empty() ? nullptr : v.data(); };
-        return {pointer(query), pointer(key), pointer(attention)};
+        return {pointer(query), pointer(key), pointer(attention), zero_blind};
     }
 };
 
@@ -48,7 +49,7 @@ struct Reference {
         double top = -1e300, sum = 0, mean = 0;
         for (index j = 0; j < s.keys; ++j) {
             const auto n = static_cast<std::size_t>(j);
-            open[n] = (!s.causal || j <= i) && (!m.query || m.query[b * s.queries + i]) && (!m.key || m.key[b * s.keys + j]) &&
+            open[n] = (!s.causal || j <= i) && (s.window == 0 || std::abs(i - j) < s.window) && (!m.query || m.query[b * s.queries + i]) && (!m.key || m.key[b * s.keys + j]) &&
                       (!m.attention || m.attention[(b * s.queries + i) * s.keys + j]);
             for (index d = 0; d < s.key_dim; ++d)
                 p[n] += s.scale * static_cast<double>(q[at(b, i, s.queries, h, s.heads, s.key_dim, d)]) *
@@ -56,6 +57,7 @@ struct Reference {
             if (!open[n]) p[n] = -1e9;
             top = std::max(top, p[n]);
         }
+        if (m.zero_blind && std::find(open.begin(), open.end(), true) == open.end()) return;
         for (double& x : p) sum += x = std::exp(x - top);
         for (index j = 0; j < s.keys; ++j) {
             const auto n = static_cast<std::size_t>(j);
@@ -83,7 +85,8 @@ struct Reference {
 template <class T>
 void equals_reference(const AttentionShape& s, const Masks& masks) {
     const std::string context = show(s.batch, s.heads, s.key_heads, s.queries, s.keys, s.key_dim, s.value_dim, s.causal,
-                                     masks.query.size(), masks.key.size(), masks.attention.size(), sizeof(T));
+                                     masks.query.size(), masks.key.size(), masks.attention.size(), s.window, masks.zero_blind,
+                                     sizeof(T));
     const double tolerance = sizeof(T) == 4 ? 2e-4 : 1e-11;
     const auto q = reals<T>(s.batch * s.queries * s.heads * s.key_dim), k = reals<T>(s.batch * s.keys * s.key_heads * s.key_dim),
                v = reals<T>(s.batch * s.keys * s.key_heads * s.value_dim), dy = reals<T>(s.batch * s.queries * s.heads * s.value_dim);
@@ -123,7 +126,7 @@ void stored_equals_reference(const AttentionShape& s, const Masks& masks) {
     const Scoring<T> by_product{false, static_cast<T>(s.scale), nullptr, 0};
     stored_attention_forward<T>(s, by_product, q.data(), k.data(), v.data(), masks.view(), none, p.data(), nullptr, y.data());
     CHECK_CLOSE(y, reference.y, tolerance, tolerance, context);
-    stored_attention_backward<T>(s, by_product, q.data(), k.data(), v.data(), masks.view(), none, p.data(), dy.data(), nullptr,
+    stored_attention_backward<T>(s, by_product, q.data(), k.data(), v.data(), none, p.data(), dy.data(), nullptr,
                                  dq.data(), dk.data(), dv.data(), nullptr, nullptr);
     CHECK_CLOSE(dq, reference.dq, tolerance, tolerance, context);
     CHECK_CLOSE(dk, reference.dk, tolerance, tolerance, context);
@@ -135,7 +138,7 @@ void stored_equals_reference(const AttentionShape& s, const Masks& masks) {
     const Scoring<T> by_sums{true, T{1}, q.data(), s.key_dim};
     stored_attention_forward<T>(s, by_sums, q.data(), k.data(), v.data(), masks.view(), {0.3, 1, 2}, p.data(), scores.data(), y.data());
     std::vector<T> dweight(static_cast<std::size_t>(s.key_dim)), dscale(1);
-    stored_attention_backward<T>(s, by_sums, q.data(), k.data(), v.data(), masks.view(), {0.3, 1, 2}, p.data(), dy.data(), p.data(),
+    stored_attention_backward<T>(s, by_sums, q.data(), k.data(), v.data(), {0.3, 1, 2}, p.data(), dy.data(), p.data(),
                                  dq.data(), dk.data(), dv.data(), dweight.data(), dscale.data());
     for (const auto& part : {p, y, dq, dk, dv, dweight, dscale})
         CHECK_FOR(std::all_of(part.begin(), part.end(), [](T x) { return std::isfinite(x); }), context);
@@ -182,10 +185,13 @@ void test_attention() {
         if (i % 3 == 1) masks.query = random_mask(s.batch * s.queries);
         if (i % 4 >= 2) masks.key = random_mask(s.batch * s.keys);
         if (i % 5 == 1) masks.attention = random_mask(s.batch * s.queries * s.keys);
+        if (i % 4 < 2) s.window = random_index(1, i % 3 ? 40 : 200);
+        masks.zero_blind = i % 8 < 3;
         set_num_threads(1 + i % 3);
         equals_reference<float>(s, masks);
         equals_reference<double>(s, masks);
         s.heads = s.key_heads = 1;
+        if (!masks.attention.empty() || !masks.key.empty() || s.queries > s.keys) s.window = 0;
         masks.query.clear();  // every query may attend to the first key: one that may attend to nothing differs
         for (index b = 0; b < s.batch && !masks.key.empty(); ++b) masks.key[static_cast<std::size_t>(b * s.keys)] = 1;
         for (index row = 0; row < s.batch * s.queries && !masks.attention.empty(); ++row)

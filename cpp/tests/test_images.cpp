@@ -29,7 +29,7 @@ std::size_t place(const Images& s, index i, index p, index q, index c) {
 }
 
 template <class T>
-void flips_and_crops(const Images& s, const std::string& context) {
+void flips_and_corners(const Images& s, const std::string& context) {
     const auto x = integers<T>(s.size());
     auto y = unset<T>(s.size()), expected = y, back = y;
     for (bool vertical : {false, true})
@@ -44,19 +44,9 @@ void flips_and_crops(const Images& s, const std::string& context) {
             CHECK_EQUAL(back, x, context);
         }
     const index height = (s.h + 1) / 2, width = (s.w + 1) / 2;
-    const Images part{s.n, height, width, s.c, s.share};
     const Corner corner = random_corner(s, height, width, seed, stream);
     CHECK_FOR(corner.top == static_cast<index>(drawn(s, 0, 0) * static_cast<double>(s.h - height + 1)), context);
-    auto cropped = unset<T>(part.size()), taken = cropped;
-    crop_forward(s, corner, height, width, x.data(), cropped.data());
-    crop_backward(s, corner, height, width, cropped.data(), back.data());
-    std::fill(expected.begin(), expected.end(), T{});
-    for_each_element(part, [&](std::size_t e, index i, index p, index q, index c) {
-        const std::size_t from = place(s, i, corner.top + p, corner.left + q, c);
-        taken[e] = expected[from] = x[from];
-    });
-    CHECK_EQUAL(cropped, taken, context);
-    CHECK_EQUAL(back, expected, context);
+    CHECK_FOR(corner.left == static_cast<index>(drawn(s, 0, 1) * static_cast<double>(s.w - width + 1)), context);
 }
 
 constexpr ToneChange changes[] = {ToneChange::brightness,   ToneChange::contrast,  ToneChange::solarization,
@@ -191,7 +181,7 @@ void all() {
     for (const Images& s : {Images{1, 1, 1, 1}, Images{9, 3, 5, 1}, Images{6, 4, 3, 1, 3}, Images{2, 5, 4, 2}, Images{3, 7, 9, 3},
                             Images{2, 3, 2, 5}, Images{2, 6, 3, 17}, Images{1, 30, 40, 3}, Images{1, 2, 90, 64}}) {
         const std::string context = show(s.n, s.h, s.w, s.c, s.share, sizeof(T));
-        flips_and_crops<T>(s, context);
+        flips_and_corners<T>(s, context);
         tones<T>(s, context);
     }
     threads_agree<T>();

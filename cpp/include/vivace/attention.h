@@ -84,12 +84,12 @@ template <class T>
 void stored_attention_forward(const AttentionShape& s, const Scoring<T>& scoring, const T* q, const T* k, const T* v,
                               const AttentionMasks& masks, const AttentionDropout& drop, T* p, T* dropped, T* y);
 
-// ddropped, the gradient of `dropped`, may be null. dq, dk and dv are overwritten; dweight and dscale, which may be null, are
-// added to.
+// ddropped, the gradient of `dropped`, may be null. dq, dk and dv are overwritten; dweight (of as many elements as there are
+// weights) and dscale, which may be null, are added to.
 template <class T>
 void stored_attention_backward(const AttentionShape& s, const Scoring<T>& scoring, const T* q, const T* k, const T* v,
-                               const AttentionMasks& masks, const AttentionDropout& drop, const T* p, const T* dy,
-                               const T* ddropped, T* dq, T* dk, T* dv, T* dweight, T* dscale);
+                               const AttentionDropout& drop, const T* p, const T* dy, const T* ddropped, T* dq, T* dk,
+                               T* dv, T* dweight, T* dscale);
 
 // Attention between projections: of queries, keys and values to heads, and of all heads to the output.
 //

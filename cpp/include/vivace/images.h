@@ -1,5 +1,5 @@
-// Changes of images that keep their pixels where they are, or move whole rows: flips, parts, brightness and contrast. What
-// is random depends on (seed, stream) and the image's number alone, so the backward pass draws it again.
+// Changes of images that keep their pixels where they are, or move whole rows: flips, the place of a part, tones. What is
+// random depends on (seed, stream) and the image's number alone, so the backward pass draws it again.
 #pragma once
 
 #include "vivace/common.h"
@@ -25,14 +25,8 @@ struct Corner {
     index top, left;
 };
 
-// A place where such a part lies within the images, each as likely.
+// A place where such a part lies within the images, each as likely. `crop` of resample.h takes it out.
 Corner random_corner(const Images& s, index height, index width, std::uint64_t seed, std::uint64_t stream);
-
-// y (n, height, width, c) = the part of x; and its transpose, which sets the rest of dx to 0.
-template <class T>
-void crop_forward(const Images& s, Corner corner, index height, index width, const T* x, T* y);
-template <class T>
-void crop_backward(const Images& s, Corner corner, index height, index width, const T* dy, T* dx);
 
 // Changes of an image's values, by two numbers that are drawn for it, first and second; `gray` is the mean of a pixel's three
 // channels with the weights 0.2989, 0.587 and 0.114 (of a single channel, that channel), `cut` is into the range.

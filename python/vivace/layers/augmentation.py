@@ -34,9 +34,18 @@ class RandomImages(Images):
         y = step.empty(x.shape, x.dtype)
         return y, self.draw(self._ways.get(None) or self.new_way(None), self.stream.seed, number, x, y)
 
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        if saved is None or not input_gradient:
+            return dy
+        return self.draw_back(self._ways.get(None) or self.new_way(None), self.stream.seed, saved, dy, step)
+
     def draw(self, way: Any, seed: int, number: int, x: Array, y: Array) -> Any:
         """Make y of x; returns what the way back needs, not None."""
         raise TypeError(f"{type(self).__name__} must define draw")
+
+    def draw_back(self, way: Any, seed: int, saved: Any, dy: Array, step: Step) -> Array:
+        """The input's gradient; may overwrite dy."""
+        raise TypeError(f"{type(self).__name__} must define draw_back")
 
     def range(self, argument: str, factor: float | Sequence[float], lowest: float = -1.0) -> Range:
         """One number stands for (-factor, factor), two for (lower, upper)."""
@@ -76,11 +85,9 @@ class RandomFlip(RandomImages):
         native.random_flip(way, seed, number, x, y)
         return number
 
-    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        if saved is None or not input_gradient:
-            return dy
+    def draw_back(self, way: Any, seed: int, saved: Any, dy: Array, step: Step) -> Array:
         dx = step.empty(dy.shape, dy.dtype)
-        native.random_flip(self._ways.get(None) or self.new_way(None), self.stream.seed, saved, dy, dx)
+        native.random_flip(way, seed, saved, dy, dx)
         return dx
 
 
@@ -126,11 +133,9 @@ class _RandomAffine(RandomImages):
         native.random_affine_forward(way, seed, number, x, y)
         return number
 
-    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        if saved is None or not input_gradient:
-            return dy
+    def draw_back(self, way: Any, seed: int, saved: Any, dy: Array, step: Step) -> Array:
         dx = step.empty(dy.shape, dy.dtype)
-        native.random_affine_backward(self._ways.get(None) or self.new_way(None), self.stream.seed, saved, dy, dx)
+        native.random_affine_backward(way, seed, saved, dy, dx)
         return dx
 
 

@@ -564,12 +564,6 @@ def positive(owner: str, argument: str, value: int) -> int:
     return int(value)
 
 
-@functools.lru_cache(maxsize=256)
-def constants(dtype: Any, *values: float) -> tuple[Array, ...]:
-    """Numbers as arrays without axes: NumPy takes twice as long over plain numbers."""
-    return tuple(np.asarray(value, dtype) for value in values)
-
-
 def unchanged(layer: Layer, x: Array, step: Step) -> tuple[Array, list[Any]]:
     """The `bind` (see `vivace.plan`) of layers that do nothing in inference."""
     return x, []

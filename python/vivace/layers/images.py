@@ -11,7 +11,7 @@ from .._typing import Array, BatchShape, Shape
 from ..step import Step, Stream
 from .base import Layer, check_rank, data_array, positive
 from .geometry import check_data_format, first_shape, last_shape, to_first, to_last
-from .reshaping import Resampled, check_interpolation, resampled, resizing
+from .reshaping import Resampled, check_interpolation, margins, resampled, resizing
 
 
 class Images(Layer):
@@ -140,6 +140,15 @@ class Resizing(Images):
         return dx
 
 
+class _Cut(NamedTuple):
+    """How images of one shape are cropped: what is around the part, or None where they are too small; what resizes them
+    then; and the output's shape."""
+
+    margins: native.Margins | None
+    resize: Resizing
+    output: Shape
+
+
 class CenterCrop(Images):
     """The middle of each image. One that is too small is resized instead, its largest part of the new shape.
 
@@ -151,49 +160,40 @@ class CenterCrop(Images):
     def __init__(self, height: int, width: int, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(data_format, **kwargs)
         self.height, self.width = positive(self.name, "height", height), positive(self.name, "width", width)
-        self._resize = Resizing(height, width, crop_to_aspect_ratio=True, data_format=data_format, dtype=self.dtype)
 
     def changed_shape(self, shape: BatchShape) -> BatchShape:
         return (shape[0], self.height, self.width, shape[3])
 
-    def make_way(self, shape: Shape) -> tuple[Shape, bool, int, int]:
-        """Of the output the shape, whether it is a part of the input, and where that begins."""
-        n, a, b, c = shape
-        h, w = (b, c) if self.channels_first else (a, b)
-        output = (n, a, self.height, self.width) if self.channels_first else (n, self.height, self.width, c)
-        return output, h >= self.height and w >= self.width, (h - self.height) // 2, (w - self.width) // 2
+    def make_way(self, shape: Shape) -> _Cut:
+        size = self.height, self.width
+        resize = Resizing(
+            *size, crop_to_aspect_ratio=True, data_format=self.data_format, name=self.name, dtype=self.dtype
+        )
+        output: Any = self.compute_output_shape(shape)
+        h, w = shape[2:] if self.channels_first else shape[1:3]
+        if h < self.height or w < self.width:
+            return _Cut(None, resize, output)
+        pairs = [((n - to) // 2, (n - to + 1) // 2) for n, to in zip((h, w), size, strict=True)]
+        return _Cut(margins(output, pairs, self.channels_first), resize, output)
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         if len(x.shape) == 3:
             return self.forward(x[None], step)[0][0], None
-        output, cuts, top, left = self._ways.get(x.shape) or self.new_way(x.shape)
-        if not cuts:
-            return self._resize.forward(x, step)
-        y = step.empty(output, x.dtype)
-        native.crop_forward(self.channels_first, top, left, x, y)
-        return y, _Cut(x.shape, top, left)
+        way: _Cut = self._ways.get(x.shape) or self.new_way(x.shape)
+        if way.margins is None:
+            y, saved = way.resize.forward(x, step)
+            return y, (way, saved)
+        y = step.empty(way.output, x.dtype)
+        native.crop(way.margins, x, y)
+        return y, (way, x.shape)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        if type(saved) is not _Cut or not input_gradient:
-            return self._resize.backward(dy, saved, step, input_gradient)
-        dx = step.empty(saved.shape, dy.dtype)
-        native.crop_backward(self.channels_first, saved.top, saved.left, dy, dx)
+        way, inner = saved
+        if way.margins is None or not input_gradient:
+            return way.resize.backward(dy, inner, step, input_gradient)
+        dx = step.empty(inner, dy.dtype)
+        native.pad(way.margins, dy, dx)
         return dx
-
-
-class _Cut(NamedTuple):
-    """Of what an output is a part."""
-
-    shape: Shape
-    top: int
-    left: int
-
-
-class _RandomCut(NamedTuple):
-    """The same, at a place that a number of the stream gave."""
-
-    shape: Shape
-    number: int
 
 
 class RandomCrop(CenterCrop):
@@ -221,23 +221,23 @@ class RandomCrop(CenterCrop):
         self.stream = Stream(seed)
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        if not step.training:
-            return self._resize.forward(x, step)
         if len(x.shape) == 3:
             return self.forward(x[None], step)[0][0], None
-        output, cuts, _, _ = self._ways.get(x.shape) or self.new_way(x.shape)
-        if not cuts:
-            return self._resize.forward(x, step)
+        way: _Cut = self._ways.get(x.shape) or self.new_way(x.shape)
+        if way.margins is None or not step.training:
+            y, saved = way.resize.forward(x, step)
+            return y, (way, None, saved)
         number = self.stream.next()
-        y = step.empty(output, x.dtype)
+        y = step.empty(way.output, x.dtype)
         native.random_crop_forward(self.channels_first, self.stream.seed, number, x, y)
-        return y, _RandomCut(x.shape, number)
+        return y, (way, number, x.shape)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        if type(saved) is not _RandomCut or not input_gradient:
-            return self._resize.backward(dy, saved, step, input_gradient)
-        dx = step.empty(saved.shape, dy.dtype)
-        native.random_crop_backward(self.channels_first, self.stream.seed, saved.number, dy, dx)
+        way, number, inner = saved
+        if number is None or not input_gradient:
+            return way.resize.backward(dy, inner, step, input_gradient)
+        dx = step.empty(inner, dy.dtype)
+        native.random_crop_backward(self.channels_first, self.stream.seed, number, dy, dx)
         return dx
 
 

@@ -178,11 +178,12 @@ class _Spatial(Layer):
             check_rank(kind, input_shape, self.rank + 2, f"(batch, {axes})")
         return last_shape(self.channels_first, input_shape)
 
-    def margins(self, shape: Any, pairs: Pairs) -> native.Margins:
-        """What surrounds an input of this shape on an outer array: so many elements before and behind on each axis."""
-        missing = 3 - self.rank
-        n, *middle, c = (shape[0] * shape[1], *shape[2:], 1) if self.channels_first else shape
-        return native.Margins((n, *(1,) * missing, *middle, c), (*((0, 0),) * missing, *pairs))
+
+def margins(shape: Any, pairs: Sequence[tuple[int, int]], channels_first: bool) -> native.Margins:
+    """What surrounds an array of this shape on an outer one: so many elements before and behind on each axis."""
+    missing = 3 - len(pairs)
+    n, *middle, c = (shape[0] * shape[1], *shape[2:], 1) if channels_first else shape
+    return native.Margins((n, *(1,) * missing, *middle, c), (*((0, 0),) * missing, *pairs))
 
 
 class _Borders(_Spatial):
@@ -235,7 +236,7 @@ class _ZeroPadding(_Borders):
 
     def make_way(self, shape: Shape) -> tuple[native.Margins, Any]:
         """The zeros around, and the output's shape."""
-        return self.margins(shape, self.padding), self.compute_output_shape(shape)
+        return margins(shape, self.padding, self.channels_first), self.compute_output_shape(shape)
 
 
 class ZeroPadding1D(_ZeroPadding):
@@ -284,7 +285,7 @@ class _Cropping(_Borders):
     def make_way(self, shape: Shape) -> tuple[native.Margins, Any]:
         """What is around the output, and its shape."""
         output: Any = self.compute_output_shape(shape)
-        return self.margins(output, self.cropping), output
+        return margins(output, self.cropping, self.channels_first), output
 
 
 class Cropping1D(_Cropping):

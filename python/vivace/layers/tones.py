@@ -40,11 +40,9 @@ class _RandomTone(RandomImages):
         native.random_tone_forward(way, seed, number, x, y)
         return number, x
 
-    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        if saved is not None and input_gradient:
-            number, x = saved
-            way = self._ways.get(None) or self.new_way(None)
-            native.random_tone_backward(way, self.stream.seed, number, x, dy, dy)
+    def draw_back(self, way: Any, seed: int, saved: Any, dy: Array, step: Step) -> Array:
+        number, x = saved
+        native.random_tone_backward(way, seed, number, x, dy, dy)
         return dy
 
 
@@ -173,6 +171,26 @@ class _RandomColor(_RandomTone):
         return shape
 
 
+class _ByFactor(_RandomColor):
+    """A change of colors by one number, drawn between two factors."""
+
+    bounded = False  # whether they lie in [0, 1]
+
+    def __init__(
+        self,
+        factor: float | Sequence[float],
+        value_range: Sequence[float] = (0, 255),
+        data_format: str | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(value_range, seed, data_format=data_format, **kwargs)
+        self.factor = (self.positive_range if self.bounded else self.range)("factor", factor)
+
+    def drawn(self) -> tuple[Range, Range]:
+        return self.factor, (0, 0)
+
+
 class RandomGrayscale(_RandomColor):
     """In training, makes an image gray, in all of its three channels.
 
@@ -197,7 +215,7 @@ class RandomGrayscale(_RandomColor):
         return (self.factor, self.factor), (0, 0)
 
 
-class RandomColorDegeneration(_RandomColor):
+class RandomColorDegeneration(_ByFactor):
     """In training, mixes each image with its gray version.
 
     Args:
@@ -209,22 +227,8 @@ class RandomColorDegeneration(_RandomColor):
 
     tone = "degeneration"
 
-    def __init__(
-        self,
-        factor: float | Sequence[float],
-        value_range: Sequence[float] = (0, 255),
-        data_format: str | None = None,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(value_range, seed, data_format=data_format, **kwargs)
-        self.factor = self.range("factor", factor)
 
-    def drawn(self) -> tuple[Range, Range]:
-        return self.factor, (0, 0)
-
-
-class RandomHue(_RandomColor):
+class RandomHue(_ByFactor):
     """In training, turns the hue of each image, either way as likely.
 
     Args:
@@ -235,23 +239,13 @@ class RandomHue(_RandomColor):
     """
 
     tone = "hue"
-
-    def __init__(
-        self,
-        factor: float | Sequence[float],
-        value_range: Sequence[float] = (0, 255),
-        data_format: str | None = None,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(value_range, seed, data_format=data_format, **kwargs)
-        self.factor = self.positive_range("factor", factor)
+    bounded = True
 
     def drawn(self) -> tuple[Range, Range]:
         return (self.factor[0] / 2, self.factor[1] / 2), (0, 0)
 
 
-class RandomSaturation(_RandomColor):
+class RandomSaturation(_ByFactor):
     """In training, multiplies the saturation of each image by f / (1 - f), f drawn between the factors.
 
     Args:
@@ -262,20 +256,6 @@ class RandomSaturation(_RandomColor):
     """
 
     tone = "saturation"
-
-    def __init__(
-        self,
-        factor: float | Sequence[float],
-        value_range: Sequence[float] = (0, 255),
-        data_format: str | None = None,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(value_range, seed, data_format=data_format, **kwargs)
-        self.factor = self.range("factor", factor)
-
-    def drawn(self) -> tuple[Range, Range]:
-        return self.factor, (0, 0)
 
 
 __all__ = [
