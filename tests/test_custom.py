@@ -232,6 +232,12 @@ def test_weights_made_in_kerass_way() -> None:
         layer.add_weight("n", dtype="int32")
 
 
+def test_weights_without_a_name_get_one_that_is_free() -> None:
+    layer = Dense(2)
+    names = [layer.add_weight(name).name for name in ("kernel", None, "variable_1", None, None)]
+    assert names == ["kernel", "variable", "variable_1", "variable_2", "variable_3"]
+
+
 class Counter(Metric):
     """Keras's way to write one."""
 

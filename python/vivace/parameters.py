@@ -40,6 +40,20 @@ class Changes:
         cls.layers = cls._next()
 
 
+class Watch:
+    """Tells a layer when what it has worked out from the layers inside it may be out of date."""
+
+    def __init__(self) -> None:
+        self._seen = -1
+
+    def changed(self) -> bool:
+        """Whether an attribute of any layer was set since this was last asked."""
+        if self._seen == Changes.layers:
+            return False
+        self._seen = Changes.layers
+        return True
+
+
 class Parameter:
     """A named array with its gradient.
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._typing import Array
-from .layers.regularization import Penalized
+from .layers.regularization import Penalized, runs_as_written
 from .parameters import Changes, aligned_empty
 from .step import Step
 
@@ -100,8 +100,7 @@ class Plan:
 
     def _bound(self, unit: Any, source: Any, target: Any, step: Step) -> list[Callable[[], Any]] | None:
         sources = [source] if type(source) is int else source
-        # A class that inherits `bind`, or an object whose `forward` was replaced, may do something else.
-        if "bind" not in vars(type(unit)) or "forward" in vars(unit) or type(target) is not int:
+        if not runs_as_written(unit) or type(target) is not int:
             return None
         if any(self._masks[slot] is not None for slot in sources):
             return None

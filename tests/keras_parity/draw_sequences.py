@@ -95,9 +95,9 @@ def draw_cells(d: Dice, name: str, rank: int) -> Case:
 def draw_bidirectional(d: Dice, name: str, rank: int) -> Case:
     kind, d.dtype = d.pick("SimpleRNN", "LSTM", "GRU"), "float32"  # its layers do not take another in Keras on JAX
     inner = recurrent_config(d, kind) | d.some(return_state=d.chance(0.4))
-    for argument in ("kernel_regularizer", "recurrent_regularizer", "bias_regularizer", "activity_regularizer",
-                     "go_backwards"):  # fmt: skip
+    for argument in ("kernel_regularizer", "recurrent_regularizer", "bias_regularizer", "activity_regularizer"):
         inner.pop(argument, None)
+    backwards = bool(inner.pop("go_backwards", False))
     config: dict[str, Any] = {"layer": {"class_name": kind, "config": inner}}
     config |= d.some(merge_mode=d.pick("concat", "sum", "mul", "ave", None))
     batch, steps, features = d.integer(1, 4), d.integer(1, 6), d.integer(1, 5)
@@ -111,6 +111,10 @@ def draw_bidirectional(d: Dice, name: str, rank: int) -> Case:
         inner.pop("zero_output_for_mask", None)
         cell = {"class_name": f"{kind}Cell", "config": inner}
         config["layer"] = {"class_name": "RNN", "config": {"cell": cell, **flags}}
+    if backwards:  # Keras then takes no copy of the layer for the other
+        half = config["layer"]
+        config["backward_layer"] = half
+        config["layer"] = {**half, "config": {**half["config"], "go_backwards": True}}
     return layer(name, config, arrays)
 
 

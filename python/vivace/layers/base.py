@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -349,16 +350,18 @@ class Layer(Configurable):
         constraint: Any = None,
         dtype: Any = None,
     ) -> Parameter:
-        """Create a parameter of this name ("variable", "variable_1", ... if none), filled by the initializer.
+        """Create a parameter, filled by the initializer.
 
-        Its path begins with the layers that are being built around this one. A "/" in the name stands for a part of
-        the layer, as in "query/kernel". Regularizer and constraint may be named; the dtype is the layer's.
+        Without a name it gets the first of "variable", "variable_1", ... that is free. Its path begins with the layers
+        that are being built around this one. A "/" in the name stands for a part of the layer, as in "query/kernel".
+        Regularizer and constraint may be named; the dtype is the layer's.
 
         Raises:
-            TypeError: the name is none. ValueError: another dtype; the initializer makes another shape.
+            TypeError: the name is not a string. ValueError: another dtype; the initializer makes another shape.
         """
         if name is None:
-            name = f"variable_{len(self.parameters)}" if self.parameters else "variable"
+            taken = {parameter.key for parameter in self.parameters}
+            name = next(one for i in itertools.count() if (one := f"variable_{i}" if i else "variable") not in taken)
         if not isinstance(name, str):
             raise TypeError(f"{self.name}.add_weight: the name comes first, received {name!r}; give shape=...")
         if dtype is not None and np.dtype(dtype) != self.dtype:

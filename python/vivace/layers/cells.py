@@ -8,7 +8,7 @@ from typing import Any
 
 from .._typing import Array, BatchShape, Initializer
 from ..constraints import Constraint
-from ..parameters import Changes, Parameter
+from ..parameters import Parameter, Watch
 from ..regularizers import L1L2
 from ..step import Step
 from .base import Layer
@@ -275,7 +275,7 @@ class RNN(Layer):
         self.return_sequences, self.return_state, self.go_backwards = return_sequences, return_state, go_backwards
         self.stateful, self.unroll, self.zero_output_for_mask = stateful, unroll, zero_output_for_mask
         self._runs: list[Cell] = []
-        self._changes = -1  # of layers' attributes until the runs were made
+        self._watch = Watch()
 
     @property
     def cells(self) -> list[Cell]:
@@ -308,7 +308,6 @@ class RNN(Layer):
         self._runs = [self._run(i) for i in range(len(self.cells))]
         for run, state in zip(self._runs, states, strict=True):
             run._state = state
-        self._changes = Changes.layers
 
     def _run(self, i: int) -> Cell:
         """Cell i as what runs sequences here: of the same weights, with flags and a state between batches of its own.
@@ -359,7 +358,7 @@ class RNN(Layer):
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
         given = type(x) is list
-        if self._changes != Changes.layers:
+        if self._watch.changed():
             self._make_runs()
         if len(self._runs) == 1:
             y, saved = Recurrent.forward(self._runs[0], x, step)

@@ -291,6 +291,13 @@ def unit_of(layer: Layer, parts: int = 1) -> Any:
     return layer if layer.activity_regularizer is None else Penalized(layer, parts)
 
 
+def runs_as_written(layer: Layer) -> bool:
+    """Whether a layer computes what its class says that has the native call: a class that inherits `bind`, or an object
+    whose `forward` was replaced, may do something else.
+    """
+    return "bind" in vars(type(layer)) and "forward" not in vars(layer)
+
+
 class Identity(Layer):
     """Passes its input on."""
 

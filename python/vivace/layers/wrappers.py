@@ -11,14 +11,14 @@ import numpy as np
 
 from .._core import native
 from .._typing import Array, BatchShape, Shape
-from ..parameters import Changes, Parameter
+from ..parameters import Parameter, Watch
 from ..step import Step, Stream
 from .base import Layer
 from .cells import RNN, Cell
 from .core import Dense
 from .normalization import BatchNormalization
 from .recurrent import Recurrent
-from .regularization import unit_of
+from .regularization import runs_as_written, unit_of
 from .symbolic import as_inputs
 
 
@@ -28,21 +28,20 @@ class _Way(NamedTuple):
     pair: native.RnnPair | None  # None: they run by themselves
     tape: Shape
     output: Shape
-    changes: int  # of layers' attributes until then
 
 
 def _pairs(layer: Any) -> bool:
     """Whether a layer can be one of two in a native call."""
     alone = isinstance(layer, RNN) or layer.stateful or layer.return_state or layer.activity_regularizer is not None
-    return not alone and layer.fused and layer.cell != "output_gated"
+    return not alone and layer.fused and layer.cell != "output_gated" and runs_as_written(layer)
 
 
 class Bidirectional(Layer):
     """Runs a recurrent layer forwards and a copy of it backwards through time, and merges the two outputs.
 
-    With return_sequences, both outputs stand in the input's order, and those of masked steps are 0. The input may be a
-    list [x, *initial states], those of the forward layer first; with return_state the final states follow the output in
-    the same order.
+    With return_sequences, both outputs stand in the forward layer's order (the input's, unless it goes backwards), and
+    those of masked steps are 0. The input may be a list [x, *initial states], those of the forward layer first; with
+    return_state the final states follow the output in the same order.
 
     Args:
         layer: a recurrent layer, or an RNN, that is not built yet.
@@ -89,7 +88,7 @@ class Bidirectional(Layer):
         self.backward_layer = backward_layer
         for half in (layer, backward_layer):
             half.zero_output_for_mask = half.return_sequences
-        self._first = weights
+        self._first, self._watch = weights, Watch()
 
     def call_inputs(self, x: Any, initial_state: Any = None) -> Any:
         """initial_state: those of the forward layer, then those of the backward layer; zeros by default."""
@@ -146,7 +145,7 @@ class Bidirectional(Layer):
         return _one_or_list([x, *states[:half]]), _one_or_list([x, *states[half:]])
 
     def _in_order(self, y: Array) -> Array:
-        """What the backward layer returns, in the input's order (or back)."""
+        """What the backward layer returns, in the forward layer's order (or back)."""
         return np.ascontiguousarray(y[:, ::-1]) if self.forward_layer.return_sequences else y
 
     def _merge(self, a: Array, b: Array, step: Step) -> Any:
@@ -164,19 +163,19 @@ class Bidirectional(Layer):
 
     def make_way(self, shape: Shape) -> _Way:
         layers: Any = self._layers
-        if self.merge_mode is None or not all(map(_pairs, layers)):
-            return _Way(None, (), (), Changes.layers)
+        # A pair's outputs are in the order of time: those of two layers, in the order of the forward layer.
+        if self.merge_mode is None or self.forward_layer.go_backwards or not all(map(_pairs, layers)):
+            return _Way(None, (), ())
         shapes = [one.native_shape(shape, in_time=True) for one in layers]
         pair = native.RnnPair(shapes[0], shapes[1], self.merge_mode)  # type: ignore[arg-type]
-        return _Way(pair, pair.tape, pair.output, Changes.layers)
+        return _Way(pair, pair.tape, pair.output)
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
         if type(x) is list:
             return self._forward_apart(x, step)
-        way = self._ways.get(x.shape)
-        if way is None or way[3] != Changes.layers:
-            way = self.new_way(x.shape)
-        pair, tape_shape, output, _ = way
+        if self._watch.changed():
+            self._ways.clear()
+        pair, tape_shape, output = self._ways.get(x.shape) or self.new_way(x.shape)
         if pair is None:
             return self._forward_apart(x, step)
         ours: Any = self.forward_layer
@@ -206,18 +205,15 @@ class Bidirectional(Layer):
         first, states = self.forward_layer, []
         step.mask = mask
         a, saved_a = unit_of(first).forward(ours, step)
-        step.mask = mask
+        output_mask, step.mask = step.mask, mask
         b, saved_b = unit_of(self.backward_layer).forward(theirs, step)
         if type(a) is list:
             a, *states = a
         if type(b) is list:
             b, *more = b
             states += more
-        if first.return_sequences:
-            step.mask, b = mask, self._in_order(b)
-        else:
-            step.mask = None
-        y = self._merge(a, b, step)
+        step.mask = output_mask
+        y = self._merge(a, self._in_order(b), step)
         if states:
             y = [*_as_list(y), *states]
         return y, (None, saved_a, saved_b, a, b)
@@ -280,7 +276,7 @@ class TimeDistributed(Layer):
         if not isinstance(layer, Layer):
             raise TypeError(f"TimeDistributed: expected a layer, received {layer!r}")
         super().__init__(**{"dtype": layer.dtype, **kwargs})
-        self.layer = layer
+        self.layer, self._watch = layer, Watch()
 
     def sublayers(self) -> dict[str, Layer]:
         return {"layer": self.layer}
@@ -302,6 +298,8 @@ class TimeDistributed(Layer):
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         mask, step.mask = step.mask, None  # of (batch, steps), which the layer does not see
+        if self._watch.changed():
+            self._ways.clear()
         shape, output, apart = self._ways.get(x.shape) or self.new_way(x.shape)
         layer, steps = self.layer, x.shape[1]
         if shape is None:
@@ -323,8 +321,10 @@ class TimeDistributed(Layer):
         """
         inner = (shape[0] * shape[1], *shape[2:])
         output = (*shape[:2], *(size or 0 for size in self.layer.compute_output_shape(inner)[1:]))
-        whole = type(self.layer) is Dense and self.layer.activity_regularizer is None
-        return None if whole else inner, output, _normalizes_batches(self.layer)
+        layer = self.layer
+        by_row = type(layer) is Dense and runs_as_written(layer) and not isinstance(layer.activation, Layer)
+        whole = by_row and layer.activity_regularizer is None
+        return None if whole else inner, output, _normalizes_batches(layer)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if isinstance(saved, list):
