@@ -37,7 +37,7 @@ RnnPair make_pair(const RnnShape& first, const RnnShape& second, const std::stri
         first.sequences != second.sequences || (merge != "concat" && first.units != second.units))
         throw py::value_error("rnn: the two of a pair must see and put out the same sequences");
     for (int i = 0; i < 4; ++i)
-        if (merge == names[i]) return {first, second, static_cast<Merge>(i)};
+        if (merge == names[i]) return {first, second, static_cast<RnnPair::Merge>(i)};
     throw py::value_error("rnn: merge must be concat, sum, mul or ave, received " + merge);
 }
 

@@ -64,18 +64,34 @@ struct Groups {
     index stride(const RnnShape& s) const { return by_gate ? s.batch * s.units : s.units; }
 };
 
+// Calls f(any, late), both as types, for which the loops over the steps are compiled apart: for_activations' any, and
+// whether the last group has to wait.
+template <class F>
+void for_loops(const RnnShape& s, F&& f) {
+    for_activations(s, [&](auto any) {
+        if (s.cell == Cell::gru_reset_before)
+            f(any, std::true_type{});
+        else
+            f(any, std::false_type{});
+    });
+}
+
+// A group's mask of a sequence's state, from those of all groups that have one (null: none).
 template <class T>
-const T* mask_of(const RnnShape& s, const T* keep, index group) {
-    return keep && s.masks() > 1 ? keep + group * s.batch * s.units : keep;
+const T* keep_at(const RnnShape& s, const T* keep, index group, index b) {
+    return keep ? keep + (group * s.batch + b) * s.units : nullptr;
 }
 
 // to = from (null: zeros), or what a mask leaves of it.
 template <class T>
 void keep_state(const RnnShape& s, const T* from, const T* keep, T* to) {
-    for_each_vector<T>(s.units, [&](index i, auto n) {
-        const vec<T> state = load_or_zero(from, i, n);
-        store_n(to + i, keep ? state * load_n(keep + i, n) : state, n);
-    });
+    if (!from) {
+        std::fill_n(to, s.units, T{});
+    } else if (!keep) {
+        std::copy_n(from, s.units, to);
+    } else {
+        for_each_vector<T>(s.units, [&](index i, auto n) { store_n(to + i, load_n(from + i, n) * load_n(keep + i, n), n); });
+    }
 }
 
 // Whether every sequence runs by itself: with so few, a product of rows would not fill a tile.
@@ -141,7 +157,8 @@ void input_product(const RnnShape& s, const RnnInputs<T>& in, const T* keep, T* 
     });
 }
 
-// Where a step does not count, its state is the one before. The gates of such a step are never read.
+// Where a step does not count, its state is the one before. The gates of such a step are never read but for an output
+// gate, whose output is then not to be used.
 template <class T>
 void carry_on(const Rows<T, T>& rows, const Slice<T>& slice, index b, index t, index first, index last) {
     const auto carry = [&](const T* previous, T* to) {
@@ -155,27 +172,30 @@ void carry_on(const Rows<T, T>& rows, const Slice<T>& slice, index b, index t, i
 }
 
 // All sequences step by step: one product for the rows of a step, then their gates.
-template <class T, bool any>
+template <class T, bool any, bool late>
 void run_sequences(const RnnShape& s, const Groups& groups, const Rows<T, T>& rows, const T* u, const T* bias,
                    const T* keep) {
     const index columns = s.gates() * s.units, states = s.batch * s.units;
-    Scratch<T> packed(groups.count * packed_size<T>(s.units, columns)), seen(groups.count * states),
-        product(s.batch * columns);
+    index size = 0;
+    for (index k = 0; k < groups.count; ++k) size += packed_size<T>(s.units, groups.all[k].columns);
+    Scratch<T> packed(size), seen(groups.count * states), product(s.batch * columns);
     Panels<T> panels[4];
+    T* at = packed;
     for (index k = 0; k < groups.count; ++k) {
         const auto [first, count] = groups.all[k];
-        T* at = packed + k * packed_size<T>(s.units, columns);
         pack_panels(u + first, columns, false, index{0}, s.units, s.units, count, at);
         panels[k] = packed_panels<T>(at, s.units, count);
+        at += packed_size<T>(s.units, count);
     }
-    const bool late = groups.early < groups.count;
     const index last = groups.count - 1, stride = groups.stride(s);
     for_sequences(s, [&](Part mine) {
         const auto see = [&](const T* from, index b) {
-            for (index k = 0; k < groups.early; ++k) {
-                const T* mask = mask_of(s, keep, k);
-                keep_state(s, from, mask ? mask + b * s.units : nullptr, seen + k * states + b * s.units);
+            if (!keep) {  // one group
+                std::copy_n(from, s.units, seen + b * s.units);
+                return;
             }
+            for (index k = 0; k < groups.early; ++k)
+                keep_state(s, from, keep_at(s, keep, k, b), seen + k * states + b * s.units);
         };
         const auto multiply = [&](index k) {
             multiply_rows<T>(mine, panels[k], s.units, seen + k * states, product + s.batch * groups.all[k].first, false);
@@ -186,10 +206,9 @@ void run_sequences(const RnnShape& s, const Groups& groups, const Rows<T, T>& ro
             for (index k = 0; any_state && k < groups.early; ++k) multiply(k);
             const auto product_of = [&](index b) { return any_state ? product + b * groups.all[0].columns : nullptr; };
             if (late) {
-                const T* mask = mask_of(s, keep, last);
                 for (index b = mine.first; b < mine.last; ++b)
-                    open_reset<T, any>(s, rows.slice(b, t), product_of(b), stride, mask ? mask + b * s.units : nullptr,
-                               seen + last * states + b * s.units);
+                    open_reset<T, any>(s, rows.slice(b, t), product_of(b), stride, keep_at(s, keep, last, b),
+                                       seen + last * states + b * s.units);
                 if (any_state) multiply(last);
             }
             for (index b = mine.first; b < mine.last; ++b) {
@@ -202,7 +221,7 @@ void run_sequences(const RnnShape& s, const Groups& groups, const Rows<T, T>& ro
                 } else {
                     step_forward<T, any>(s, slice, {0, s.units, product_of(b), stride, bias}, rows.h_at(b, t), rows.c_at(b, t));
                 }
-                see(rows.h_at(b, t), b);
+                if (t + 1 < s.steps) see(rows.h_at(b, t), b);
             }
         }
     });
@@ -258,9 +277,9 @@ void rnn_forward(const RnnShape& s, const RnnInputs<T>& in, T* memory, const Rnn
     const Rows<T, T> rows(s, in, tape);
     const T* bias = s.cell == Cell::gru && in.bias ? in.bias + (s.gates() + 2) * s.units : nullptr;  // of the recurrent g
     const Groups groups(s, tape.state_masks);
-    for_activations(s, [&](auto any) {
-        constexpr bool a = decltype(any)::value;
-        if (!few_sequences(s, groups)) return run_sequences<T, a>(s, groups, rows, in.u, bias, tape.state_masks);
+    for_loops(s, [&](auto any, auto late) {
+        constexpr bool a = decltype(any)::value, l = decltype(late)::value;
+        if (!few_sequences(s, groups)) return run_sequences<T, a, l>(s, groups, rows, in.u, bias, tape.state_masks);
         switch (s.gates()) {
             case 1: return run_row_by_row<T, a, 1>(s, rows, in.u, bias, tape.state_masks);
             case 2: return run_row_by_row<T, a, 2>(s, rows, in.u, bias, tape.state_masks);
@@ -286,7 +305,7 @@ void rnn_forward(const RnnShape& s, const RnnInputs<T>& in, T* memory, const Rnn
 namespace {
 
 // The gradients of all gates, and of the states before, from those of the output: backward through time.
-template <class T, bool any>
+template <class T, bool any, bool late>
 struct ThroughTime {
     const RnnShape& s;
     const Groups& groups;
@@ -302,21 +321,18 @@ struct ThroughTime {
     T* met_at(index group, index b, index t) const {
         return met + ((group * s.batch + b) * s.steps + rows.time(t)) * s.units;
     }
-    const T* keep_at(index group, index b) const {
-        const T* mask = mask_of(s, keep, group);
-        return mask ? mask + b * s.units : nullptr;
-    }
-    const T* dy_at(index b, index t) const {
+    const T* dy_at(index b, index t, bool counts) const {
         const index row = rows.output(b, t);
-        return dy && row >= 0 && !rows.is_zero(b, t) ? dy + row * stride : nullptr;
+        return dy && row >= 0 && !rows.is_zero(counts) ? dy + row * stride : nullptr;
     }
 
     // One step of one sequence, but for what comes through U. dz: the gradients of its gates, compact by group.
     void step(index b, index t, T* dz) const {
         const Slice<T> slice = rows.slice(b, t);
         T* const d = dh + b * s.units;
-        const T* d_out = dy_at(b, t);
-        if (rows.counts(b, t)) {
+        const bool counts = rows.counts(b, t);
+        const T* d_out = dy_at(b, t, counts);
+        if (counts) {
             step_backward<T, any>(s, slice, rows.c_at(b, t), d_out, d, dc ? dc + b * s.units : nullptr);
         } else {
             // The output was the carried state: its gradient is the state's. Gates had no part in it. (An output gate's
@@ -327,7 +343,7 @@ struct ThroughTime {
         for (index k = 0; k < groups.count; ++k) {
             const auto [first, count] = groups.all[k];
             std::copy_n(slice.z + first, count, dz + s.batch * first + b * count);
-            if (k < groups.early) keep_state(s, slice.h_previous, keep_at(k, b), met_at(k, b, t));
+            if (k < groups.early) keep_state(s, slice.h_previous, keep_at(s, keep, k, b), met_at(k, b, t));
         }
     }
 
@@ -336,27 +352,28 @@ struct ThroughTime {
         const index last = groups.count - 1;
         if (!rows.counts(b, t)) return keep_state<T>(s, nullptr, nullptr, met_at(last, b, t));
         const Slice<T> slice = rows.slice(b, t);
-        reset_backward<T, any>(s, slice, dseen + b * s.units, keep_at(last, b), dh + b * s.units, met_at(last, b, t));
+        reset_backward<T, any>(s, slice, dseen + b * s.units, keep_at(s, keep, last, b), dh + b * s.units,
+                               met_at(last, b, t));
         const auto [first, count] = groups.all[last - 1];  // it holds the gate r
         std::copy_n(slice.z + s.units, s.units, dz + s.batch * first + b * count + s.units - first);
     }
 
     void run() const {
-        const bool alone = few_sequences(s, groups), late = groups.early < groups.count;
-        const index size = packed_size<T>(columns(), s.units);
-        Scratch<T> packed(groups.count * size), dz(s.batch * columns()), through(s.batch * s.units);
+        const bool alone = few_sequences(s, groups);
+        const auto packed_at = [&](index k) { return packed_size<T>(groups.all[k].first, s.units); };
+        Scratch<T> packed(packed_size<T>(columns(), s.units)), dz(s.batch * columns()), through(s.batch * s.units);
         for (index k = 0; k < groups.count; ++k) {
             const auto [first, count] = groups.all[k];
             if (alone)
                 pack_blocks<T, 1>(u, columns(), true, columns(), s.units, 0, s.units, packed.get());
             else
-                pack_panels(u + first, columns(), true, index{0}, count, count, s.units, packed + k * size);
+                pack_panels(u + first, columns(), true, index{0}, count, count, s.units, packed + packed_at(k));
         }
         const auto multiply = [&](Part mine, index k, T* to, bool accumulate) {
             const auto [first, count] = groups.all[k];
             const T* from = dz + s.batch * first;
             if (!alone)
-                return multiply_rows(mine, packed_panels<T>(packed + k * size, count, s.units), count, from, to, accumulate);
+                return multiply_rows(mine, packed_panels<T>(packed + packed_at(k), count, s.units), count, from, to, accumulate);
             for (index b = mine.first; b < mine.last; ++b)
                 multiply_row<T, 1>(count, 0, s.units, from + b * count, packed.get(),
                                    [&](index at, index n, const T* sums, index) {
@@ -373,7 +390,7 @@ struct ThroughTime {
                 }
                 for (index k = 0; k < groups.early; ++k) {
                     multiply(mine, k, keep ? through : dh, !keep);
-                    const T* mask = mask_of(s, keep, k);
+                    const T* mask = keep_at(s, keep, k, 0);
                     for (index i = mine.first * s.units; mask && i < mine.last * s.units; ++i) dh[i] += through[i] * mask[i];
                 }
             }
@@ -426,8 +443,8 @@ void rnn_backward(const RnnShape& s, const RnnInputs<T>& in, T* memory, const T*
     if (!g.dh) std::fill_n(dh.get(), states, T{});
     if (!g.dc && tape.c) std::fill_n(dc.get(), states, T{});
     T* const final_c = !tape.c ? nullptr : g.dc ? g.dc : dc.get();
-    for_activations(s, [&](auto any) {
-        ThroughTime<T, decltype(any)::value>{
+    for_loops(s, [&](auto any, auto late) {
+        ThroughTime<T, decltype(any)::value, decltype(late)::value>{
             s, groups, rows, in.u, tape.state_masks, dy, gated ? s.units : g.stride, g.dh ? g.dh : dh.get(), final_c, met}
             .run();
     });

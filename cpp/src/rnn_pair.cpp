@@ -19,12 +19,12 @@ void halve(index size, T* values) {
 template <class T>
 void rnn_pair_forward(const RnnPair& s, const RnnInputs<T>& first, const RnnInputs<T>& second, T* tape, T* y) {
     const index stride = s.output_columns();
-    const bool beside = s.merge == Merge::concat;
-    const Put put = beside ? Put::write : s.merge == Merge::mul ? Put::multiply : Put::add;
+    const bool beside = s.merge == RnnPair::Merge::concat;
+    const Put put = beside ? Put::write : s.merge == RnnPair::Merge::mul ? Put::multiply : Put::add;
     rnn_forward<T>(s.first, first, tape, {y, stride, nullptr, nullptr});
     rnn_forward<T>(s.second, second, tape ? tape + s.first.tape_size() : nullptr,
                    {beside ? y + s.first.units : y, stride, nullptr, nullptr, put});
-    if (s.merge == Merge::ave) halve(output_size(s), y);
+    if (s.merge == RnnPair::Merge::ave) halve(output_size(s), y);
 }
 
 template <class T>
@@ -32,12 +32,12 @@ void rnn_pair_backward(const RnnPair& s, const RnnInputs<T>& first, const RnnInp
                        RnnGradients<T> ours, RnnGradients<T> theirs) {
     T* const other = tape + s.first.tape_size();
     const index size = output_size(s);
-    Scratch<T> products(s.merge == Merge::mul ? 2 * size : 0);
+    Scratch<T> products(s.merge == RnnPair::Merge::mul ? 2 * size : 0);
     ours.dy = dy;
-    theirs.dy = s.merge == Merge::concat ? dy + s.first.units : dy;
+    theirs.dy = s.merge == RnnPair::Merge::concat ? dy + s.first.units : dy;
     ours.stride = theirs.stride = s.output_columns();
-    if (s.merge == Merge::ave) halve(size, dy);
-    if (s.merge == Merge::mul) {  // each one's gradient is what the other put out times dy
+    if (s.merge == RnnPair::Merge::ave) halve(size, dy);
+    if (s.merge == RnnPair::Merge::mul) {  // each one's gradient is what the other put out times dy
         const auto times_output = [&](const RnnShape& shape, const RnnInputs<T>& in, T* from, T* to) {
             std::copy_n(dy, size, to);
             put_out<T>(shape, {shape, in, Tape<T>(shape, in, from, nullptr)}, to, s.output_columns(), Put::multiply);

@@ -57,8 +57,8 @@ struct Rows {
         if (!s.sequences) return step == s.steps - 1 ? b : -1;
         return b * s.steps + (s.in_time ? time(step) : step);
     }
-    // Whether a step puts out 0 instead of a state.
-    bool is_zero(index b, index step) const { return s.sequences && s.zero_masked && !counts(b, step); }
+    // Whether a step that counts, or does not, puts out 0 instead of a state.
+    bool is_zero(bool counts) const { return s.sequences && s.zero_masked && !counts; }
 };
 
 // What the layer puts out, from the tape: the states, or the gates o.
@@ -68,7 +68,7 @@ void put_out(const RnnShape& s, const Rows<T, const T>& rows, T* y, index stride
     parallel_for(s.batch, 4 * static_cast<double>(s.sequences ? s.states_size() : s.batch * s.units), [&](index b, int) {
         for (index step = s.sequences ? 0 : s.steps - 1; step < s.steps; ++step) {
             T* to = y + rows.output(b, step) * stride;
-            const bool zero = rows.is_zero(b, step), gated = s.cell == Cell::output_gated;
+            const bool zero = rows.is_zero(rows.counts(b, step)), gated = s.cell == Cell::output_gated;
             const T* from = gated ? rows.gates(b, step) + s.units : rows.h_at(b, step);
             for_each_vector<T>(s.units, [&](index i, auto n) {
                 vec<T> v = zero ? vec<T>{} : load_n(from + i, n);

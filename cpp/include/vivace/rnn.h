@@ -113,9 +113,8 @@ void rnn_backward(const RnnShape& s, const RnnInputs<T>& in, T* tape, const T* y
 
 // Two layers that see the same sequences, as one that runs them forwards and one that runs them backwards, and one output
 // of both: side by side, or their sum, product or mean. Of no output_gated cells, and neither puts out its states.
-enum class Merge { concat, sum, mul, ave };
-
 struct RnnPair {
+    enum class Merge { concat, sum, mul, ave };
     RnnShape first, second;
     Merge merge;
     index output_columns() const { return merge == Merge::concat ? first.units + second.units : first.units; }
