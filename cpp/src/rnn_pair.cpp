@@ -1,4 +1,5 @@
 // Two recurrent layers as one: their outputs side by side, or one upon the other.
+#include "map.h"
 #include "rnn_tape.h"
 
 namespace vivace {
@@ -11,7 +12,7 @@ index output_size(const RnnPair& s) {
 
 template <class T>
 void halve(index size, T* values) {
-    for (index i = 0; i < size; ++i) values[i] *= T{0.5};
+    map<T>(size, cheap, values, [](vec<T> v) { return v * T{0.5}; }, values);
 }
 
 }  // namespace
@@ -32,21 +33,21 @@ void rnn_pair_backward(const RnnPair& s, const RnnInputs<T>& first, const RnnInp
                        RnnGradients<T> ours, RnnGradients<T> theirs) {
     T* const other = tape + s.first.tape_size();
     const index size = output_size(s);
-    Scratch<T> products(s.merge == RnnPair::Merge::mul ? 2 * size : 0);
+    Scratch<T> products(s.merge == RnnPair::Merge::mul ? size : 0);
+    const auto times_output = [&](const RnnShape& shape, const RnnInputs<T>& in, T* part, T* to) {
+        put_out<T>(shape, {shape, in, Tape<T>(shape, in, part, nullptr)}, to, s.output_columns(), Put::multiply);
+    };
     ours.dy = dy;
     theirs.dy = s.merge == RnnPair::Merge::concat ? dy + s.first.units : dy;
     ours.stride = theirs.stride = s.output_columns();
     if (s.merge == RnnPair::Merge::ave) halve(size, dy);
     if (s.merge == RnnPair::Merge::mul) {  // each one's gradient is what the other put out times dy
-        const auto times_output = [&](const RnnShape& shape, const RnnInputs<T>& in, T* from, T* to) {
-            std::copy_n(dy, size, to);
-            put_out<T>(shape, {shape, in, Tape<T>(shape, in, from, nullptr)}, to, s.output_columns(), Put::multiply);
-            return to;
-        };
-        ours.dy = times_output(s.second, second, other, products);
-        theirs.dy = times_output(s.first, first, tape, products + size);
+        std::copy_n(dy, size, products.get());
+        times_output(s.second, second, other, products);
+        ours.dy = products;
     }
     rnn_backward<T>(s.first, first, tape, nullptr, ours);
+    if (s.merge == RnnPair::Merge::mul) times_output(s.first, first, tape, dy);  // its states are still there
     theirs.dx = ours.dx;
     theirs.add_dx = true;
     rnn_backward<T>(s.second, second, other, nullptr, theirs);
