@@ -152,7 +152,7 @@ def test_merging_broadcasts_as_numpy_does(merge: Any, shapes: Any, rng: np.rando
 
 
 @pytest.mark.parametrize("swap", [False, True])
-@pytest.mark.parametrize("merge", [*MERGES, L.Subtract, L.Concatenate])
+@pytest.mark.parametrize("merge", [*MERGES, L.Subtract, L.Concatenate, lambda: Dot(1)])
 def test_an_input_that_an_embedding_takes_too_is_merged(merge: Any, swap: bool, rng: np.random.Generator) -> None:
     x, a, b = rng.integers(0, 5, (3, 4)), Input((4,)), Input((4,))
 

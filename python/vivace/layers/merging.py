@@ -108,6 +108,12 @@ def _shapes(layer: Layer, input_shape: Any) -> list[BatchShape]:
     return [tuple(shape) for shape in input_shape]
 
 
+def _of_dtype(x: list[Array], dtype: str) -> list[Array]:
+    """The inputs in a layer's dtype: one that an Embedding takes too is of integers."""
+    kind = FLOATS[dtype]
+    return [array if array.dtype is kind else array.astype(kind) for array in x]
+
+
 def _ranked(shapes: Sequence[Any]) -> list[Any]:
     """The shapes with axes of size 1 behind the batch's, so that all have as many."""
     rank = max(map(len, shapes))
@@ -115,8 +121,8 @@ def _ranked(shapes: Sequence[Any]) -> list[Any]:
 
 
 def _spread(x: list[Array], way: _Way, step: Step, y: Array | None = None) -> tuple[list[Array], list[Any]]:
-    """The inputs as arrays of the output's shape and dtype, and what copies those there that have another (one that an
-    Embedding takes too is of integers): the first into y, if that is given.
+    """The inputs as arrays of the output's shape and dtype, and what copies those there that have another: the first
+    into y, if that is given.
     """
     arrays, copies = list(x), []
     for i, (array, shape) in enumerate(zip(x, way.ranked, strict=True)):
@@ -305,9 +311,8 @@ class Concatenate(_Joining):
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
         shapes = tuple([array.shape for array in x])
         rows, output = self._ways.get(shapes) or self.new_way(shapes)
-        kind = FLOATS[self.dtype]
-        x = [array if array.dtype is kind else array.astype(kind) for array in x]
-        y = step.empty(output, kind)
+        x = _of_dtype(x, self.dtype)
+        y = step.empty(output, x[0].dtype)
         native.concatenate(rows, x, y)
         if step.mask is not None:
             step.mask = self._mask(step.mask, x, self.axis % y.ndim)
@@ -380,7 +385,7 @@ class Dot(Layer):
         return (shapes[0][0], *(rests[0] + rests[1] or (1,)))
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
-        first, second = x
+        x = first, second = _of_dtype(x, self.dtype)
         shapes = first.shape, second.shape
         op, shape = self._ways.get(shapes) or self.new_way(shapes)
         norms = None
@@ -407,7 +412,7 @@ class Dot(Layer):
 
     def bind(self, x: Any, step: Step) -> tuple[Array, list[Any]] | None:
         """See `vivace.plan`."""
-        if self.normalize:
+        if self.normalize or any(array.dtype != self.dtype for array in x):
             return None
         first, second = x
         op, shape = self._ways.get((first.shape, second.shape)) or self.new_way((first.shape, second.shape))
