@@ -151,6 +151,25 @@ def test_merging_broadcasts_as_numpy_does(merge: Any, shapes: Any, rng: np.rando
     check_gradients(model, x, rng)
 
 
+@pytest.mark.parametrize("swap", [False, True])
+@pytest.mark.parametrize("merge", [*MERGES, L.Subtract, L.Concatenate, lambda: Dot(1)])
+def test_an_input_that_an_embedding_takes_too_is_merged(merge: Any, swap: bool, rng: np.random.Generator) -> None:
+    x, a, b = rng.integers(0, 5, (3, 4)), Input((4,)), Input((4,))
+
+    def both(ids: Any, numbers: Any) -> Any:
+        pair = [Flatten()(L.Embedding(5, 1, "ones")(ids)), numbers]
+        return merge()(pair[::-1] if swap else pair)
+
+    one, two = Model(a, both(a, a)), Model([a, b], both(a, b))
+    expected = two.predict([x, x.astype("f4")], verbose=0)
+    np.testing.assert_array_equal(one.predict(x, verbose=0), expected)
+    for model, inputs in ((one, x), (two, [x, x.astype("f4")])):
+        model.compile("sgd", "mse")
+        model.train_on_batch(inputs, np.zeros_like(expected))
+    np.testing.assert_array_equal(one.weights[0].value, two.weights[0].value)
+    assert (one.weights[0].value != 1).any()
+
+
 def test_masked_steps_are_left_out_of_products_and_extrema() -> None:
     x = [np.array([[[2.0], [2.0], [2.0]]]), np.array([[[3.0], [3.0], [1.0]]])]
     masks = [np.array([[1, 1, 0]], "u1"), np.array([[1, 0, 0]], "u1")]

@@ -57,6 +57,11 @@ def nested(x: Any) -> Any:
     return Concatenate()([inner(x), inner(inner(x)), x])
 
 
+def stretched(x: Any) -> Any:
+    mean, row = L.GlobalAveragePooling2D(keepdims=True)(x), L.GlobalMaxPooling2D()(x)
+    return [L.Subtract()([mean, x]), L.Maximum()([x, mean, row])]
+
+
 def masked(x: Any) -> Any:
     h = L.Masking()(x)
     h = Dense(4)(L.Dropout(0.5)(h)) + Dense(4)(h)
@@ -92,6 +97,7 @@ MODELS: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
     "residual": (graph(block), IMAGE),
     "shared": (graph(shared), ROW),
     "nested": (graph(nested), ROW),
+    "stretched": (graph(stretched), IMAGE),
     "masked": (graph(masked), SEQUENCE),
     "states": (graph(states), SEQUENCE),
     "operators": (graph(lambda x: 1 - x[:, ::2] * 3.0 / 2), ROW),
@@ -184,7 +190,8 @@ def test_a_plan_gives_the_same_bits(name: str, rng: np.random.Generator) -> None
 def test_several_inputs_and_integers(rng: np.random.Generator) -> None:
     words, x = Input((4,), dtype="int32", name="words"), Input((6,), name="x")
     h = Flatten()(Embedding(9, 2)(words))
-    model = Model([words, x], {"a": Dense(2)(Concatenate()([h, x])), "b": Dense(1)(x)})
+    joined = [Concatenate()([h, x]), Concatenate()([x, words]), L.add([words, words])]
+    model = Model([words, x], {"a": Dense(2)(joined[0]), "b": Dense(1)(x), "c": joined[1], "d": joined[2]})
     for _ in range(4):
         same(model, [rng.integers(0, 9, (3, 4), dtype="int64"), rng.normal(size=(3, 6)).astype("f4")])
     with pytest.raises(ValueError, match="integers must lie in"):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._core import native
-from .._typing import Array, BatchShape, Shape
+from .._typing import FLOATS, Array, BatchShape, Shape
 from ..step import Step
 from .base import Layer
 
@@ -26,6 +26,16 @@ class _Joining(Layer):
         return [inputs] if single else inputs
 
 
+class _Way(NamedTuple):
+    """How inputs of some shapes become arrays of one."""
+
+    output: Shape
+    kind: Any  # its dtype
+    shapes: tuple[Shape, ...]  # of the inputs
+    ranked: list[Shape]  # the same with as many axes each
+    axes: list[tuple[int, ...]]  # along which each stretches
+
+
 class _Merge(_Joining):
     """Takes a list of inputs, most often two or more. Their shapes broadcast: axes of size 1 stretch, and an input of
     lower rank gets axes of size 1 behind its batch axis. Output: the broadcast shape. A step counts if it does in any
@@ -34,10 +44,8 @@ class _Merge(_Joining):
 
     def compute_output_shape(self, input_shape: Any) -> BatchShape:
         shapes = _shapes(self, input_shape)
-        rank = max(map(len, shapes))
-        stretched = [(shape[0], *(1,) * (rank - len(shape)), *shape[1:]) for shape in shapes]
         output: list[int | None] = []
-        for sizes in zip(*stretched, strict=True):
+        for sizes in zip(*_ranked(shapes), strict=True):
             known = {size for size in sizes if size not in (None, 1)}
             if len(known) > 1:
                 raise ValueError(f"{self.name} ({type(self).__name__}): shapes {shapes} do not broadcast")
@@ -45,55 +53,53 @@ class _Merge(_Joining):
         return tuple(output)
 
     operation: native.Merge
-    ufunc: np.ufunc  # the same, where shapes differ
 
-    def merge(self, x: list[Array], y: Array) -> None:
-        """y = x_1 op x_2 op ..., of the broadcast shape."""
-        y[...] = x[0]
-        for other in x[1:]:
-            self.ufunc(y, other, out=y)
+    def make_way(self, shape: tuple[Shape, ...]) -> _Way:
+        ranked = _ranked(shape)
+        wide = np.broadcast_shapes(*ranked)
+        axes = [tuple(i for i, size in enumerate(wide) if size != one[i]) for one in ranked]
+        return _Way(wide, FLOATS[self.dtype], shape, ranked, axes)
 
-    def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
-        """Fill `out`, of the broadcast shape, with the i-th input's gradient before it is summed to its shape."""
-        out[...] = dy
+    def way_of(self, x: list[Array]) -> _Way:
+        shapes = tuple([array.shape for array in x])
+        way: _Way = self._ways.get(shapes) or self.new_way(shapes)
+        return way
+
+    def alike(self, x: list[Array], step: Step) -> tuple[list[Array], _Way]:
+        """The inputs as arrays of the output's shape and dtype, and the way there."""
+        way = self.way_of(x)
+        x, copies = _spread(x, way, step)
+        for copy in copies:
+            copy()
+        return x, way
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
         if step.mask is not None:
             step.mask = either(step.mask)
-        shape = _common_shape(x)
-        if shape is not None:
-            y = step.empty(shape, x[0].dtype)
-            native.merge_forward(self.operation, x, y)
-            return y, (x, None, y)
-        stretched, shape = _stretched(x)
-        y = step.empty(shape, x[0].dtype)
-        self.merge(stretched, y)
-        return y, (x, stretched, y)
+        way, shape, kind = None, x[0].shape, FLOATS[self.dtype]
+        for array in x:
+            if array.shape != shape or array.dtype is not kind:
+                x, way = self.alike(x, step)
+                shape = way.output
+                break
+        y = step.empty(shape, kind)
+        native.merge_forward(self.operation, x, y)
+        return y, (x, way)
 
     def bind(self, x: list[Array], step: Step) -> tuple[Array, list[Any]]:
         """See `vivace.plan`."""
-        shape = _common_shape(x)
-        if shape is not None:
-            y = step.empty(shape, x[0].dtype)
-            return y, [partial(native.merge_forward, self.operation, x, y)]
-        stretched, shape = _stretched(x)
-        y = step.empty(shape, x[0].dtype)
-        return y, [partial(self.merge, stretched, y)]
+        way = self.way_of(x)
+        y = step.empty(way.output, way.kind)
+        x, copies = _spread(x, way, step, y)
+        return y, [*copies, partial(native.merge_forward, self.operation, x, y)]
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
         if not input_gradient:
             return None
-        x, stretched, y = saved
-        if stretched is None:
-            gradients = [dy, *(step.empty(y.shape, y.dtype) for _ in x[1:])]
-            native.merge_backward(self.operation, x, dy, gradients)
-            return gradients
-        gradients = []
-        for i, own in enumerate(x):
-            full = step.empty(y.shape, y.dtype)
-            self.part(i, stretched, y, dy, full)
-            gradients.append(_summed_to(full, stretched[i].shape, step).reshape(own.shape))
-        return gradients
+        x, way = saved
+        gradients = [dy, *(step.empty(dy.shape, dy.dtype) for _ in x[1:])]
+        native.merge_backward(self.operation, x, dy, gradients)
+        return _summed(gradients, way, step)
 
 
 def _shapes(layer: Layer, input_shape: Any) -> list[BatchShape]:
@@ -102,20 +108,28 @@ def _shapes(layer: Layer, input_shape: Any) -> list[BatchShape]:
     return [tuple(shape) for shape in input_shape]
 
 
-def _common_shape(x: list[Array]) -> Shape | None:
-    """The shape of all of them, if it is one."""
-    shape = x[0].shape
-    for array in x:
-        if array.shape != shape:
-            return None
-    return shape
+def _of_dtype(x: list[Array], dtype: str) -> list[Array]:
+    """The inputs in a layer's dtype: one that an Embedding takes too is of integers."""
+    kind = FLOATS[dtype]
+    return [array if array.dtype is kind else array.astype(kind) for array in x]
 
 
-def _stretched(x: list[Array]) -> tuple[list[Array], Shape]:
-    """The inputs with as many axes as the one that has most, and the shape they broadcast to."""
-    rank = max(array.ndim for array in x)
-    stretched = [a if a.ndim == rank else a.reshape(len(a), *(1,) * (rank - a.ndim), *a.shape[1:]) for a in x]
-    return stretched, np.broadcast_shapes(*(array.shape for array in stretched))
+def _ranked(shapes: Sequence[Any]) -> list[Any]:
+    """The shapes with axes of size 1 behind the batch's, so that all have as many."""
+    rank = max(map(len, shapes))
+    return [(shape[0], *(1,) * (rank - len(shape)), *shape[1:]) for shape in shapes]
+
+
+def _spread(x: list[Array], way: _Way, step: Step, y: Array | None = None) -> tuple[list[Array], list[Any]]:
+    """The inputs as arrays of the output's shape and dtype, and what copies those there that have another: the first
+    into y, if that is given.
+    """
+    arrays, copies = list(x), []
+    for i, (array, shape) in enumerate(zip(x, way.ranked, strict=True)):
+        if array.shape != way.output or array.dtype != way.kind:
+            arrays[i], y = step.empty(way.output, way.kind) if y is None else y, None
+            copies.append(partial(np.copyto, arrays[i], array.reshape(shape)))
+    return arrays, copies
 
 
 def _counts(mask: Array | None, x: Array) -> Array | None:
@@ -133,18 +147,22 @@ def either(masks: Any) -> Array | None:
     return total
 
 
-def _summed_to(full: Array, shape: Shape, step: Step) -> Array:
-    if full.shape == shape:
-        return full
-    axes = tuple(i for i, size in enumerate(shape) if size != full.shape[i])
-    return np.sum(full, axes, keepdims=True, out=step.empty(shape, full.dtype))
+def _summed(gradients: list[Array], way: _Way | None, step: Step) -> list[Array]:
+    """Gradients of inputs that were spread as those of the inputs."""
+    if way is None:
+        return gradients
+    for i, (axes, ranked, shape) in enumerate(zip(way.axes, way.ranked, way.shapes, strict=True)):
+        own = gradients[i]
+        if axes:
+            own = np.sum(own, axes, keepdims=True, out=step.empty(ranked, own.dtype))
+        gradients[i] = own.reshape(shape)
+    return gradients
 
 
 class Add(_Merge):
     __doc__ = f"y = x_1 + x_2 + ...\n\n    {_Merge.__doc__}"
 
     operation = "add"
-    ufunc = np.add
     bind = _Merge.bind
 
 
@@ -152,16 +170,12 @@ class Subtract(_Merge):
     __doc__ = f"y = x_1 - x_2, of two inputs.\n\n    {_Merge.__doc__}"
 
     operation = "subtract"
-    ufunc = np.subtract
     bind = _Merge.bind
 
     def compute_output_shape(self, input_shape: Any) -> BatchShape:
         if len(_shapes(self, input_shape)) != 2:
             raise ValueError(f"{self.name} (Subtract) takes two inputs, received {len(input_shape)}")
         return super().compute_output_shape(input_shape)
-
-    def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
-        np.negative(dy, out=out) if i else np.copyto(out, dy)
 
 
 class Multiply(_Merge):
@@ -171,7 +185,6 @@ class Multiply(_Merge):
     {_Merge.__doc__}"""
 
     operation = "multiply"
-    ufunc = np.multiply
     bind = _Merge.bind
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
@@ -194,38 +207,27 @@ class Multiply(_Merge):
                     gradient *= count
         return gradients
 
-    def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
-        out[...] = dy
-        for j, other in enumerate(x):
-            if j != i:
-                out *= other
-
 
 class Average(_Merge):
     __doc__ = f"y = (x_1 + x_2 + ... + x_n) / n.\n\n    {_Merge.__doc__}"
 
     operation = "average"
-    ufunc = np.add
     bind = _Merge.bind
-
-    def merge(self, x: list[Array], y: Array) -> None:
-        super().merge(x, y)
-        y *= 1 / len(x)
-
-    def part(self, i: int, x: list[Array], y: Array, dy: Array, out: Array) -> None:
-        np.multiply(dy, 1 / len(x), out=out)
 
 
 class _Extremum(_Merge):
     """A masked step of an input gives way to what the others have there."""
 
+    ufunc: np.ufunc  # the same, behind masks
+
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
         masks = step.mask
         if type(masks) is not list:
-            return _Merge.forward(self, x, step)
-        stretched, shape = _stretched(x)
-        y, counts, taken = stretched[0], _counts(masks[0], stretched[0]), []
-        for other, mask in zip(stretched[1:], masks[1:], strict=True):
+            y, saved = _Merge.forward(self, x, step)
+            return y, (saved, None)
+        x, way = self.alike(x, step)
+        y, counts, taken = x[0], _counts(masks[0], x[0]), []
+        for other, mask in zip(x[1:], masks[1:], strict=True):
             chosen = self.ufunc(y, other)
             share = _share(y, other, chosen)
             now = _counts(mask, other)
@@ -239,30 +241,19 @@ class _Extremum(_Merge):
             y = chosen
             taken.append(share)
         step.mask = either(masks)
-        return np.ascontiguousarray(np.broadcast_to(y, shape)), (x, stretched, taken)
+        return np.ascontiguousarray(y), (way, taken)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
-        x, stretched, taken = saved
-        if stretched is None or not input_gradient:
-            return _Merge.backward(self, dy, saved, step, input_gradient)
+        way, taken = saved
+        if taken is None or not input_gradient:
+            return _Merge.backward(self, dy, way, step, input_gradient)
         parts = []
-        for share in reversed(taken if type(taken) is list else self._shares(stretched)):
+        for share in reversed(taken):
             parts.append(dy * share)
             dy = dy * (1 - share)
         parts.append(dy)
-        return [
-            _summed_to(part, wide.shape, step).reshape(array.shape)
-            for part, wide, array in zip(reversed(parts), stretched, x, strict=True)
-        ]
-
-    def _shares(self, x: list[Array]) -> list[Array]:
-        """Of each input but the first, against all before it."""
-        y, shares = x[0], []
-        for other in x[1:]:
-            chosen = self.ufunc(y, other)
-            shares.append(_share(y, other, chosen))
-            y = chosen
-        return shares
+        parts.reverse()
+        return _summed(parts, way, step)
 
 
 def _share(y: Array, other: Array, chosen: Array) -> Array:
@@ -320,6 +311,7 @@ class Concatenate(_Joining):
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
         shapes = tuple([array.shape for array in x])
         rows, output = self._ways.get(shapes) or self.new_way(shapes)
+        x = _of_dtype(x, self.dtype)
         y = step.empty(output, x[0].dtype)
         native.concatenate(rows, x, y)
         if step.mask is not None:
@@ -332,8 +324,10 @@ class Concatenate(_Joining):
         axis = self.axis % len(first)
         return math.prod(first[:axis]) or 1, (*first[:axis], sum(one[axis] for one in shape), *first[axis + 1 :])
 
-    def bind(self, x: list[Array], step: Step) -> tuple[Array, list[Any]]:
+    def bind(self, x: list[Array], step: Step) -> tuple[Array, list[Any]] | None:
         """See `vivace.plan`."""
+        if any(array.dtype != self.dtype for array in x):
+            return None
         y, (rows, _) = self.forward(x, step)
         return y, [partial(native.concatenate, rows, x, y)]
 
@@ -391,7 +385,7 @@ class Dot(Layer):
         return (shapes[0][0], *(rests[0] + rests[1] or (1,)))
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
-        first, second = x
+        x = first, second = _of_dtype(x, self.dtype)
         shapes = first.shape, second.shape
         op, shape = self._ways.get(shapes) or self.new_way(shapes)
         norms = None
@@ -418,7 +412,7 @@ class Dot(Layer):
 
     def bind(self, x: Any, step: Step) -> tuple[Array, list[Any]] | None:
         """See `vivace.plan`."""
-        if self.normalize:
+        if self.normalize or any(array.dtype != self.dtype for array in x):
             return None
         first, second = x
         op, shape = self._ways.get((first.shape, second.shape)) or self.new_way((first.shape, second.shape))
