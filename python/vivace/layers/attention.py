@@ -34,27 +34,16 @@ class AttentionLayer(Layer):
     """What attention layers can be asked for when they are called, as in Keras; else they do what they were made to."""
 
     several_inputs = True
+    asking = frozenset(
+        ("attention_mask", "return_attention_scores", "use_causal_mask", "query_mask", "value_mask", "key_mask")
+    )
     use_causal_mask: bool
     return_attention_scores: bool
     use_attention_mask = False
-    _asked: dict[str, Any] = {}  # noqa: RUF012 (replaced, not filled): by the calls on symbolic tensors
+    _asks: dict[str, Any] = {}  # noqa: RUF012 (replaced, not filled): the call that is going on
+    _asked: dict[str, Any] = {}  # noqa: RUF012 (likewise): the calls on symbolic tensors
 
-    def __call__(self, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
-        """On symbolic tensors or arrays, as every layer: query, value and key, or a list of them.
-
-        Args:
-            attention_mask: (batch, queries, keys) or (queries, keys), not 0 where a query may attend to a key; sizes of
-                1 stretch.
-            query_mask, value_mask, key_mask: with arrays, the entries of `mask` one by one.
-            return_attention_scores: return the output and the probabilities (batch, heads, queries, keys), in a list.
-            use_causal_mask: no query attends to later steps.
-            kwargs: training and mask, as of every layer.
-        """
-        if not (kwargs or self._asked):
-            return Layer.__call__(self, *args, training=training)
-        return self._call_asking(*args, training=training, **kwargs)
-
-    def _call_asking(
+    def call_asking(
         self,
         *args: Any,
         attention_mask: Any = None,
@@ -63,11 +52,22 @@ class AttentionLayer(Layer):
         query_mask: Any = None,
         value_mask: Any = None,
         key_mask: Any = None,
+        training: bool | None = None,
+        mask: Any = None,
         **kwargs: Any,
     ) -> Any:
-        """A call that is asked for more than every layer is."""
+        """A call, with query, value and key or a list of them, that is asked for more than every layer is.
+
+        Args:
+            attention_mask: (batch, queries, keys) or (queries, keys), not 0 where a query may attend to a key; sizes of
+                1 stretch.
+            return_attention_scores: return the output and the probabilities (batch, heads, queries, keys), in a list.
+            use_causal_mask: no query attends to later steps.
+            query_mask, value_mask, key_mask: with arrays, the entries of `mask` one by one.
+            training, mask, kwargs: as of every layer.
+        """
         if query_mask is not None or value_mask is not None or key_mask is not None:
-            kwargs["mask"] = [query_mask, value_mask, key_mask]
+            mask = [query_mask, value_mask, key_mask]
         asked = {}
         if return_attention_scores is not None:
             asked["return_attention_scores"] = return_attention_scores
@@ -79,23 +79,22 @@ class AttentionLayer(Layer):
                 attention_mask = attention_mask[None] if attention_mask.ndim == 2 else attention_mask
             kwargs["attention_mask"] = attention_mask
             asked["use_attention_mask"] = True
-        if not asked and not self._asked:
-            return super().__call__(*args, **kwargs)
         before = {name: getattr(self, name) for name in asked}
-        unusual = {name: value for name, value in asked.items() if value or before[name]}
-        several = [*args[0]] if args and isinstance(args[0], (list, tuple)) else []
-        graph = any(isinstance(one, SymbolicTensor) for one in (*args, *several, *kwargs.values()))
-        if graph and self._nodes and unusual != self._asked:
-            what = ", ".join(dict.fromkeys([*self._asked, *unusual]))
-            raise ValueError(f"{self.name} ({type(self).__name__}): {what} must be the same in all calls")
-        if graph:
-            self._asked = unusual
+        self._asks = {name: value for name, value in asked.items() if value or before[name]}
+        vars(self).update(asked)
         try:
-            vars(self).update(asked)
-            return super().__call__(*args, **kwargs)
+            return self(self.call_inputs(*args, **kwargs), training=training, mask=mask)
         finally:
-            if not graph:
+            if self._asks is not self._asked:  # which a graph remembers
                 vars(self).update(before)
+            self._asks = {}
+
+    def _record(self, inputs: Any, training: bool | None) -> Any:
+        if self._nodes and self._asks != self._asked:
+            what = ", ".join(dict.fromkeys([*self._asked, *self._asks]))
+            raise ValueError(f"{self.name} ({type(self).__name__}): {what} must be the same in all calls")
+        self._asked = self._asks
+        return super()._record(inputs, training)
 
 
 class _Way(NamedTuple):

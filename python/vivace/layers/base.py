@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import config, constraints, initializers, regularizers
 from .._config import Configurable, own_arguments
+from .._core import native
 from .._naming import unique_name
 from .._typing import FLOATS, Array, BatchShape, Initializer, Shape
 from ..parameters import Changes, Parameter
@@ -23,6 +24,7 @@ from ..step import OneCall, Step
 from .symbolic import Node, SymbolicTensor, as_inputs, is_symbolic, told, way_to
 
 _ndarray = np.ndarray
+_alike = native.alike
 _NO_ARGUMENTS = frozenset(("built", "input_shape", "output_shape", "trainable"))
 
 
@@ -72,6 +74,7 @@ class Layer(Configurable):
     family = "layers"
     former: ClassVar[tuple[str, ...]] = ("input_dim",)
     input_dtype: Any = None  # of the input, where it is not the layer's dtype
+    asking: ClassVar[frozenset[str]] = frozenset()  # arguments of a call for which there is a `call_asking`
     several_inputs = False  # whether it takes more than one
     holder = ""  # what the weights' paths have behind the layer's name: the cell of a recurrent layer
     _dropped_a_mask = False
@@ -217,17 +220,16 @@ class Layer(Configurable):
         if around is not None:
             args = self._of_the_graph(args, around)
         x: Any = args[0] if len(args) == 1 else None
-        shape, kind = self._accepted
-        if type(x) is not _ndarray or x.shape != shape or x.dtype is not kind or mask is not None or kwargs:
-            if type(x) is not list or mask is not None or kwargs or not _alike(x, shape, kind):
-                inputs = self.call_inputs(*args, **kwargs)
-                if is_symbolic(inputs):
-                    return self._record(inputs, training)
-                x = self._accept(inputs)
-                if mask is not None:
-                    step.mask = step_masks(mask, type(x) is list)
-        elif not x.flags.c_contiguous:
-            x = np.ascontiguousarray(x)
+        shape, dtype = self._accepted
+        if mask is not None or kwargs or not _alike(x, shape, dtype):
+            if not self.asking.isdisjoint(kwargs):
+                return self.call_asking(*args, training=training, mask=mask, **kwargs)
+            inputs = self.call_inputs(*args, **kwargs)
+            if is_symbolic(inputs):
+                return self._record(inputs, training)
+            x = self._accept(inputs)
+            if mask is not None:
+                step.mask = step_masks(mask, type(x) is list)
         y: Any = self.forward(x, step)[0]
         if step.penalty or self.activity_regularizer is not None:
             self._penalize(y, step.penalty)
@@ -235,6 +237,10 @@ class Layer(Configurable):
         if y is step.last or step.made(y):
             return y
         return y.copy() if type(y) is not list else [one.copy() for one in y]
+
+    def call_asking(self, *args: Any, **kwargs: Any) -> Any:
+        """A call with some of the arguments in `asking`."""
+        raise TypeError(f"{type(self).__name__} must define call_asking")
 
     def _penalize(self, y: Any, penalty: float) -> None:
         """Remember what an output adds to the loss, for `losses`."""
@@ -531,16 +537,6 @@ def _noting(build: Callable[..., None]) -> Callable[..., None]:
             self.input_shape = shapes[0]
 
     return noted
-
-
-def _alike(arrays: list[Any], shapes: Any, dtype: Any) -> bool:
-    """Whether they are dense arrays of these shapes, if it is a list, and of this dtype."""
-    if type(shapes) is not list or len(arrays) != len(shapes):
-        return False
-    for x, shape in zip(arrays, shapes):  # noqa: B905 (strict takes its time)
-        if type(x) is not _ndarray or x.shape != shape or x.dtype is not dtype or not x.flags.c_contiguous:
-            return False
-    return True
 
 
 def data_array(owner: str, x: Any, dtype: str) -> Array:
