@@ -435,9 +435,9 @@ def test_stored_attention(core: ModuleType, by_sums: bool, rate: float, weights:
         core.AttentionShape(2, n, m, 1, 1, d, e, 1.0, True),
         (None, mask.view("u1"), None, False, rate, 3, 4),
     )
-    scoring, probabilities = (by_sums, weight, scale), (np.full_like(p, np.nan), np.full_like(p, np.nan))
+    inputs, probabilities = (q, k, v, scale, weight), (np.full_like(p, np.nan), np.full_like(p, np.nan))
     y = np.empty((2, n, e))
-    core.stored_attention_forward(shape, (q, k, v), scoring, options, probabilities, y)
+    core.stored_attention_forward(shape, inputs, by_sums, options, probabilities, y)
     np.testing.assert_allclose(probabilities[0], p, rtol=1e-11, atol=1e-14)
     np.testing.assert_allclose(probabilities[1], p * keep, rtol=1e-11, atol=1e-14)
     np.testing.assert_allclose(y, (p * keep) @ v, rtol=1e-11, atol=1e-14)
@@ -446,13 +446,10 @@ def test_stored_attention(core: ModuleType, by_sums: bool, rate: float, weights:
     dq, dk, dv = (np.full_like(a, np.nan) for a in (q, k, v))
     dweight, dscale = None if weight is None else np.ones_like(weight), np.array(1.0)
     core.stored_attention_backward(
-        shape, (q, k, v), scoring, (options, probabilities[0]), (dy, ddropped), (dq, dk, dv, dweight, dscale)
+        shape, inputs, by_sums, (options, probabilities[0]), (dy, ddropped), (dq, dk, dv, dscale, dweight)
     )
-    if weight is None:
-        with pytest.raises(ValueError, match="dweight must have 0 elements"):
-            core.stored_attention_backward(
-                shape, (q, k, v), scoring, (options, probabilities[0]), (dy,), (dq, dk, dv, np.ones(1), None)
-            )
+    with pytest.raises(ValueError, match=r"weight must have 1 or 5 elements, received 2"):
+        core.stored_attention_forward(shape, (*inputs[:4], np.ones(2)), by_sums, options, probabilities, y)
     dp = (dy @ v.transpose(0, 2, 1) + ddropped) * keep
     ds = p * (dp - (p * dp).sum(-1, keepdims=True))
     if by_sums:

@@ -57,16 +57,27 @@ struct Options {
     }
 };
 
-// q, k and v, which may lack the axis of heads if there is one, and a learned factor of q.
+// q, k and v, which may lack the axis of heads if there is one, and perhaps what is learned: a factor of scores, and the
+// weight of each feature of a sum, or of all. None stands for what is not.
 template <class T>
 struct Inputs {
-    const T *q, *k, *v, *scale;
+    const T *q, *k, *v, *scale, *weight = nullptr;
+    index weights = 0;
 
     Inputs(const Arguments& arg, const AttentionShape& s, const Several& inputs)
         : q(arg.in<T>(inputs.array(0, "q"), "q", {s.batch, s.queries, s.heads, s.key_dim})),
           k(arg.in<T>(inputs.array(1, "k"), "k", {s.batch, s.keys, s.key_heads, s.key_dim})),
           v(arg.in<T>(inputs.array(2, "v"), "v", {s.batch, s.keys, s.key_heads, s.value_dim})),
-          scale(inputs.size() > 3 ? arg.in<T>(inputs.array(3, "scale"), "scale", {}) : nullptr) {}
+          scale(inputs.size() > 3 ? arg.optional_in<T>(inputs.object(3), "scale", {}) : nullptr) {
+        if (inputs.size() < 5 || inputs.object(4).is_none()) return;
+        const py::array array = inputs.array(4, "weight");
+        weights = array.size();
+        if (weights != 1 && weights != s.key_dim)
+            arg.fail("weight", "must have 1 or " + std::to_string(s.key_dim) + " elements", std::to_string(weights));
+        weight = arg.in_flat<T>(array, "weight", weights);
+    }
+
+    Scoring<T> scoring(bool by_sums) const { return {by_sums, scale ? *scale : T{1}, weight, weights}; }
 };
 
 void forward(const AttentionShape& s, const py::object& inputs, const py::object& options, const py::object& kept,
@@ -116,24 +127,7 @@ void backward(const AttentionShape& s, const py::object& inputs, const py::objec
     });
 }
 
-
-// (by_sums, weight or None, scale or None)
-template <class T>
-Scoring<T> scoring_of(const Arguments& arg, const AttentionShape& s, const py::object& scoring) {
-    const Several all(arg, scoring, "scoring");
-    all.must_have(3);
-    Scoring<T> found{all.object(0).cast<bool>(), T{1}, nullptr, 0};
-    if (const py::object weight = all.object(1); !weight.is_none()) {
-        found.weights = arg.array(weight, "weight").size();
-        if (found.weights != 1 && found.weights != s.key_dim)
-            arg.fail("weight", "must have 1 or " + std::to_string(s.key_dim) + " elements", std::to_string(found.weights));
-        found.weight = arg.in_flat<T>(arg.array(weight, "weight"), "weight", found.weights);
-    }
-    if (const py::object scale = all.object(2); !scale.is_none()) found.scale = *arg.in_flat<T>(arg.array(scale, "scale"), "scale", 1);
-    return found;
-}
-
-void stored_forward(const AttentionShape& s, const py::object& inputs, const py::object& scoring, const py::object& options,
+void stored_forward(const AttentionShape& s, const py::object& inputs, bool by_sums, const py::object& options,
                     const py::object& probabilities, const py::array& y) {
     const Arguments arg("stored_attention_forward");
     const Several in(arg, inputs, "inputs"), all(arg, probabilities, "probabilities");
@@ -142,7 +136,7 @@ void stored_forward(const AttentionShape& s, const py::object& inputs, const py:
     arg.for_dtype(y, "y", [&](auto zero) {
         using T = decltype(zero);
         const Inputs<T> x(arg, s, in);
-        const Scoring<T> by = scoring_of<T>(arg, s, scoring);
+        const Scoring<T> by = x.scoring(by_sums);
         T* p = arg.out<T>(all.array(0, "p"), "p", {s.batch, s.queries, s.keys});
         T* dropped = all.size() < 2 ? nullptr : arg.out<T>(all.array(1, "dropped"), "dropped", {s.batch, s.queries, s.keys});
         T* out = arg.out<T>(y, "y", {s.batch, s.queries, s.value_dim});
@@ -150,26 +144,26 @@ void stored_forward(const AttentionShape& s, const py::object& inputs, const py:
     });
 }
 
-void stored_backward(const AttentionShape& s, const py::object& inputs, const py::object& scoring, const py::object& forward,
+void stored_backward(const AttentionShape& s, const py::object& inputs, bool by_sums, const py::object& forward,
                      const py::object& upstream, const py::object& gradients) {
     const Arguments arg("stored_attention_backward");
     const Several in(arg, inputs, "inputs"), before(arg, forward, "forward"), d(arg, upstream, "upstream"),
         out(arg, gradients, "gradients");
     if (s.heads != 1) arg.fail("shape", "must have one head", std::to_string(s.heads));
     const Options o(arg, s, before.object(0));
-    out.must_have(5);
+    out.must_have(in.size());
     arg.for_dtype(d.array(0, "dy"), "dy", [&](auto zero) {
         using T = decltype(zero);
         const Inputs<T> x(arg, s, in);
-        const Scoring<T> by = scoring_of<T>(arg, s, scoring);
+        const Scoring<T> by = x.scoring(by_sums);
         const T* p = arg.in<T>(before.array(1, "p"), "p", {s.batch, s.queries, s.keys});
         const T* dy = arg.in<T>(d.array(0, "dy"), "dy", {s.batch, s.queries, s.value_dim});
         const T* dp = d.size() < 2 ? nullptr : arg.in<T>(d.array(1, "ddropped"), "ddropped", {s.batch, s.queries, s.keys});
         T* dq = arg.out<T>(out.array(0, "dq"), "dq", {s.batch, s.queries, s.key_dim});
         T* dk = arg.out<T>(out.array(1, "dk"), "dk", {s.batch, s.keys, s.key_dim});
         T* dv = arg.out<T>(out.array(2, "dv"), "dv", {s.batch, s.keys, s.value_dim});
-        T* dweight = arg.optional_out_flat<T>(out.object(3), "dweight", by.weights);
-        T* dscale = arg.optional_out_flat<T>(out.object(4), "dscale", 1);
+        T* dscale = x.scale ? arg.out<T>(out.array(3, "dscale"), "dscale", {}) : nullptr;
+        T* dweight = x.weight ? arg.out_flat<T>(out.array(4, "dweight"), "dweight", x.weights) : nullptr;
         without_gil([&] {
             stored_attention_backward<T>(s, by, x.q, x.k, x.v, o.drop, p, dy, dp, dq, dk, dv, dweight, dscale);
         });
@@ -286,9 +280,9 @@ void bind_attention(py::module_& m) {
           py::arg("kept").none(true), py::arg("y"));
     m.def("attention_backward", &backward, py::arg("shape"), py::arg("inputs"), py::arg("options").none(true),
           py::arg("outputs"), py::arg("dy"), py::arg("gradients"));
-    m.def("stored_attention_forward", &stored_forward, py::arg("shape"), py::arg("inputs"), py::arg("scoring"),
+    m.def("stored_attention_forward", &stored_forward, py::arg("shape"), py::arg("inputs"), py::arg("by_sums"),
           py::arg("options").none(true), py::arg("probabilities"), py::arg("y"));
-    m.def("stored_attention_backward", &stored_backward, py::arg("shape"), py::arg("inputs"), py::arg("scoring"),
+    m.def("stored_attention_backward", &stored_backward, py::arg("shape"), py::arg("inputs"), py::arg("by_sums"),
           py::arg("forward"), py::arg("upstream"), py::arg("gradients"));
     m.def("multi_head_forward", &multi_head_forward_, py::arg("shape"), py::arg("inputs"), py::arg("weights"),
           py::arg("options").none(true), py::arg("kept").none(true), py::arg("outputs"));

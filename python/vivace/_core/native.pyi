@@ -297,37 +297,35 @@ class AttentionShape:
 Options = tuple[Array | None, Array | None, Array | None, bool, float, int, int]
 
 # inputs: q (batch, queries, heads, key_dim), k (batch, keys, key_heads, key_dim), v (batch, keys, key_heads, value_dim)
-# and perhaps a learned factor of q, (); one head needs no axis. y (batch, queries, heads, value_dim); kept: 2 * batch *
-# heads * queries numbers. outputs: kept and y; gradients: as many as inputs, that of the factor is added to.
+# and perhaps a learned factor of the scores, (); one head needs no axis. y (batch, queries, heads, value_dim); kept:
+# 2 * batch * heads * queries numbers. outputs: kept and y; gradients: as many as inputs, the factor's is added to.
 def attention_forward(
-    shape: AttentionShape, inputs: Sequence[Array], options: Options | None, kept: Array | None, y: Array
+    shape: AttentionShape, inputs: Sequence[Array | None], options: Options | None, kept: Array | None, y: Array
 ) -> None: ...
 def attention_backward(
     shape: AttentionShape,
-    inputs: Sequence[Array],
+    inputs: Sequence[Array | None],
     options: Options | None,
     outputs: Sequence[Array],
     dy: Array,
-    gradients: Sequence[Array],
+    gradients: Sequence[Array | None],
 ) -> None: ...
 
-# Of one head. scoring: whether scores are sums, the weight of each feature or of all, the scale. probabilities: p
-# (batch, queries, keys) and, if asked for, p after dropout; forward: options and p; upstream: dy and perhaps the
-# gradient of p after dropout; gradients: dq, dk, dv, which are overwritten, and those of weight and scale, added to.
-Scoring = tuple[bool, Array | None, Array | None]
-
+# Of one head; behind the inputs' factor perhaps the weight of each feature of a sum, or of all, (1) or (key_dim).
+# by_sums: whether scores are sums of features. probabilities: p (batch, queries, keys) and, if asked for, p after
+# dropout; forward: options and p; upstream: dy and perhaps the gradient of p after dropout.
 def stored_attention_forward(
     shape: AttentionShape,
-    inputs: Sequence[Array],
-    scoring: Scoring,
+    inputs: Sequence[Array | None],
+    by_sums: bool,
     options: Options | None,
     probabilities: Sequence[Array],
     y: Array,
 ) -> None: ...
 def stored_attention_backward(
     shape: AttentionShape,
-    inputs: Sequence[Array],
-    scoring: Scoring,
+    inputs: Sequence[Array | None],
+    by_sums: bool,
     forward: tuple[Options | None, Array],
     upstream: Sequence[Array],
     gradients: Sequence[Array | None],

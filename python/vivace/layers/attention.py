@@ -169,16 +169,19 @@ class _SequenceAttention(AttentionLayer):
     factor: Parameter | None = None  # of a product, or of what is summed
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
-        query, value, key = x[0], x[1], x[-1]
-        at = query.shape, value.shape, self.use_causal_mask
+        query = x[0]
+        at = query.shape, x[1].shape, self.use_causal_mask
         way: _Way = self._ways.get(at) or self.new_way(at)
         options = keep = None
         if step.mask is not None or self.dropout:
             options, keep = self._options(step)
+        factor, weight = self.factor, self.weight
+        inputs: tuple[Any, ...] = query, x[-1], x[1]
+        if factor is not weight:  # one is there
+            inputs = *inputs, None if factor is None else factor.array, None if weight is None else weight.array
         if self.by_sums or self.return_attention_scores:
-            y, saved = self._forward_stored(way, (query, key, value), options, step)
+            y, saved = self._forward_stored(way, inputs, options, step)
         else:
-            inputs = (query, key, value) if self.factor is None else (query, key, value, self.factor.array)
             kept = step.empty(way.kept, query.dtype) if step.keeps else None
             y = step.empty(way.output, query.dtype)
             native.attention_forward(way.shape, inputs, options, kept, y)
@@ -199,21 +202,18 @@ class _SequenceAttention(AttentionLayer):
         options = Options(None, mask, None, False, rate, self.stream.seed, self.stream.next() if rate else 0)
         return options, None if query_mask is None else (query_mask != 0)[..., None]
 
-    def _scoring(self) -> tuple[bool, Array | None, Array | None]:
-        weight, factor = self.weight, self.factor
-        return self.by_sums, None if weight is None else weight.array, None if factor is None else factor.array
-
     def _forward_stored(
-        self, way: _Way, inputs: tuple[Array, ...], options: Options | None, step: Step
+        self, way: _Way, inputs: tuple[Any, ...], options: Options | None, step: Step
     ) -> tuple[Any, Any]:
         """With the probabilities in memory: of sums, and for those who ask for them, which is after dropout."""
-        p = step.empty(way.scores, inputs[0].dtype)
-        both: tuple[Array, ...] = (p,)
-        if self.return_attention_scores and options is not None and options.rate:
-            both = (p, step.empty(way.scores, p.dtype))
-        y = step.empty(way.output, p.dtype)
-        native.stored_attention_forward(way.shape, inputs, self._scoring(), options, both, y)
-        return [y, both[-1]] if self.return_attention_scores else y, (way, inputs, options, p, None)
+        dtype = inputs[0].dtype
+        p, y = step.empty(way.scores, dtype), step.empty(way.output, dtype)
+        if not self.return_attention_scores:
+            native.stored_attention_forward(way.shape, inputs, True, options, (p,), y)
+            return y, (way, inputs, options, p, None)
+        both = (p,) if options is None or not options.rate else (p, step.empty(way.scores, dtype))
+        native.stored_attention_forward(way.shape, inputs, self.by_sums, options, both, y)
+        return [y, both[-1]], (way, inputs, options, p, None)
 
     def backward(self, dy: Any, saved: Any, step: Step, input_gradient: bool = True) -> Any:
         (way, inputs, options, kept, y), keep, count = saved
@@ -222,21 +222,14 @@ class _SequenceAttention(AttentionLayer):
             dy, of_scores = dy
         if keep is not None:
             dy *= keep
-        query, key, value = inputs[:3]
-        dq, dk, dv = (step.empty(one.shape, one.dtype) for one in (query, key, value))
-        weight, factor = self.weight, self.factor
+        dq, dk, dv = (step.empty(one.shape, one.dtype) for one in inputs[:3])
+        found: tuple[Array | None, ...] = dq, dk, dv
+        if len(inputs) > 3:
+            found = (*found, *(None if one is None else one.gradient for one in (self.factor, self.weight)))
         if y is None:
-            gradients = (
-                dq,
-                dk,
-                dv,
-                None if weight is None else weight.gradient,
-                None if factor is None else factor.gradient,
-            )
             upstream = (dy,) if of_scores is None else (dy, of_scores)
-            native.stored_attention_backward(way.shape, inputs, self._scoring(), (options, kept), upstream, gradients)
+            native.stored_attention_backward(way.shape, inputs, self.by_sums, (options, kept), upstream, found)
         else:
-            found = (dq, dk, dv) if factor is None else (dq, dk, dv, factor.gradient)
             native.attention_backward(way.shape, inputs, options, (kept, y), dy, found)
         if count == 3:
             return [dq, dv, dk]
@@ -247,15 +240,14 @@ class _SequenceAttention(AttentionLayer):
         """See `vivace.plan`."""
         if self.return_attention_scores:
             return None
-        query, value, key = x[0], x[1], x[-1]
-        at = query.shape, value.shape, self.use_causal_mask
+        query = x[0]
+        at = query.shape, x[1].shape, self.use_causal_mask
         way: _Way = self._ways.get(at) or self.new_way(at)
-        inputs: tuple[Array, ...] = query, key, value
-        y = step.empty(way.output, query.dtype)
+        learned = (None if one is None else one.array for one in (self.factor, self.weight))
+        inputs, y = (query, x[-1], x[1], *learned), step.empty(way.output, query.dtype)
         if self.by_sums:
             both = (step.empty(way.scores, query.dtype),)
-            return y, [partial(native.stored_attention_forward, way.shape, inputs, self._scoring(), None, both, y)]
-        inputs = inputs if self.factor is None else (*inputs, self.factor.array)
+            return y, [partial(native.stored_attention_forward, way.shape, inputs, True, None, both, y)]
         return y, [partial(native.attention_forward, way.shape, inputs, None, None, y)]
 
 
