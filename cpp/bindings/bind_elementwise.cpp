@@ -228,18 +228,18 @@ void bind_elementwise(py::module_& m) {
         },
         py::arg("x"), py::arg("value"), py::arg("mask"), py::arg("y").none(true));
     m.def(
-        "mask_rows_backward",
-        [](const py::array& mask, const py::array& dy) {
-            const Arguments arg("mask_rows_backward");
-            const index columns = arg.columns(dy, "dy"), rows = mask.size();
-            arg.for_dtype(dy, "dy", [&](auto zero) {
+        "clear_masked_rows",
+        [](const py::array& mask, const py::array& x) {
+            const Arguments arg("clear_masked_rows");
+            const index columns = arg.columns(x, "x"), rows = mask.size();
+            arg.for_dtype(x, "x", [&](auto zero) {
                 using T = decltype(zero);
                 const std::uint8_t* marks = arg.in_flat<std::uint8_t>(mask, "mask", rows);
-                T* d = arg.out_flat<T>(dy, "dy", rows * columns);
-                without_gil([&] { mask_rows_backward(rows, columns, marks, d); });
+                T* px = arg.out_flat<T>(x, "x", rows * columns);
+                without_gil([&] { clear_masked_rows(rows, columns, marks, px); });
             });
         },
-        py::arg("mask"), py::arg("dy"));
+        py::arg("mask"), py::arg("x"));
     m.def(
         "scatter_add_rows",
         [](const py::array& dy, const py::array& rows, const py::array& table) {

@@ -26,8 +26,6 @@ constexpr index block_row = query_block + 64 / static_cast<index>(sizeof(T));
 
 // Scores come in units of ln 2.
 template <class T>
-constexpr T log2_e = static_cast<T>(1.44269504088896340736);
-template <class T>
 constexpr T forbidden = static_cast<T>(-1e9) * log2_e<T>;
 
 // Rows that lie ld apart, side by side: the left side of a product, in cache.

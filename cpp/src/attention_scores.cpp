@@ -15,8 +15,6 @@ namespace {
 
 constexpr index row_block = 32;  // rows of scores that a task takes
 
-template <class T>
-constexpr T log2_e = static_cast<T>(1.44269504088896340736);
 
 // Calls f(key), once, for every key that query i of a sample may not attend to.
 template <class F>

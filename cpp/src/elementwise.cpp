@@ -278,9 +278,9 @@ void mask_rows(index rows, index columns, const T* x, T value, T* y, std::uint8_
 }
 
 template <class T>
-void mask_rows_backward(index rows, index columns, const std::uint8_t* mask, T* dy) {
+void clear_masked_rows(index rows, index columns, const std::uint8_t* mask, T* x) {
     for_rows(rows, columns, [&](index r) {
-        if (!mask[r]) std::fill_n(dy + r * columns, columns, T{});
+        if (!mask[r]) std::fill_n(x + r * columns, columns, T{});
     });
 }
 
@@ -300,7 +300,7 @@ void mask_rows_backward(index rows, index columns, const std::uint8_t* mask, T* 
     template void scale_channels(index, index, index, const T*, const T*, const T*, T*);                           \
     template void standardize_channels(index, index, index, const T*, const T*, const T*, T*);                     \
     template void mask_rows(index, index, const T*, T, T*, std::uint8_t*);                                         \
-    template void mask_rows_backward(index, index, const std::uint8_t*, T*);                                       \
+    template void clear_masked_rows(index, index, const std::uint8_t*, T*);                                       \
     template void scatter_add_rows(index, index, const T*, const std::int64_t*, T*);
 INSTANTIATE(float)
 INSTANTIATE(double)

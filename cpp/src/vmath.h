@@ -14,11 +14,14 @@
 namespace vivace {
 
 template <class T>
+constexpr T log2_e = static_cast<T>(1.44269504088896340736);
+
+template <class T>
 struct ExpConstants;
 
 template <>
 struct ExpConstants<float> {
-    static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f, log2_e = 1.44269504f;
+    static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
     static constexpr float low = -104.0f, high = 89.0f;          // beyond: 0 and infinity
     static constexpr float round = 12582912.0f;                   // 1.5 * 2^23: adding it rounds to an integer
     static constexpr int mantissa = 23, bias = 127, degree = 7;
@@ -31,7 +34,7 @@ struct ExpConstants<float> {
 template <>
 struct ExpConstants<double> {
     static constexpr double ln2_high = 6.93145751953125e-1, ln2_low = 1.42860682030941723212e-6;
-    static constexpr double log2_e = 1.44269504088896340736, low = -746.0, high = 710.0;
+    static constexpr double low = -746.0, high = 710.0;
     static constexpr double round = 6755399441055744.0;  // 1.5 * 2^52
     static constexpr int mantissa = 52, bias = 1023, degree = 13;
     static constexpr double tanh_is_one = 20.0;
@@ -59,7 +62,7 @@ struct Reduced {
 template <class T>
 VIVACE_INLINE Reduced<T> reduce_exp(vec<T> x) {
     using C = ExpConstants<T>;
-    const vec<T> rounded = x * C::log2_e + C::round;
+    const vec<T> rounded = x * log2_e<T> + C::round;
     const vec<T> n = rounded - C::round;
     const vec<T> high = x - n * C::ln2_high;
     const vec<T> r = high - n * C::ln2_low;

@@ -68,8 +68,8 @@ void scatter_add_rows(index count, index columns, const T* dy, const std::int64_
 template <class T>
 void mask_rows(index rows, index columns, const T* x, T value, T* y, std::uint8_t* mask);
 
-// 0 in the rows of dy whose mask is 0.
+// 0 in the rows of x whose mask is 0.
 template <class T>
-void mask_rows_backward(index rows, index columns, const std::uint8_t* mask, T* dy);
+void clear_masked_rows(index rows, index columns, const std::uint8_t* mask, T* x);
 
 }  // namespace vivace

@@ -187,8 +187,7 @@ class _SequenceAttention(AttentionLayer):
             native.attention_forward(way.shape, inputs, options, kept, y)
             saved = (way, inputs, options, kept, y)
         if keep is not None:
-            out = y[0] if self.return_attention_scores else y
-            out *= keep
+            native.clear_masked_rows(keep, y[0] if self.return_attention_scores else y)
         return y, (saved, keep, len(x))
 
     def _options(self, step: Step) -> tuple[Options, Array | None]:
@@ -200,7 +199,7 @@ class _SequenceAttention(AttentionLayer):
         mask = None if value_mask is None else np.ascontiguousarray(value_mask != 0, np.uint8)
         rate = self.dropout if step.training else 0.0
         options = Options(None, mask, None, False, rate, self.stream.seed, self.stream.next() if rate else 0)
-        return options, None if query_mask is None else (query_mask != 0)[..., None]
+        return options, None if query_mask is None else np.ascontiguousarray(query_mask != 0, np.uint8)
 
     def _forward_stored(
         self, way: _Way, inputs: tuple[Any, ...], options: Options | None, step: Step
@@ -221,7 +220,7 @@ class _SequenceAttention(AttentionLayer):
         if self.return_attention_scores:
             dy, of_scores = dy
         if keep is not None:
-            dy *= keep
+            native.clear_masked_rows(keep, dy)
         dq, dk, dv = (step.empty(one.shape, one.dtype) for one in inputs[:3])
         found: tuple[Array | None, ...] = dq, dk, dv
         if len(inputs) > 3:

@@ -109,5 +109,5 @@ class Masking(Layer):
         return y, mask
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        native.mask_rows_backward(saved, dy)
+        native.clear_masked_rows(saved, dy)
         return dy
