@@ -6,6 +6,9 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   set(flags_x86-64-v2 -march=x86-64-v2)
   set(flags_x86-64-v3 -march=x86-64-v3 -mprefer-vector-width=256)
   set(flags_x86-64-v4 -march=x86-64-v4 -mprefer-vector-width=512)
+  # For tests: the code of v4 on a machine that has no AVX-512.
+  set(flags_x86-64-v4-emulated -O1 -march=x86-64-v3 -mprefer-vector-width=256
+    "SHELL:-include ${PROJECT_SOURCE_DIR}/cpp/tests/avx512_emulated.h")
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   set(known_levels aarch64)
   set(flags_aarch64 "")
@@ -27,7 +30,7 @@ if(NOT DEFINED VIVACE_NATIVE_LEVEL)
 endif()
 
 function(vivace_level_flags target level)
-  if(NOT level IN_LIST known_levels)
+  if(NOT DEFINED flags_${level})
     message(FATAL_ERROR "unknown ISA level ${level}; known are: ${known_levels}")
   endif()
   # -fno-gnu-unique: nothing may be shared between the modules of two levels in one process.
