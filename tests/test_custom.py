@@ -226,7 +226,7 @@ def test_weights_made_in_kerass_way() -> None:
     assert layer.seen.shape == ()
     assert layer.losses == [pytest.approx(0.03)]
     assert type(layer.w.constraint).__name__ == "NonNeg"
-    with pytest.raises(TypeError, match=r"the name comes first, received \(3,\)"):
+    with pytest.raises(TypeError, match=r"name must be a string, received \(3,\); give a shape as shape="):
         layer.add_weight((3,), "zeros")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="must be the layer's float32, received int32"):
         layer.add_weight("n", dtype="int32")

@@ -46,21 +46,59 @@ def _fused_gradient(name: Any, y: Array, dy: Array, out: Array | None) -> Array:
     return dx
 
 
-def _apply(function: Any, x: Any, out: Array | None, *parameters: float) -> Array:
+# What has kernels of its own: from the arguments of a function here, the kernels' name of it and their parameters.
+_FORMS: dict[str, Callable[..., tuple[Any, float, float, float]]] = {
+    "relu": lambda slope, limit, threshold: ("leaky_relu", slope, math.inf if limit is None else limit, threshold),
+    "relu6": lambda: ("leaky_relu", 0, 6, 0),
+    "leaky_relu": lambda slope=0.2: ("leaky_relu", slope, math.inf, 0),
+    "elu": lambda alpha=1: ("elu", alpha, 1, 1),
+    "selu": lambda: ("elu", 1.6732632423543772, 1.0507009873554805, 1),  # alpha, scale
+    "celu": lambda alpha=1: ("elu", alpha, 1, 1 / alpha),
+    "gelu": lambda approximate=False: ("gelu_tanh" if approximate else "gelu", 0, 0, 0),
+    "silu": lambda: ("silu", 0, 0, 0),
+    "softplus": lambda: ("softplus", 1, 0, 0),
+    "softsign": lambda: ("softsign", 0, 0, 0),
+    "mish": lambda: ("mish", 0, 0, 0),
+    "exponential": lambda: ("exponential", 0, 0, 0),
+    "hard_sigmoid": lambda: ("clip", 1 / 6, 0.5, 0),
+    "hard_silu": lambda: ("hard_silu", 0, 0, 0),
+    "hard_tanh": lambda: ("clip", 1, 0, -1),
+    "log_sigmoid": lambda: ("softplus", -1, 0, 0),
+    "squareplus": lambda b=4: ("squareplus", b, 0, 0),
+    "soft_shrink": lambda threshold=0.5: ("soft_shrink", threshold, 0, 0),
+    "hard_shrink": lambda threshold=0.5: ("hard_shrink", threshold, 0, 0),
+    "tanh_shrink": lambda: ("tanh_shrink", 0, 0, 0),
+    "sparse_plus": lambda: ("sparse_plus", 0, 0, 0),
+    "sparse_sigmoid": lambda: ("clip", 0.5, 0.5, 0),
+    "threshold": lambda threshold, default_value: ("threshold", threshold, default_value, 0),
+}
+
+
+@cache
+def native_form(activation: str) -> Any:
+    """An activation by name, as the kernels take it that compute it inside: the name of one that all fuse, or a
+    function's and its three parameters; None if they cannot.
+    """
+    return activation if activation in FUSED else _FORMS[activation]() if activation in _FORMS else None
+
+
+def _apply(name: str, x: Any, out: Array | None, *arguments: Any) -> Array:
+    function, a, b, c = _FORMS[name](*arguments)
     if out is None:
         x = _floating(x)
         out = np.empty_like(x)
     try:
-        native.function_forward(function, x, out, *parameters)
+        native.function_forward(function, x, out, a, b, c)
     except TypeError:  # a list, say, or a view: looking at x first takes longer than the call
-        native.function_forward(function, _floating(x), out, *parameters)
+        native.function_forward(function, _floating(x), out, a, b, c)
     return out
 
 
-def _gradient(function: Any, x: Array, y: Array, dy: Array, out: Array | None, *parameters: float) -> Array:
+def _gradient(name: str, x: Array, y: Array, dy: Array, out: Array | None, *arguments: Any) -> Array:
     x, y, dy = np.ascontiguousarray(x, dy.dtype), np.ascontiguousarray(y, dy.dtype), np.ascontiguousarray(dy)
     dx = np.empty_like(dy) if out is None else out
-    native.function_backward(function, x, y, dy, dx, *parameters)
+    function, a, b, c = _FORMS[name](*arguments)
+    native.function_backward(function, x, y, dy, dx, a, b, c)
     return dx
 
 
@@ -106,7 +144,7 @@ def relu(
     """
     if negative_slope == 0 and max_value is None and threshold == 0:
         return _fused("relu", x, out)
-    return _apply("leaky_relu", x, out, negative_slope, math.inf if max_value is None else max_value, threshold)
+    return _apply("relu", x, out, negative_slope, max_value, threshold)
 
 
 def relu_gradient(
@@ -121,8 +159,7 @@ def relu_gradient(
 ) -> Array:
     if negative_slope == 0 and max_value is None and threshold == 0:
         return _fused_gradient("relu", y, dy, out)
-    limit = math.inf if max_value is None else max_value
-    return _gradient("leaky_relu", x, y, dy, out, negative_slope, limit, threshold)
+    return _gradient("relu", x, y, dy, out, negative_slope, max_value, threshold)
 
 
 def sigmoid(x: Any, *, out: Array | None = None) -> Array:
@@ -182,52 +219,49 @@ def sparsemax_gradient(x: Array, y: Array, dy: Array, axis: int = -1, *, out: Ar
 
 def relu6(x: Any, *, out: Array | None = None) -> Array:
     """min(max(x, 0), 6)."""
-    return _apply("leaky_relu", x, out, 0, 6, 0)
+    return _apply("relu6", x, out)
 
 
 def relu6_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = None) -> Array:
-    return _gradient("leaky_relu", x, y, dy, out, 0, 6, 0)
+    return _gradient("relu6", x, y, dy, out)
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.2, *, out: Array | None = None) -> Array:
     """x where positive, negative_slope * x elsewhere."""
-    return _apply("leaky_relu", x, out, negative_slope, math.inf, 0)
+    return _apply("leaky_relu", x, out, negative_slope)
 
 
 def leaky_relu_gradient(
     x: Array, y: Array, dy: Array, negative_slope: float = 0.2, *, out: Array | None = None
 ) -> Array:
-    return _gradient("leaky_relu", x, y, dy, out, negative_slope, math.inf, 0)
+    return _gradient("leaky_relu", x, y, dy, out, negative_slope)
 
 
 def elu(x: Any, alpha: float = 1.0, *, out: Array | None = None) -> Array:
     """x where positive, alpha * (exp(x) - 1) elsewhere (Clevert et al. 2016)."""
-    return _apply("elu", x, out, alpha, 1, 1)
+    return _apply("elu", x, out, alpha)
 
 
 def elu_gradient(x: Array, y: Array, dy: Array, alpha: float = 1.0, *, out: Array | None = None) -> Array:
-    return _gradient("elu", x, y, dy, out, alpha, 1, 1)
-
-
-_SELU = 1.6732632423543772, 1.0507009873554805, 1.0  # alpha, scale
+    return _gradient("elu", x, y, dy, out, alpha)
 
 
 def selu(x: Any, *, out: Array | None = None) -> Array:
     """1.0507 * elu(x, 1.6733), which keeps mean 0 and variance 1 (Klambauer et al. 2017)."""
-    return _apply("elu", x, out, *_SELU)
+    return _apply("selu", x, out)
 
 
 def selu_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = None) -> Array:
-    return _gradient("elu", x, y, dy, out, *_SELU)
+    return _gradient("selu", x, y, dy, out)
 
 
 def celu(x: Any, alpha: float = 1.0, *, out: Array | None = None) -> Array:
     """x where positive, alpha * (exp(x / alpha) - 1) elsewhere (Barron 2017)."""
-    return _apply("elu", x, out, alpha, 1, 1 / alpha)
+    return _apply("celu", x, out, alpha)
 
 
 def celu_gradient(x: Array, y: Array, dy: Array, alpha: float = 1.0, *, out: Array | None = None) -> Array:
-    return _gradient("elu", x, y, dy, out, alpha, 1, 1 / alpha)
+    return _gradient("celu", x, y, dy, out, alpha)
 
 
 def gelu(x: Any, approximate: bool = False, *, out: Array | None = None) -> Array:
@@ -235,11 +269,11 @@ def gelu(x: Any, approximate: bool = False, *, out: Array | None = None) -> Arra
 
     approximate: with tanh(sqrt(2 / pi) * (x + 0.044715 x^3)) in place of the error function.
     """
-    return _apply("gelu_tanh" if approximate else "gelu", x, out)
+    return _apply("gelu", x, out, approximate)
 
 
 def gelu_gradient(x: Array, y: Array, dy: Array, approximate: bool = False, *, out: Array | None = None) -> Array:
-    return _gradient("gelu_tanh" if approximate else "gelu", x, y, dy, out)
+    return _gradient("gelu", x, y, dy, out, approximate)
 
 
 def silu(x: Any, *, out: Array | None = None) -> Array:
@@ -256,11 +290,11 @@ swish, swish_gradient = silu, silu_gradient
 
 def softplus(x: Any, *, out: Array | None = None) -> Array:
     """log(1 + exp(x))."""
-    return _apply("softplus", x, out, 1)
+    return _apply("softplus", x, out)
 
 
 def softplus_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = None) -> Array:
-    return _gradient("softplus", x, y, dy, out, 1)
+    return _gradient("softplus", x, y, dy, out)
 
 
 def softsign(x: Any, *, out: Array | None = None) -> Array:
@@ -292,11 +326,11 @@ def exponential_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = N
 
 def hard_sigmoid(x: Any, *, out: Array | None = None) -> Array:
     """x / 6 + 1/2, clipped to [0, 1]."""
-    return _apply("clip", x, out, 1 / 6, 0.5, 0)
+    return _apply("hard_sigmoid", x, out)
 
 
 def hard_sigmoid_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = None) -> Array:
-    return _gradient("clip", x, y, dy, out, 1 / 6, 0.5, 0)
+    return _gradient("hard_sigmoid", x, y, dy, out)
 
 
 def hard_silu(x: Any, *, out: Array | None = None) -> Array:
@@ -313,20 +347,20 @@ hard_swish, hard_swish_gradient = hard_silu, hard_silu_gradient
 
 def hard_tanh(x: Any, *, out: Array | None = None) -> Array:
     """x clipped to [-1, 1]."""
-    return _apply("clip", x, out, 1, 0, -1)
+    return _apply("hard_tanh", x, out)
 
 
 def hard_tanh_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = None) -> Array:
-    return _gradient("clip", x, y, dy, out, 1, 0, -1)
+    return _gradient("hard_tanh", x, y, dy, out)
 
 
 def log_sigmoid(x: Any, *, out: Array | None = None) -> Array:
     """log(sigmoid(x))."""
-    return _apply("softplus", x, out, -1)
+    return _apply("log_sigmoid", x, out)
 
 
 def log_sigmoid_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = None) -> Array:
-    return _gradient("softplus", x, y, dy, out, -1)
+    return _gradient("log_sigmoid", x, y, dy, out)
 
 
 def squareplus(x: Any, b: float = 4, *, out: Array | None = None) -> Array:
@@ -376,11 +410,11 @@ def sparse_plus_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = N
 
 def sparse_sigmoid(x: Any, *, out: Array | None = None) -> Array:
     """(x + 1) / 2, clipped to [0, 1]."""
-    return _apply("clip", x, out, 0.5, 0.5, 0)
+    return _apply("sparse_sigmoid", x, out)
 
 
 def sparse_sigmoid_gradient(x: Array, y: Array, dy: Array, *, out: Array | None = None) -> Array:
-    return _gradient("clip", x, y, dy, out, 0.5, 0.5, 0)
+    return _gradient("sparse_sigmoid", x, y, dy, out)
 
 
 def threshold(x: Any, threshold: float, default_value: float, *, out: Array | None = None) -> Array:
@@ -431,24 +465,6 @@ def name_of(activation: str | Callable[[Any], Array] | None) -> str:
             f"layer is dense or a convolution, a layer such as LeakyReLU(0.1); received {activation!r}"
         )
     return lookup("activation", activation, _BY_NAME).__name__
-
-
-# Those with native kernels of their own: the function of `native.function_forward`, and its parameters.
-_FUNCTIONS: dict[str, tuple[str, float, float, float]] = {
-    "relu6": ("leaky_relu", 0, 6, 0), "leaky_relu": ("leaky_relu", 0.2, math.inf, 0), "elu": ("elu", 1, 1, 1),
-    "selu": ("elu", *_SELU), "celu": ("elu", 1, 1, 1), "gelu": ("gelu", 0, 0, 0), "silu": ("silu", 0, 0, 0),
-    "softplus": ("softplus", 1, 0, 0), "softsign": ("softsign", 0, 0, 0), "mish": ("mish", 0, 0, 0),
-    "exponential": ("exponential", 0, 0, 0), "hard_sigmoid": ("clip", 1 / 6, 0.5, 0),
-    "hard_silu": ("hard_silu", 0, 0, 0), "hard_tanh": ("clip", 1, 0, -1), "log_sigmoid": ("softplus", -1, 0, 0),
-    "squareplus": ("squareplus", 4, 0, 0), "soft_shrink": ("soft_shrink", 0.5, 0, 0),
-    "hard_shrink": ("hard_shrink", 0.5, 0, 0), "tanh_shrink": ("tanh_shrink", 0, 0, 0),
-    "sparse_plus": ("sparse_plus", 0, 0, 0), "sparse_sigmoid": ("clip", 0.5, 0.5, 0),
-}  # fmt: skip
-
-
-def native_form(activation: str) -> Any:
-    """An activation by name, as the kernels take it that compute it inside; None if they cannot."""
-    return activation if activation in FUSED else _FUNCTIONS.get(activation)
 
 
 @cache

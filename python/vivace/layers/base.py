@@ -369,7 +369,9 @@ class Layer(Configurable):
             taken = {parameter.key for parameter in self.parameters}
             name = next(one for i in itertools.count() if (one := f"variable_{i}" if i else "variable") not in taken)
         if not isinstance(name, str):
-            raise TypeError(f"{self.name}.add_weight: the name comes first, received {name!r}; give shape=...")
+            raise TypeError(
+                f"{self.name}.add_weight: name must be a string, received {name!r}; give a shape as shape=..."
+            )
         if dtype is not None and np.dtype(dtype) != self.dtype:
             raise ValueError(f"{self.name}.add_weight: dtype must be the layer's {self.dtype}, received {dtype}")
         shape = tuple(shape)

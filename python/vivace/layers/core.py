@@ -162,6 +162,10 @@ class Activated(Layer):
         if isinstance(self.activation, Layer):
             layer = self.activation
             return [lambda: np.copyto(y, layer.forward(y, Step(training=False))[0])]
+        form = activations.native_form(self.activation)
+        if form is not None:
+            function, *parameters = form
+            return [partial(native.function_forward, function, y, y, *parameters)]
         return [partial(activations.pair(self.activation)[0], y, out=y)]
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
@@ -170,12 +174,16 @@ class Activated(Layer):
             of_output = self.activation.backward(dy, y, step)
             assert of_output is not None
             dy = of_output
+        elif self.activation in activations.FUSED:
+            if self.activation != "linear":
+                native.activation_backward(self.activation, y, dy, dy)
+        elif (form := activations.native_form(self.activation)) is not None:
+            function, a, b, c = form
+            native.function_backward(function, z, y, dy, dy, a, b, c)
         elif self.activation == "softmax":
             native.softmax_backward(y, dy, dy)
-        elif self.activation not in activations.FUSED:
-            dy = activations.pair(self.activation)[1](z, y, dy, out=dy)
-        elif self.activation != "linear":
-            native.activation_backward(self.activation, y, dy, dy)
+        else:
+            activations.pair(self.activation)[1](z, y, dy, out=dy)
         return self.backward_linear(dy, inner, step, input_gradient)
 
 
