@@ -90,7 +90,7 @@ def test_fused_and_general_path_agree(
     rng = np.random.default_rng(0)
     kwargs = {"return_sequences": return_sequences, "return_state": True, "go_backwards": go_backwards, **F64}
     dropout = {"dropout": rates[0], "recurrent_dropout": rates[1]}
-    layer = cell(4, **dropout, seed=3, bias_initializer="glorot_uniform", **kwargs)
+    layer = cell(4, **dropout, seed=3, use_bias=not masked, bias_initializer="glorot_uniform", **kwargs)
     inputs = [rng.standard_normal((3, 5, 2)), *(rng.standard_normal((3, 4)) for _ in range(layer.states_count()))]
     mask = (rng.random((3, 5)) > 0.4).astype(np.uint8) if masked else None
     if masked and isinstance(layer, OutputGatedRNN):

@@ -92,7 +92,7 @@ void step_forward(const RnnShape& shape, const Slice<T>& s, const Recurrent<T>& 
     const index u = s.units;
     T* const z = s.z;
     const Squashing<T, any> squash(shape.activation), open(shape.recurrent_activation);
-    for_each_vector<T>(recurrent.count, [&](index offset, auto n) {
+    for_each_vector<T>(recurrent.count, [&](index offset, auto n) VIVACE_INLINE_LAMBDA {
         const index i = recurrent.first + offset;
         const auto product = [&](index k) VIVACE_INLINE_LAMBDA {
             return load_or_zero(recurrent.product, k * recurrent.stride + offset, n);
@@ -181,7 +181,7 @@ void step_backward(const RnnShape& shape, const Slice<T>& s, const T* c, const T
     T* const z = s.z;
     constexpr T one = 1;
     const Squashing<T, any> squash(shape.activation), open(shape.recurrent_activation);
-    for_each_vector<T>(u, [&](index i, auto n) {
+    for_each_vector<T>(u, [&](index i, auto n) VIVACE_INLINE_LAMBDA {
         const vec<T> d_out = load_or_zero(dy, i, n), carried = load_n(dh + i, n), d = carried + d_out;
         const auto kept = [&](index k) VIVACE_INLINE_LAMBDA { return load_n(z + k * u + i, n); };
         const auto store_gate = [&](index k, vec<T> gradient) VIVACE_INLINE_LAMBDA { store_n(z + k * u + i, gradient, n); };

@@ -190,12 +190,14 @@ class Recurrent(Layer):
             self.outputs_size(),
         )  # fmt: skip
 
-    def make_way(self, shape: Shape) -> tuple[native.RnnShape | None, Shape, Shape]:
-        """The native shape, and those of the tape and of the output; None where Python goes step by step."""
+    def make_way(self, shape: Shape) -> tuple[native.RnnShape | None, Shape, Shape, bool]:
+        """The native shape (None where Python goes step by step), those of the tape and of the output, and whether
+        anything is dropped in training.
+        """
         if not self.fused:
-            return None, (), ()
+            return None, (), (), self.drops
         geometry = self.native_shape(shape)
-        return geometry, geometry.tape, geometry.output
+        return geometry, geometry.tape, geometry.output, self.drops
 
     def arrays(self) -> tuple[Array | None, ...]:
         """The weights as the kernels take them."""
@@ -225,14 +227,13 @@ class Recurrent(Layer):
             )
         return self._state
 
-    def drops(self, step: Step) -> bool:
-        """Whether the layer drops anything in this pass."""
-        return step.training and (self.dropout > 0 or self.recurrent_dropout > 0)
+    @property
+    def drops(self) -> bool:
+        """Whether the layer drops anything in training."""
+        return self.dropout > 0 or self.recurrent_dropout > 0
 
-    def numbers(self, step: Step) -> tuple[int, int, int] | None:
-        """The seed and the streams of random numbers of this pass: for the inputs' dropout and for the states'."""
-        if not self.drops(step):
-            return None
+    def numbers(self) -> tuple[int, int, int]:
+        """The seed and the streams of random numbers of a pass that drops: for the inputs and for the states."""
         stream = self.stream
         first = stream.next() if self.dropout else 0
         return stream.seed, first, stream.next() if self.recurrent_dropout else 0
@@ -245,15 +246,18 @@ class Recurrent(Layer):
             x, *given = x
             if type(mask) is list:
                 step.mask = mask = mask[0]
-        shape, tape_shape, output = self._ways.get(x.shape) or self.new_way(x.shape)
+        shape, tape_shape, output, drops = self._ways.get(x.shape) or self.new_way(x.shape)
         if shape is None:
             return self._forward_by_steps(x, mask, given, step)
         kind = x.dtype
-        if mask is not None or given or self.return_state or self.stateful or (step.training and self.drops(step)):
+        drops = drops and step.training
+        if drops or mask is not None or given or self.return_state or self.stateful:
+            h = c = None
+            if given or self.stateful:
+                h, c = self.initial_state(len(x), given)
             if self.return_state or self.stateful:
                 final = self._room_for_states(len(x), kind, step)
-            numbers = self.numbers(step) if step.training else None
-            extras = (mask, *self.initial_state(len(x), given), numbers, *final)
+            extras = (mask, h, c, self.numbers() if drops else None, *final)
             if mask is not None:
                 step.mask = self.output_mask(mask)
         tape = step.empty(tape_shape, kind) if step.keeps else None
@@ -301,7 +305,7 @@ class Recurrent(Layer):
         """See `vivace.plan`."""
         if isinstance(x, list) or self.stateful or self.return_state:
             return None
-        shape, _, output = self._ways.get(x.shape) or self.new_way(x.shape)
+        shape, _, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
         if shape is None:
             return None
         y = step.empty(output, x.dtype)

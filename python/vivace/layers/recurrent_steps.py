@@ -115,7 +115,7 @@ def _step(kind: Kind, zx: Array, hk: Array, h: Array, c: Array, u: Array, bias: 
 
 
 def _step_back(
-    kind: Kind, saved: Any, dy: Any, dh: Array, dc: Array, hk: Array, h: Array, c: Array, u: Array, du: Array
+    kind: Kind, saved: Any, dy: Array, dh: Array, dc: Array, hk: Array, h: Array, c: Array, u: Array, du: Array
 ) -> tuple[Array, Array, Array, Any, Array]:
     """(dzx, dthrough, dh, dhk, dc): gradients of the products with W and U, of the state before directly and through U,
     and of the memory before; adds U's own to du."""
@@ -142,7 +142,7 @@ def _step_back(
         direct = np.zeros_like(dh)
     elif kind.cell == "output_gated":
         a, o, new = saved
-        dzx = dthrough = np.hstack([a.backward(new.backward(dh)), o.backward(dy + np.zeros_like(dh))])
+        dzx = dthrough = np.hstack([a.backward(new.backward(dh)), o.backward(dy)])
         direct = np.zeros_like(dh)
     else:
         i, forget, g, o, memory = saved
@@ -189,13 +189,13 @@ def forward(
 
 def backward(
     kind: Kind, x: Array, weights: Weights, gradients: Weights, mask: Array | None, keep: Array | None, tape: Any,
-    dy: Array | None, dh: Array, dc: Array,
+    dy: Array, dh: Array, dc: Array,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
-    """(dx, dh0, dc0) from the gradients of all outputs (or None) and of the final states; adds to `gradients`."""
+    """(dx, dh0, dc0) from the gradients of all outputs and of the final states; adds to `gradients`."""
     dzx = np.zeros((*x.shape[-3:-1], weights.kernel.shape[1]), x.dtype)
     for step in range(len(tape) - 1, -1, -1):
         t, hk, h, c, saved = tape[step]
-        d_out: Any = 0 if dy is None else dy[:, step]
+        d_out = dy[:, step]
         carried_h, carried_c = 0, 0
         if mask is not None:
             counts = (mask[:, t, None] != 0).astype(x.dtype)
@@ -233,7 +233,7 @@ def _kind(layer: Any) -> Kind:
 
 def _masks(layer: Any, x: Array, step: Step) -> tuple[Array | None, Array | None]:
     """What dropout leaves of the inputs and of the states, or None."""
-    if not layer.drops(step):
+    if not (step.training and layer.drops):
         return None, None
     batch, _, features = x.shape
     gates: Shape = (layer.gates,) if layer.recurrent_dropout and layer.cell in ("lstm", "gru") else ()

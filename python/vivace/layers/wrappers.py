@@ -28,6 +28,7 @@ class _Way(NamedTuple):
     pair: native.RnnPair | None  # None: they run by themselves
     tape: Shape
     output: Shape
+    drops: bool  # whether one of them drops anything in training
 
 
 def _pairs(layer: Any) -> bool:
@@ -165,25 +166,26 @@ class Bidirectional(Layer):
         layers: Any = self._layers
         # A pair's outputs are in the order of time: those of two layers, in the order of the forward layer.
         if self.merge_mode is None or self.forward_layer.go_backwards or not all(map(_pairs, layers)):
-            return _Way(None, (), ())
+            return _Way(None, (), (), False)
         shapes = [one.native_shape(shape, in_time=True) for one in layers]
         pair = native.RnnPair(shapes[0], shapes[1], self.merge_mode)  # type: ignore[arg-type]
-        return _Way(pair, pair.tape, pair.output)
+        return _Way(pair, pair.tape, pair.output, layers[0].drops or layers[1].drops)
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
         if type(x) is list:
             return self._forward_apart(x, step)
         if self._watch.changed():
             self._ways.clear()
-        pair, tape_shape, output = self._ways.get(x.shape) or self.new_way(x.shape)
+        pair, tape_shape, output, drops = self._ways.get(x.shape) or self.new_way(x.shape)
         if pair is None:
             return self._forward_apart(x, step)
         ours: Any = self.forward_layer
         theirs: Any = self.backward_layer
         mask = step.mask
         extras: tuple[Any, ...] = ()
-        if mask is not None or (step.training and (ours.drops(step) or theirs.drops(step))):
-            extras = tuple((mask, None, None, one.numbers(step)) for one in (ours, theirs))
+        drops = drops and step.training
+        if drops or mask is not None:
+            extras = tuple((mask, None, None, one.numbers() if drops and one.drops else None) for one in (ours, theirs))
             step.mask = mask if ours.return_sequences else None
         tape = step.empty(tape_shape, x.dtype) if step.keeps else None
         y = step.empty(output, x.dtype)
