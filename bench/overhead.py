@@ -186,7 +186,8 @@ def print_layers() -> None:
             whole = microseconds(statement, 10000, layer=layer, inputs=inputs)
             figures.append((whole, whole - kernels_of(partial(call, training=training))))
         (infers, left), (trains, left_too) = figures
-        print(f"  {type(layer).__name__:28}{infers:5.1f} us,{trains:5.1f} us;      {left:5.1f} us,{left_too:5.1f} us")
+        name = type(layer).__name__ + (f", {len(layer.cells)} cells" if isinstance(layer, L.StackedRNNCells) else "")
+        print(f"  {name:28}{infers:5.1f} us,{trains:5.1f} us;      {left:5.1f} us,{left_too:5.1f} us")
     known = {type(layer) for layer, *_ in table} | {L.Layer, L.InputLayer, L.Lambda, L.AutogradLayer}  # the users' own
     layers = {one for one in vars(L).values() if isinstance(one, type) and issubclass(one, L.Layer)}
     print("  without figures:", ", ".join(sorted(one.__name__ for one in layers - known)) or "none")

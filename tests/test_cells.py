@@ -63,6 +63,63 @@ def test_gradients(cell: Any, whole: Any, rng: Any) -> None:
     testing.check_gradients(stack, [rng.standard_normal((3, 5, 4)), *(rng.standard_normal((3, n)) for n in sizes)])
 
 
+@pytest.mark.parametrize(("cell", "whole"), KINDS)
+@pytest.mark.parametrize("training", [False, True])
+def test_later_calls_of_a_cell_are_like_the_first(cell: Any, whole: Any, training: bool, rng: Any) -> None:
+    """The first call looks at what it gets; those that follow leave that to the kernel."""
+    one = cell(6)
+    x = rng.standard_normal((3, 4)).astype("float32")
+    states = [rng.standard_normal((3, 6)).astype("float32") for _ in range(one.states_count())]
+    y, after = one(x, states, training=training)
+    expected = [y, *after]
+    assert len({one.ctypes.data for one in expected}) == len(expected)  # each has its own memory
+    given: list[tuple[Any, Any]] = [
+        (x, states),
+        (x, tuple(states)),
+        (x, [states]),
+        (x.tolist(), states),
+        (x.astype("float64"), states),
+        (x, [state.astype("float64") for state in states]),
+        (np.asfortranarray(x), [np.asfortranarray(state) for state in states]),
+    ]
+    for inputs, before in given + ([(x, states[0])] if len(states) == 1 else []):
+        y, after = one(inputs, before, training=training)
+        for a, b in zip([y, *after], expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(one(x[:2], [state[:2] for state in states])[0], expected[0][:2])
+    for wrong in ([], [*states, *states], [None] * len(states), [states[0], None][: len(states) + 1]):
+        with pytest.raises(
+            (TypeError, ValueError), match="initial states of shape|takes the states too|expected numbers"
+        ):
+            one(x, wrong)
+    with pytest.raises(ValueError, match="was built for 4 features"):
+        one(x[:, :3], states)
+    one.activation = "relu"
+    other = cell(6, activation="relu")
+    other(x, states), other.set_weights(one.get_weights())
+    np.testing.assert_array_equal(one(x, states)[0], other(x, states)[0])
+    one.activation = "softmax"
+    np.testing.assert_array_equal(one(x, states)[0], one(x, states)[1][0])
+
+
+def test_a_cell_drops_in_training_only(rng: Any) -> None:
+    x, h = rng.standard_normal((3, 4)).astype("float32"), np.zeros((3, 6), "float32")
+    one = layers.GRUCell(6, dropout=0.5, seed=1)
+    first = one(x, h)[0]
+    np.testing.assert_array_equal(one(x, h)[0], first)
+    drops = [one(x, h, training=True)[0] for _ in range(2)]
+    assert (drops[0] != first).any()
+    assert (drops[0] != drops[1]).any()
+
+
+def test_a_penalty_on_a_cells_output_is_told(rng: Any) -> None:
+    x, h = rng.standard_normal((3, 4)).astype("float32"), np.zeros((3, 6), "float32")
+    one = layers.SimpleRNNCell(6, activity_regularizer="l2")
+    for _ in range(2):
+        y, (state,) = one(x, h)
+        assert one.losses == [pytest.approx(0.01 * ((y**2).sum() + (state**2).sum()) / 3)]
+
+
 def test_a_stateful_rnn_goes_on_where_it_was(rng: Any) -> None:
     x = rng.standard_normal((2, 6, 3)).astype("float32")
     cells = [layers.LSTMCell(4), layers.GRUCell(2)]

@@ -67,6 +67,7 @@ RnnInputs<T> inputs_of(const Arguments& arg, const RnnShape& s, const py::array&
     in.mask = arg.optional_in<std::uint8_t>(item(extras, 0), "mask", {s.batch, s.steps});
     in.h = arg.optional_in<T>(item(extras, 1), "h", {s.batch, s.units});
     in.c = arg.optional_in<T>(item(extras, 2), "c", {s.batch, s.units});
+    if (s.has_memory() && !in.h != !in.c) arg.fail("c", "must come with h", in.h ? "h alone" : "c alone");
     const py::object numbers = item(extras, 3);
     in.drops = !numbers.is_none();
     if (in.drops)

@@ -143,3 +143,8 @@ class Stream:
     def next(self) -> int:
         self.position += 1
         return self.position
+
+    def two(self) -> tuple[int, int, int]:
+        """The seed, and two stream numbers."""
+        self.position = second = self.position + 2
+        return self.seed, second - 1, second

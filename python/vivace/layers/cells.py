@@ -6,14 +6,19 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
+from .._core import native
 from .._typing import Array, BatchShape, Initializer
 from ..constraints import Constraint
 from ..parameters import Parameter, Watch
 from ..regularizers import L1L2
-from ..step import Step
-from .base import Layer
+from ..step import OneCall, Step
+from .base import Layer, traced
 from .recurrent import GRU, LSTM, Recurrent, SimpleRNN
 from .symbolic import as_inputs
+
+_ndarray = np.ndarray
 
 
 class Cell(Recurrent):
@@ -26,13 +31,25 @@ class Cell(Recurrent):
 
     def __call__(self, x: Any, states: Any = None, training: bool | None = None) -> Any:  # type: ignore[override]
         """(x, states) -> the output, and the list of states after it. states: those before, one or a list."""
-        if states is None:
+        states = states if type(states) is list else _flat(states)
+        if not states:
             raise ValueError(f"{self.name} ({type(self).__name__}) takes the states too: {self.name}(x, states)")
-        y, *after = super().__call__([x, *_flat(states)], training=training)
+        way = self._ways.get(x.shape) if type(x) is _ndarray and states[0] is not None else None
+        if way is not None and self.activity_regularizer is None and not traced():
+            step = OneCall()
+            if training:
+                step.training = True
+            try:  # the kernel looks at its arguments; to do it here too would take longer than the step does
+                return self._run(way, x, states, step)[:2]
+            except (TypeError, ValueError):
+                pass  # they need to be converted, or to be refused by their names
+        y, *after = super().__call__([x, *states], training=training)
         return y, after
 
-    def call_inputs(self, inputs: Any, states: Any = None) -> Any:
-        return as_inputs(inputs, tuple(_flat(states)))
+    def call_inputs(self, x: Any, initial_state: Any = None) -> Any:
+        """x: the input, or a list of it and the states, which may be in lists themselves."""
+        x, *states = x if isinstance(x, (list, tuple)) else [x, initial_state]
+        return as_inputs([x, *_flat(states)])
 
     @property
     def state_size(self) -> int | list[int]:
@@ -56,8 +73,31 @@ class Cell(Recurrent):
         return 2 * (self.kernel.size + self.recurrent_kernel.size)
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
+        """One step; a sequence is `Recurrent.forward`'s, of a copy that an RNN makes."""
         step.mask = None
-        return super().forward(x, step)
+        x, *states = x
+        y, after, saved = self._run(self._ways.get(x.shape) or self.new_way(x.shape), x, states, step)
+        return step.own([y, *after]), saved
+
+    def _run(self, way: Any, x: Array, states: list[Array], step: Step) -> tuple[Array, list[Array], Any]:
+        """The output, the new states, and what `backward` needs."""
+        shape, tape_shape, output, drops = way
+        if shape is None:
+            (y, *after), saved = self._forward_by_steps(x, None, states, step)
+            return y, after, saved
+        kind, empty = x.dtype, step.empty
+        y, new_h = empty(output, kind), empty(output, kind)
+        if self.cell == "lstm":
+            h, c = states
+            new_c = empty(output, kind)
+            after = [new_h, new_c]
+        else:
+            (h,), c, new_c = states, None, None
+            after = [new_h]
+        extras = None, h, c, self.numbers() if drops and step.training else None, new_h, new_c
+        tape = empty(tape_shape, kind) if step.keeps else None
+        native.rnn_forward(shape, x, self.arrays(), tape, y, extras)
+        return y, after, (shape, x, tape, y, extras, True)
 
 
 class SimpleRNNCell(Cell, SimpleRNN):
@@ -167,10 +207,21 @@ class StackedRNNCells(Layer):
                 raise TypeError(f"StackedRNNCells: cells must be SimpleRNNCell, LSTMCell or GRUCell, received {cell!r}")
         super().__init__(**{"dtype": cells[0].dtype if cells else None, **kwargs})
         self.cells = list(cells)
+        self._shares: list[slice] = []  # of each cell in a list of all states
+        for cell in cells:
+            first = self.states_count()
+            self._shares.append(slice(first, first + cell.states_count()))
 
     def __call__(self, x: Any, states: Any = None, training: bool | None = None) -> Any:  # type: ignore[override]
         """(x, states) -> the output, and the list of states after it. states: those before, in nested lists or flat."""
-        y, *after = super().__call__([x, *_flat(states)], training=training)
+        given = _flat(states)
+        if self.built and type(x) is _ndarray and len(given) == self.states_count() and not traced():
+            after: list[Array] = []
+            for cell, share in zip(self.cells, self._shares):  # noqa: B905 (strict takes its time)
+                x, new = cell(x, given[share], training)
+                after += new
+            return x, after
+        y, *after = super().__call__([x, *given], training=training)
         return y, after
 
     @property
@@ -182,7 +233,7 @@ class StackedRNNCells(Layer):
         return self.cells[-1].output_size
 
     def states_count(self) -> int:
-        return sum(cell.states_count() for cell in self.cells)
+        return self._shares[-1].stop if self._shares else 0
 
     def get_initial_state(self, batch_size: int) -> list[list[Array]]:
         """Zeros, for each cell a list."""
@@ -200,12 +251,7 @@ class StackedRNNCells(Layer):
 
     def shared_out(self, states: Sequence[Any]) -> list[list[Any]]:
         """The states, or what belongs to each of them, for each cell."""
-        shares, first = [], 0
-        for cell in self.cells:
-            last = first + cell.states_count()
-            shares.append(list(states[first:last]))
-            first = last
-        return shares
+        return [list(states[share]) for share in self._shares]
 
     def build(self, input_shape: Any) -> None:
         self.compute_output_shape(input_shape)
@@ -390,15 +436,15 @@ class RNN(Layer):
 
 def _flat(states: Any) -> list[Any]:
     """States in nested lists, in order."""
+    if type(states) is list:
+        for one in states:
+            if type(one) is not _ndarray:
+                break
+        else:
+            return states
     if not isinstance(states, (list, tuple)):
         return [] if states is None else [states]
-    flat = []
-    for one in states:
-        if isinstance(one, (list, tuple)):
-            flat += _flat(one)
-        else:
-            flat.append(one)
-    return flat
+    return [one for part in states for one in (_flat(part) if isinstance(part, (list, tuple)) else [part])]
 
 
 __all__ = ["RNN", "GRUCell", "LSTMCell", "SimpleRNNCell", "StackedRNNCells"]

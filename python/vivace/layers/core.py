@@ -280,7 +280,7 @@ class Dense(Activated):
 
     def forward_linear(self, x: Array, step: Step, activation: Any = "linear") -> tuple[Array, Any]:
         kernel, bias = self.kernel.array, self.bias
-        y = step.empty((*x.shape[:-1], self.units), x.dtype)
+        y = step.empty(x.shape[:-1] + kernel.shape[1:], x.dtype)
         native.dense_forward(x, kernel, bias.array if bias else None, y, activation)
         return y, x
 
@@ -407,11 +407,12 @@ class Dropout(Layer):
         if not step.training or self.rate == 0:
             return x, None
         y = step.empty(x.shape, x.dtype)
+        number = self.stream.next()
         if self.noise_shape is None and self.rate < 1:
-            number = self.stream.next()
             native.dropout(x, self.rate, self.stream.seed, number, y)
             return y, number
-        keep = keep_mask(masked_shape(self.name, x.shape, self.noise_shape), self.rate, self.stream, x.dtype, step)
+        shape = masked_shape(self.name, x.shape, self.noise_shape)
+        keep = keep_mask(shape, self.rate, self.stream.seed, number, x.dtype, step)
         return np.multiply(x, keep, out=y), keep
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
@@ -424,12 +425,12 @@ class Dropout(Layer):
         return dy
 
 
-def keep_mask(shape: Shape, rate: float, stream: Stream, dtype: Any, step: Step) -> Array:
+def keep_mask(shape: Shape, rate: float, seed: int, number: int, dtype: Any, step: Step) -> Array:
     """What drops a fraction `rate` when it is multiplied with: 0 there, 1 / (1 - rate) elsewhere."""
     keep = step.empty(shape, dtype)
     keep.fill(rate < 1)
     if rate < 1:
-        native.dropout(keep, rate, stream.seed, stream.next(), keep)
+        native.dropout(keep, rate, seed, number, keep)
     return keep
 
 

@@ -234,9 +234,7 @@ class Recurrent(Layer):
 
     def numbers(self) -> tuple[int, int, int]:
         """The seed and the streams of random numbers of a pass that drops: for the inputs and for the states."""
-        stream = self.stream
-        first = stream.next() if self.dropout else 0
-        return stream.seed, first, stream.next() if self.recurrent_dropout else 0
+        return self.stream.two()
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
         given, mask = None, step.mask

@@ -237,11 +237,12 @@ def _masks(layer: Any, x: Array, step: Step) -> tuple[Array | None, Array | None
         return None, None
     batch, _, features = x.shape
     gates: Shape = (layer.gates,) if layer.recurrent_dropout and layer.cell in ("lstm", "gru") else ()
-    kept = kept_state = None
-    if layer.dropout:
-        kept = keep_mask((*gates, batch, 1, features), layer.dropout, layer.stream, x.dtype, step)
-    if layer.recurrent_dropout:
-        kept_state = keep_mask((*gates, batch, layer.units), layer.recurrent_dropout, layer.stream, x.dtype, step)
+    seed, *numbers = layer.numbers()
+    shapes: tuple[Shape, Shape] = (*gates, batch, 1, features), (*gates, batch, layer.units)
+    kept, kept_state = (
+        keep_mask(shape, rate, seed, number, x.dtype, step) if rate else None
+        for shape, rate, number in zip(shapes, (layer.dropout, layer.recurrent_dropout), numbers, strict=True)
+    )
     return kept, kept_state
 
 

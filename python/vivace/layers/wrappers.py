@@ -299,15 +299,14 @@ class TimeDistributed(Layer):
         return ((self.input_shape or (None, 1))[1] or 1) * self.layer.flops()
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        mask, step.mask = step.mask, None  # of (batch, steps), which the layer does not see
         if self._watch.changed():
             self._ways.clear()
         shape, output, apart = self._ways.get(x.shape) or self.new_way(x.shape)
-        layer, steps = self.layer, x.shape[1]
         if shape is None:
-            y, saved = layer.forward(x, step)
-            step.mask = mask
+            y, saved = self.layer.forward(x, step)
             return y, (saved, None)
+        layer, steps = self.layer, x.shape[1]
+        mask, step.mask = step.mask, None  # of (batch, steps), which the layer does not see
         if apart and step.training:
             unit = unit_of(layer)
             each = [unit.forward(np.ascontiguousarray(x[:, t]), step) for t in range(steps)]
@@ -318,8 +317,8 @@ class TimeDistributed(Layer):
         return y.reshape(output), (saved, x.shape)
 
     def make_way(self, shape: Shape) -> tuple[Shape | None, Shape, bool]:
-        """What the layer gets (None: x as it is, it minds only the last axis), the shape of what comes out, and whether
-        in training each step is a batch of its own.
+        """What the layer gets (None: x as it is, it minds only the last axis and no mask), the shape of what comes
+        out, and whether in training each step is a batch of its own.
         """
         inner = (shape[0] * shape[1], *shape[2:])
         output = (*shape[:2], *(size or 0 for size in self.layer.compute_output_shape(inner)[1:]))
