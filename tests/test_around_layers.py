@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers import numeric_gradient
 from test_layers import F64, check_gradients
 from vivace.layers import GRU, LSTM, BatchNormalization, Bidirectional, Dense, SimpleRNN, Softmax, TimeDistributed
 from vivace.regularizers import L2
@@ -38,6 +39,40 @@ def test_outputs_are_in_the_forward_layers_order(backwards: bool, masked: bool, 
             np.testing.assert_array_equal(found[0] if isinstance(found, list) else found, expected)
     else:
         check_gradients(both_ways(backwards), x, rng)
+
+
+@pytest.mark.parametrize("rates", [((0.5, 0.0), (0.0, 0.0)), ((0.0, 0.0), (0.3, 0.4)), ((0.0, 0.4), (0.5, 0.0))])
+@pytest.mark.parametrize("masked", [False, True])
+def test_each_direction_drops_by_its_own_numbers(rates: Any, masked: bool, rng: np.random.Generator) -> None:
+    x = rng.standard_normal((3, 4, 5))
+    mask = np.array([[1, 1, 0, 0], [1, 0, 1, 1], [1, 1, 1, 1]], np.uint8) if masked else None
+    (a, b), (c, d) = rates
+    halves: Any = (
+        LSTM(3, dropout=a, recurrent_dropout=b, seed=7, return_sequences=True, **F64),
+        GRU(6, dropout=c, recurrent_dropout=d, seed=8, return_sequences=True, go_backwards=True, **F64),
+    )
+    layer = Bidirectional(halves[0], backward_layer=halves[1])
+    layer(x)
+    assert layer.make_way(x.shape).pair is not None
+
+    def run() -> tuple[Any, Any, Step]:
+        for half in halves:
+            half.stream.position = 4
+        step = Step(training=True)
+        step.mask = mask
+        y, saved = layer.forward(x, step)
+        return y.copy(), saved, step
+
+    y, saved, step = run()
+    for half in halves:
+        half.stream.position = 4
+    first, second = (half(x, training=True, mask=mask) for half in halves)
+    np.testing.assert_allclose(y, np.concatenate([first, second[:, ::-1]], -1), rtol=1e-12)
+    dy = rng.standard_normal(y.shape)
+    dx = layer.backward(dy.copy(), saved, step)
+    for array, gradient in [(x, dx), *((w.value, w.gradient) for w in layer.weights)]:
+        expected = numeric_gradient(lambda: float((run()[0] * dy).sum()), array)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-8)
 
 
 def test_a_subclass_with_its_own_forward_runs_by_it(rng: np.random.Generator) -> None:

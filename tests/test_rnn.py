@@ -69,9 +69,10 @@ class Problem:
         gates = CELLS[cell][0] * units
         self.core, self.cell, self.mask, self.reverse = core, cell, mask, reverse
         kind = (*sizes, cell, reverse, *activations, *rates)
+        outputs = units + 2 if cell == "output_gated" else units
         self.shape, self.last = (
-            core.RnnShape(*kind, outputs=units),
-            core.RnnShape(*kind, sequences=False, outputs=units),
+            core.RnnShape(*kind, outputs=outputs),
+            core.RnnShape(*kind, sequences=False, outputs=outputs),
         )
         self.numbers = (3, 1, 2) if any(rates) else None
 
@@ -81,12 +82,12 @@ class Problem:
         self.x, self.w, self.u = normal(batch, steps, inputs), normal(inputs, gates), normal(units, gates)
         self.u *= min(1, 4 / units**0.5)  # not chaotic: rounding errors must not grow from step to step
         self.b = normal(2, gates) if cell == "gru" else normal(gates)
-        self.r = np.eye(units, dtype=dtype)  # the read-out of an output-gated cell
         self.h0, self.c0 = normal(batch, units), normal(batch, units)
         if not initial:
             self.h0[...] = self.c0[...] = 0
         self.initial = initial
-        self.dy, self.dh, self.dc = normal(batch, steps, units), normal(batch, units), normal(batch, units)
+        self.dy, self.dh, self.dc = normal(batch, steps, outputs), normal(batch, units), normal(batch, units)
+        self.r = normal(units, outputs)  # the read-out of an output-gated cell
         if cell == "output_gated" and mask is not None:
             self.dy *= self.mask[:, :: -1 if reverse else 1, None]
         self.dtype = dtype
@@ -114,15 +115,17 @@ class Problem:
         """Outputs, states and memories of all steps, and the tape."""
         y, tape, h, c = self.run(self.shape)
         last, _, *final = self.run(self.last)
-        np.testing.assert_array_equal(last, y[:, -1])
+        np.testing.assert_allclose(last, y[:, -1], rtol=1e-6 if self.dtype == "float32" else 1e-14)
         np.testing.assert_array_equal(final, [h, c])
-        first = y.size * CELLS[self.cell][1]  # of the tape behind the gates
-        behind = tape[first : first + y.size].reshape(y.shape) if self.cell in ("lstm", "output_gated") else y
-        states, memories = (behind, y) if self.cell == "output_gated" else (y, behind)
-        np.testing.assert_array_equal(h, states[:, -1])
+        states = (*y.shape[:2], len(self.u))
+        size = int(np.prod(states))
+        behind = tape[size * CELLS[self.cell][1] :][:size]  # the gates
+        behind = behind.reshape(states) if self.cell in ("lstm", "output_gated") else y
+        hs, cs = (behind, y) if self.cell == "output_gated" else (y, behind)
+        np.testing.assert_array_equal(h, hs[:, -1])
         if self.lstm:
-            np.testing.assert_array_equal(c, memories[:, -1])
-        return y, states, memories, tape
+            np.testing.assert_array_equal(c, cs[:, -1])
+        return y, hs, cs, tape
 
     def backward(self) -> dict[str, Any]:
         y, _, _, tape = self.forward()
@@ -164,6 +167,8 @@ def test_forward_equals_the_loop(core: ModuleType, cell: str, reverse: bool, mas
         expected_y, expected_h, expected_c = loop(cell, reverse, p.x, p.w, p.u, p.b, mask, p.h0, p.c0)
         y, h, c, _ = p.forward()
         np.testing.assert_allclose(h, expected_h, rtol=1e-11, atol=1e-13)
+        if cell == "output_gated":
+            expected_y = expected_y @ p.r
         if mask is None or cell != "output_gated":
             np.testing.assert_allclose(y, expected_y, rtol=1e-11, atol=1e-13)
         if cell == "lstm":
@@ -238,26 +243,34 @@ def masked_step(p: Problem, x: Any, w: Any, u: Any, kept: Any, h: Any, c: Any, c
 @pytest.mark.parametrize("merge", ["concat", "sum", "mul", "ave"])
 @pytest.mark.parametrize("sequences", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
-def test_a_pair_is_two_layers(core: ModuleType, merge: str, sequences: bool, masked: bool) -> None:
-    sizes = 5, 4, 3, 6
-    mask = random_mask(*sizes[:2]) if masked else None
-    ours, theirs = Problem(core, "lstm", sizes, mask=mask, seed=1), Problem(core, "gru", sizes, mask=mask, seed=2)
+@pytest.mark.parametrize("rates", [((0, 0), (0, 0)), ((0.5, 0), (0.3, 0.5)), ((0, 0), (0, 0.5))])
+def test_a_pair_is_two_layers(core: ModuleType, merge: str, sequences: bool, masked: bool, rates: Any) -> None:
+    sizes = [(5, 4, 3, 6), (5, 4, 3, 9 if merge == "concat" else 6)]
+    mask = random_mask(5, 4) if masked else None
+    ours, theirs = (Problem(core, cell, sizes[k], mask=mask, seed=k) for k, cell in enumerate(("lstm", "gru")))
     flags = {"sequences": sequences, "in_time": True, "zero_masked": True}
-    shapes = core.RnnShape(*sizes, "lstm", **flags), core.RnnShape(*sizes, "gru", True, **flags)
+    shapes = [
+        core.RnnShape(*size, cell, reverse, dropout=rate, recurrent_dropout=recurrent, **flags)
+        for size, cell, reverse, (rate, recurrent) in zip(sizes, ("lstm", "gru"), (False, True), rates, strict=True)
+    ]
     pair = core.RnnPair(*shapes, merge)
-    weights, extras = (ours.weights[:3], theirs.weights[:3]), ((mask,), (mask,))
+    weights = ours.weights[:3], theirs.weights[:3]
+    numbers = [(7 + k, 2 * k, 2 * k + 1) if any(rate) else None for k, rate in enumerate(rates)]
+    extras = tuple((mask, None, None, own) for own in numbers)
     tape, y = np.full(pair.tape, 9.0), np.full(pair.output, 9.0)
     core.rnn_pair_forward(pair, ours.x, weights, tape, y, extras)
     apart = []
-    for shape, own in zip(shapes, weights, strict=True):
+    for shape, own, given in zip(shapes, weights, extras, strict=True):
         out = np.full(shape.output, 9.0), np.full(shape.tape, 9.0)
-        core.rnn_forward(shape, ours.x, own, out[1], out[0], (mask,))
+        core.rnn_forward(shape, ours.x, own, out[1], out[0], given)
         apart.append(out)
     a, b = apart[0][0], apart[1][0]
-    merged = {"concat": np.concatenate([a, b], -1), "sum": a + b, "mul": a * b, "ave": (a + b) / 2}[merge]
-    np.testing.assert_allclose(y, merged, rtol=1e-14)
-    if sequences:  # in the order of time, 0 where masked
-        expected = loop("gru", True, ours.x, *theirs.weights[:3], mask, np.zeros((5, 6)), np.zeros((5, 6)))[0][:, ::-1]
+    merged: Any = {"sum": np.add, "mul": np.multiply, "ave": lambda a, b: (a + b) / 2}
+    together = np.concatenate([a, b], -1) if merge == "concat" else merged[merge](a, b)
+    np.testing.assert_allclose(y, together, rtol=1e-14)
+    if sequences and not any(rates[1]):  # in the order of time, 0 where masked
+        zeros = np.zeros_like(theirs.h0)
+        expected = loop("gru", True, ours.x, *theirs.weights[:3], mask, zeros, zeros)[0][:, ::-1]
         np.testing.assert_allclose(b, expected * (1 if mask is None else mask[..., None]), rtol=1e-11, atol=1e-13)
 
     dy = np.random.default_rng(3).standard_normal(y.shape)
@@ -265,7 +278,7 @@ def test_a_pair_is_two_layers(core: ModuleType, merge: str, sequences: bool, mas
     dx, expected_dx = np.full_like(ours.x, 9), np.zeros_like(ours.x)
     core.rnn_pair_backward(pair, ours.x, weights, tuple(gradients), tape, dy.copy(), dx, extras)
     factors = {"sum": (1, 1), "mul": (b, a), "ave": (0.5, 0.5)}.get(merge)
-    parts = [dy * factor for factor in factors] if factors else np.split(dy, 2, -1)
+    parts = [dy * factor for factor in factors] if factors else np.split(dy, [6], -1)
     for k, shape in enumerate(shapes):
         own, d = tuple(np.zeros_like(one) for one in weights[k]), np.empty_like(dx)
         core.rnn_backward(
@@ -279,7 +292,7 @@ def test_a_pair_is_two_layers(core: ModuleType, merge: str, sequences: bool, mas
             d,
             None,
             None,
-            (mask,),
+            extras[k],
         )
         expected_dx += d
         for got, want in zip(gradients[k], own, strict=True):
