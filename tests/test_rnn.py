@@ -332,6 +332,10 @@ def test_bad_arguments_are_refused(core: ModuleType) -> None:
         core.RnnShape(1, 1, 1, 1, "rnn")
     with pytest.raises(ValueError, match="every size must be at least 1, received 0"):
         core.RnnShape(1, 0, 1, 1, "gru")
+    p = Problem(core, "lstm", (2, 3, 4, 5), "float32")
+    p.c0 = None
+    with pytest.raises(ValueError, match="rnn_forward: c must come with h, received h alone"):
+        p.forward()
     p = Problem(core, "gru", (2, 3, 4, 5), "float32")
     p.b = p.b[0].copy()
     with pytest.raises(ValueError, match=r"rnn_forward: bias must have shape \(2, 15\), received shape \(15,\)"):

@@ -513,9 +513,6 @@ def tracing(tensor: SymbolicTensor) -> Iterator[None]:
         _TRACED.reset(token)
 
 
-traced = _TRACED.get  # the tensor that a `call` is run on to find its graph, or None
-
-
 _BUILDING: ContextVar[tuple[Layer, ...]] = ContextVar("building", default=())
 
 

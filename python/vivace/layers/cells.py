@@ -14,11 +14,11 @@ from ..constraints import Constraint
 from ..parameters import Parameter, Watch
 from ..regularizers import L1L2
 from ..step import OneCall, Step
-from .base import Layer, traced
+from .base import Layer
 from .recurrent import GRU, LSTM, Recurrent, SimpleRNN
 from .symbolic import as_inputs
 
-_ndarray = np.ndarray
+_ndarray, _alike = np.ndarray, native.alike
 
 
 class Cell(Recurrent):
@@ -34,16 +34,14 @@ class Cell(Recurrent):
         states = states if type(states) is list else _flat(states)
         if not states:
             raise ValueError(f"{self.name} ({type(self).__name__}) takes the states too: {self.name}(x, states)")
-        way = self._ways.get(x.shape) if type(x) is _ndarray and states[0] is not None else None
-        if way is not None and self.activity_regularizer is None and not traced():
+        inputs = [x, *states]
+        shape, dtype = self._accepted
+        if _alike(inputs, shape, dtype) and self.activity_regularizer is None:
             step = OneCall()
             if training:
                 step.training = True
-            try:  # the kernel looks at its arguments; to do it here too would take longer than the step does
-                return self._run(way, x, states, step)[:2]
-            except (TypeError, ValueError):
-                pass  # they need to be converted, or to be refused by their names
-        y, *after = super().__call__([x, *states], training=training)
+            return self._run(x, states, step)[:2]  # half of what Layer.__call__ takes
+        y, *after = super().__call__(inputs, training=training)
         return y, after
 
     def call_inputs(self, x: Any, initial_state: Any = None) -> Any:
@@ -76,12 +74,12 @@ class Cell(Recurrent):
         """One step; a sequence is `Recurrent.forward`'s, of a copy that an RNN makes."""
         step.mask = None
         x, *states = x
-        y, after, saved = self._run(self._ways.get(x.shape) or self.new_way(x.shape), x, states, step)
+        y, after, saved = self._run(x, states, step)
         return step.own([y, *after]), saved
 
-    def _run(self, way: Any, x: Array, states: list[Array], step: Step) -> tuple[Array, list[Array], Any]:
+    def _run(self, x: Array, states: list[Array], step: Step) -> tuple[Array, list[Array], Any]:
         """The output, the new states, and what `backward` needs."""
-        shape, tape_shape, output, drops = way
+        shape, tape_shape, output, drops = self._ways.get(x.shape) or self.new_way(x.shape)
         if shape is None:
             (y, *after), saved = self._forward_by_steps(x, None, states, step)
             return y, after, saved
@@ -215,7 +213,7 @@ class StackedRNNCells(Layer):
     def __call__(self, x: Any, states: Any = None, training: bool | None = None) -> Any:  # type: ignore[override]
         """(x, states) -> the output, and the list of states after it. states: those before, in nested lists or flat."""
         given = _flat(states)
-        if self.built and type(x) is _ndarray and len(given) == self.states_count() and not traced():
+        if self.built and type(x) is _ndarray and len(given) == self.states_count():
             after: list[Array] = []
             for cell, share in zip(self.cells, self._shares):  # noqa: B905 (strict takes its time)
                 x, new = cell(x, given[share], training)
