@@ -15,6 +15,7 @@ from ..parameters import Parameter, Watch
 from ..regularizers import L1L2
 from ..step import OneCall, Step
 from .base import Layer
+from .own_cells import Loop, build_step, first_states, flat, is_cell, output_size, state_sizes, with_states
 from .recurrent import GRU, LSTM, Recurrent, SimpleRNN
 from .symbolic import as_inputs
 
@@ -31,7 +32,7 @@ class Cell(Recurrent):
 
     def __call__(self, x: Any, states: Any = None, training: bool | None = None) -> Any:  # type: ignore[override]
         """(x, states) -> the output, and the list of states after it. states: those before, one or a list."""
-        states = states if type(states) is list else _flat(states)
+        states = states if type(states) is list else flat(states)
         if not states:
             raise ValueError(f"{self.name} ({type(self).__name__}) takes the states too: {self.name}(x, states)")
         inputs = [x, *states]
@@ -47,7 +48,7 @@ class Cell(Recurrent):
     def call_inputs(self, x: Any, initial_state: Any = None) -> Any:
         """x: the input, or a list of it and the states, which may be in lists themselves."""
         x, *states = x if isinstance(x, (list, tuple)) else [x, initial_state]
-        return as_inputs([x, *_flat(states)])
+        return as_inputs([x, *flat(states)])
 
     @property
     def state_size(self) -> int | list[int]:
@@ -195,25 +196,30 @@ class GRUCell(Cell, GRU):
 
 
 class StackedRNNCells(Layer):
-    """Cells that run one behind the other in every step, as one cell: its states are those of all, in order."""
+    """Cells that run one behind the other in every step, as one cell: its states are those of all, in order.
+
+    cells: each as of `RNN`.
+    """
 
     several_inputs = True
 
-    def __init__(self, cells: Sequence[Cell], **kwargs: Any) -> None:
+    def __init__(self, cells: Sequence[Any], **kwargs: Any) -> None:
         for cell in cells:
-            if not isinstance(cell, Cell):
-                raise TypeError(f"StackedRNNCells: cells must be SimpleRNNCell, LSTMCell or GRUCell, received {cell!r}")
+            if isinstance(cell, StackedRNNCells):
+                raise TypeError("StackedRNNCells: cells must not be stacks themselves; put all cells in one list")
+            _check_cell("StackedRNNCells: cells", cell)
         super().__init__(**{"dtype": cells[0].dtype if cells else None, **kwargs})
         self.cells = list(cells)
+        self._known = all(isinstance(cell, Cell) for cell in cells)
         self._shares: list[slice] = []  # of each cell in a list of all states
         for cell in cells:
             first = self.states_count()
-            self._shares.append(slice(first, first + cell.states_count()))
+            self._shares.append(slice(first, first + len(state_sizes(cell))))
 
     def __call__(self, x: Any, states: Any = None, training: bool | None = None) -> Any:  # type: ignore[override]
         """(x, states) -> the output, and the list of states after it. states: those before, in nested lists or flat."""
-        given = _flat(states)
-        if self.built and type(x) is _ndarray and len(given) == self.states_count():
+        given = flat(states)
+        if self._known and self.built and type(x) is _ndarray and len(given) == self.states_count():
             after: list[Array] = []
             for cell, share in zip(self.cells, self._shares):  # noqa: B905 (strict takes its time)
                 x, new = cell(x, given[share], training)
@@ -228,17 +234,17 @@ class StackedRNNCells(Layer):
 
     @property
     def output_size(self) -> int:
-        return self.cells[-1].output_size
+        return output_size(self.cells[-1])
 
     def states_count(self) -> int:
         return self._shares[-1].stop if self._shares else 0
 
     def get_initial_state(self, batch_size: int) -> list[list[Array]]:
-        """Zeros, for each cell a list."""
-        return [cell.get_initial_state(batch_size) for cell in self.cells]
+        """What sequences start from, for each cell a list."""
+        return [first_states(cell, batch_size, self.dtype) for cell in self.cells]
 
     def call_inputs(self, inputs: Any, states: Any = None) -> Any:
-        return as_inputs(inputs, tuple(_flat(states)))
+        return as_inputs(inputs, tuple(flat(states)))
 
     def sublayers(self) -> dict[str, Layer]:
         return {f"cell_{i}": cell for i, cell in enumerate(self.cells)}
@@ -258,7 +264,9 @@ class StackedRNNCells(Layer):
         x, *states = input_shape
         after: list[BatchShape] = []
         for cell, own in zip(self.cells, self.shared_out(states), strict=True):
-            made: Any = cell.build_once([x, *own])  # type: ignore[arg-type]
+            made: Any = [build_step(cell, x), *own]
+            if isinstance(cell, Cell):
+                made = cell.build_once([x, *own])  # type: ignore[arg-type]
             x, *new = made
             after += new
         return [x, *after]
@@ -279,7 +287,7 @@ class StackedRNNCells(Layer):
         d, *dstates = dy
         before: list[Any] = []
         for i, own in reversed(list(enumerate(self.shared_out(dstates)))):
-            d, *first = self.cells[i].backward([d, *own], saved[i], step, input_gradient or i > 0)
+            d, *first = self.cells[i].backward([d, *own], saved[i], step, True)
             before = first + before
         return [d, *before]
 
@@ -291,10 +299,11 @@ class RNN(Layer):
     the states of all cells in order. A mask may have any pattern: a masked step carries the states on.
 
     Each cell runs the whole sequence in one native call, as the layer of its kind does: `RNN(LSTMCell(8))` computes
-    what `LSTM(8)` computes, as fast.
+    what `LSTM(8)` computes, as fast. A cell of one's own (see docs/custom.md) runs step by step in Python.
 
     Args:
-        cell: a SimpleRNNCell, LSTMCell, GRUCell or StackedRNNCells, or a list of cells.
+        cell: a SimpleRNNCell, LSTMCell, GRUCell or StackedRNNCells, a layer of one's own with a `state_size`, or a list
+            of cells.
         return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask: as of `LSTM`.
     """
 
@@ -302,7 +311,7 @@ class RNN(Layer):
 
     def __init__(
         self,
-        cell: Cell | StackedRNNCells | Sequence[Cell],
+        cell: Any,
         return_sequences: bool = False,
         return_state: bool = False,
         go_backwards: bool = False,
@@ -312,17 +321,16 @@ class RNN(Layer):
         **kwargs: Any,
     ) -> None:
         one: Any = StackedRNNCells(cell) if isinstance(cell, (list, tuple)) else cell
-        if not isinstance(one, (Cell, StackedRNNCells)) or not getattr(one, "cells", [one]):
-            raise TypeError(f"RNN: cell must be a SimpleRNNCell, LSTMCell, GRUCell or several, received {cell!r}")
+        _check_cell("RNN: cell", one)
         super().__init__(**{"dtype": one.dtype, **kwargs})
         self.cell = one
         self.return_sequences, self.return_state, self.go_backwards = return_sequences, return_state, go_backwards
         self.stateful, self.unroll, self.zero_output_for_mask = stateful, unroll, zero_output_for_mask
-        self._runs: list[Cell] = []
+        self._runs: list[Any] = []  # what runs each of the cells over sequences
         self._watch = Watch()
 
     @property
-    def cells(self) -> list[Cell]:
+    def cells(self) -> list[Any]:
         return self.cell.cells if isinstance(self.cell, StackedRNNCells) else [self.cell]
 
     @property
@@ -332,7 +340,7 @@ class RNN(Layer):
 
     def call_inputs(self, x: Any, initial_state: Any = None) -> Any:
         """initial_state: of all cells in order, each (batch, units); zeros by default."""
-        return as_inputs(x, tuple(_flat(initial_state)))
+        return as_inputs(x, tuple(flat(initial_state)))
 
     def sublayers(self) -> dict[str, Layer]:
         return {"cell": self.cell}
@@ -343,8 +351,12 @@ class RNN(Layer):
 
     def build(self, input_shape: Any) -> None:
         shape = input_shape[0] if isinstance(input_shape, list) else input_shape
-        states = [(shape[0], cell.units) for cell in self.cells for _ in range(cell.states_count())]
-        self.cell.build_once([(shape[0], *shape[2:]), *states])  # type: ignore[arg-type]
+        x: Any = (shape[0], *shape[2:])
+        if isinstance(self.cell, (Cell, StackedRNNCells)):
+            self.cell.build_once(with_states(self.cell, x))
+        else:
+            build_step(self.cell, x)
+        self._features = shape[2]
         self._make_runs()
 
     def _make_runs(self) -> None:
@@ -353,12 +365,12 @@ class RNN(Layer):
         for run, state in zip(self._runs, states, strict=True):
             run._state = state
 
-    def _run(self, i: int) -> Cell:
+    def _run(self, i: int) -> Any:
         """Cell i as what runs sequences here: of the same weights, with flags and a state between batches of its own.
 
         Only the first turns the steps around, only the last may return less than all of them.
         """
-        run, last = copy.copy(self.cells[i]), i == len(self.cells) - 1
+        cell, last = self.cells[i], i == len(self.cells) - 1
         flags: dict[str, Any] = {
             "return_sequences": not last or self.return_sequences,
             "go_backwards": self.go_backwards and i == 0,
@@ -366,6 +378,9 @@ class RNN(Layer):
             "return_state": self.return_state,
             "zero_output_for_mask": last and self.zero_output_for_mask,
         }
+        if not _is_known(cell):
+            return Loop(cell, **flags)
+        run = copy.copy(cell)
         vars(run).update(flags)  # that a run is made is no change of a layer
         return run
 
@@ -375,14 +390,12 @@ class RNN(Layer):
             raise ValueError(
                 f"{self.name} (RNN) takes inputs of rank 3, (batch, steps, features); received shape {shape}"
             )
-        expected = [(shape[0], cell.units) for cell in self.cells for _ in range(cell.states_count())]
+        expected = [(shape[0], size) for size in state_sizes(self.cell)]
         if states and [tuple(state[1:]) for state in states] != [state[1:] for state in expected]:
             raise ValueError(f"{self.name} (RNN) takes initial states of shapes {expected}, received {states}")
-        if self.built and shape[2] != self.cells[0].kernel.shape[0]:
-            raise ValueError(
-                f"{self.name} (RNN) was built for {self.cells[0].kernel.shape[0]} features, received shape {shape}"
-            )
-        units = self.cells[-1].units
+        if self.built and shape[2] != self._features:
+            raise ValueError(f"{self.name} (RNN) was built for {self._features} features, received shape {shape}")
+        units = output_size(self.cell)
         y = (*shape[:2], units) if self.return_sequences else (shape[0], units)
         return [y, *expected] if self.return_state else y
 
@@ -405,14 +418,14 @@ class RNN(Layer):
         if self._watch.changed():
             self._make_runs()
         if len(self._runs) == 1:
-            y, saved = Recurrent.forward(self._runs[0], x, step)
+            y, saved = _forward(self._runs[0], x, step)
             return y, ([saved], given)
         x, *states = x if given else [x]
         step.mask = step.mask[0] if type(step.mask) is list else step.mask
         after, tape = [], []
         shares = self._shared_out(states) if given else [[]] * len(self._runs)
         for run, own in zip(self._runs, shares, strict=True):
-            x, saved = Recurrent.forward(run, [x, *own] if given else x, step)
+            x, saved = _forward(run, [x, *own] if given else x, step)
             if self.return_state:
                 x, *new = x
                 after += new
@@ -426,23 +439,29 @@ class RNN(Layer):
         before: list[Any] = []
         for i in range(len(self.cells) - 1, -1, -1):
             d = [d, *shares[i]] if self.return_state else d
-            back = Recurrent.backward(self._runs[i], d, tape[i], step, input_gradient or i > 0)
+            back = self._runs[i].backward(d, tape[i], step, input_gradient or i > 0)
             d, *first = back if given else [back]
             before = first + before
         return [d, *before] if given else d
 
 
-def _flat(states: Any) -> list[Any]:
-    """States in nested lists, in order."""
-    if type(states) is list:
-        for one in states:
-            if type(one) is not _ndarray:
-                break
-        else:
-            return states
-    if not isinstance(states, (list, tuple)):
-        return [] if states is None else [states]
-    return [one for part in states for one in (_flat(part) if isinstance(part, (list, tuple)) else [part])]
+def _check_cell(what: str, cell: Any) -> None:
+    if not is_cell(cell) or isinstance(cell, RNN) or not getattr(cell, "cells", True):
+        raise TypeError(
+            f"{what} must be SimpleRNNCell, LSTMCell, GRUCell or a layer with a state_size, received {cell!r}"
+        )
+
+
+def _is_known(cell: Any) -> bool:
+    """Whether a cell's steps are those of the kernels."""
+    written = isinstance(cell, Cell) and "forward" not in vars(cell)
+    return written and type(cell).forward is Cell.forward and type(cell).backward is Cell.backward
+
+
+def _forward(run: Any, x: Any, step: Step) -> tuple[Any, Any]:
+    """All steps of a sequence; a `Cell`'s own `forward` is one."""
+    whole: tuple[Any, Any] = Recurrent.forward(run, x, step) if isinstance(run, Cell) else run.forward(x, step)
+    return whole
 
 
 __all__ = ["RNN", "GRUCell", "LSTMCell", "SimpleRNNCell", "StackedRNNCells"]

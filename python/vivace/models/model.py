@@ -16,6 +16,7 @@ from .._naming import snake_case
 from .._typing import Array
 from ..layers.base import Layer, building, tracing
 from ..layers.core import Input, InputLayer
+from ..layers.own_cells import flat, is_cell, with_states
 from ..layers.symbolic import SymbolicTensor
 from ..parameters import Parameter
 from ..step import Step
@@ -43,6 +44,9 @@ class Model(Trainer):
     them; what else it does is not seen. An array given to a layer with weights (positions to an Embedding, say) is the
     same for all samples, and becomes part of the graph. Its inputs have the structure that the model is given: an
     array, or a list, tuple or dict of them, or one argument for each; it returns a tensor, or a list, tuple or dict.
+
+    A recurrent cell, which has a `state_size`, defines `call(inputs, states)` and returns its output and the list of
+    new states; see `vivace.layers.RNN`.
 
     The layers are the attributes of the model that are layers, also in lists and dicts, in the order in which they were
     set; that is the order of the weights.
@@ -208,6 +212,8 @@ class Model(Trainer):
             names = self._structure if isinstance(self._structure, list) else self._of_mode(False).input_names
             parts = data.in_order(self.name, "input", x, names)
             return parts if len(parts) > 1 else parts[0]
+        if more and is_cell(self):
+            return [x, *flat(more)]
         found = super().call_inputs(x, *more)
         if isinstance(x, (list, tuple)) and isinstance(found, list):
             self._structured(type(x))
@@ -222,6 +228,8 @@ class Model(Trainer):
             self.build(input_shape)
             if not self._traced:  # that was the user's own, which makes layers
                 self._trace(input_shape)
+        if is_cell(self):
+            input_shape = with_states(self, input_shape)
         try:
             return self._of_mode(False).compute_output_shape(input_shape)
         except ValueError:
@@ -253,6 +261,8 @@ class Model(Trainer):
 
     def _graphs(self, input_shape: Any) -> dict[bool, Functional]:
         """What `call` does with inputs of this shape, in inference and in training."""
+        if is_cell(self):
+            input_shape = with_states(self, input_shape)
         several = isinstance(input_shape, list)
         dtype = next((layer.dtype for layer in _leaves(self.layers)), self.dtype)
         names = self._structure if isinstance(self._structure, list) else []
@@ -282,12 +292,16 @@ class Model(Trainer):
         apart = (
             len(needed) > 1 and isinstance(given, list) and len(given) >= len(needed)
         )  # call(a, b), not call([a, b])
+        if is_cell(self):
+            given, apart = [given[0], given[1:]], True
         try:
             outputs = self.call(
                 *(given if apart else [given]), **({"training": training} if self._takes("training") else {})
             )
         except ValueError as error:  # a shape that does not fit, most likely
             raise ValueError(f"{self.name} ({type(self).__name__}.call): {error}") from None
+        if is_cell(self):
+            outputs = flat(outputs)
         parts = list(outputs.values()) if isinstance(outputs, Mapping) else outputs
         parts = list(parts) if isinstance(parts, (list, tuple)) else [parts]
         for part in parts:
@@ -335,7 +349,13 @@ class Model(Trainer):
         return self._of_mode(False).output_names if self._traced else []
 
     def as_given(self, outputs: Any) -> Any:
+        if is_cell(self):
+            return outputs[0], outputs[1:]
         return self._of_mode(False).as_given(outputs) if self._traced else outputs
+
+    def _record(self, inputs: Any, training: bool | None) -> Any:
+        made = super()._record(inputs, training)
+        return (made[0], made[1:]) if is_cell(self) else made
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
         graph = self._of_mode(step.training, x)
