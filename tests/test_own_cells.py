@@ -1,4 +1,4 @@
-"""Recurrent cells of a user's own in an RNN: composed of layers, with a gradient of their own, or with a derived one."""
+"""Recurrent cells of a user's own in an RNN: composed of layers, with a gradient of their own, or a derived one."""
 
 from __future__ import annotations
 

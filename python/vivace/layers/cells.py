@@ -29,6 +29,7 @@ class Cell(Recurrent):
     """
 
     holder = ""  # the weights are its own
+    run_sequence = Recurrent.forward  # as an RNN's copy of it; `forward` is one step
 
     def __call__(self, x: Any, states: Any = None, training: bool | None = None) -> Any:  # type: ignore[override]
         """(x, states) -> the output, and the list of states after it. states: those before, one or a list."""
@@ -72,7 +73,6 @@ class Cell(Recurrent):
         return 2 * (self.kernel.size + self.recurrent_kernel.size)
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
-        """One step; a sequence is `Recurrent.forward`'s, of a copy that an RNN makes."""
         step.mask = None
         x, *states = x
         y, after, saved = self._run(x, states, step)
@@ -414,18 +414,23 @@ class RNN(Layer):
         return self.cell.shared_out(states) if isinstance(self.cell, StackedRNNCells) else [states]
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
-        given = type(x) is list
         if self._watch.changed():
             self._make_runs()
-        if len(self._runs) == 1:
-            y, saved = _forward(self._runs[0], x, step)
-            return y, ([saved], given)
+        if self.return_state or type(x) is list:
+            return self._forward_with_states(x, step)
+        tape = []
+        for run in self._runs:
+            x, saved = run.run_sequence(x, step)
+            tape.append(saved)
+        return x, (tape, False)
+
+    def _forward_with_states(self, x: Any, step: Step) -> tuple[Any, Any]:
+        given = type(x) is list
         x, *states = x if given else [x]
-        step.mask = step.mask[0] if type(step.mask) is list else step.mask
-        after, tape = [], []
         shares = self._shared_out(states) if given else [[]] * len(self._runs)
+        after, tape = [], []
         for run, own in zip(self._runs, shares, strict=True):
-            x, saved = _forward(run, [x, *own] if given else x, step)
+            x, saved = run.run_sequence([x, *own] if given else x, step)
             if self.return_state:
                 x, *new = x
                 after += new
@@ -456,12 +461,6 @@ def _is_known(cell: Any) -> bool:
     """Whether a cell's steps are those of the kernels."""
     written = isinstance(cell, Cell) and "forward" not in vars(cell)
     return written and type(cell).forward is Cell.forward and type(cell).backward is Cell.backward
-
-
-def _forward(run: Any, x: Any, step: Step) -> tuple[Any, Any]:
-    """All steps of a sequence; a `Cell`'s own `forward` is one."""
-    whole: tuple[Any, Any] = Recurrent.forward(run, x, step) if isinstance(run, Cell) else run.forward(x, step)
-    return whole
 
 
 __all__ = ["RNN", "GRUCell", "LSTMCell", "SimpleRNNCell", "StackedRNNCells"]

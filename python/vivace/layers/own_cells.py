@@ -94,7 +94,7 @@ class Loop:
             return list(self._state)
         return first_states(self.cell, batch, dtype)
 
-    def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
+    def run_sequence(self, x: Any, step: Step) -> tuple[Any, Any]:
         mask, given = step.mask, type(x) is list
         x, *states = x if given else [x]
         mask = mask[0] if type(mask) is list else mask
