@@ -227,9 +227,43 @@ def test_a_subclass_of_a_known_cell_runs_by_its_own_forward(rng: np.random.Gener
     for t in range(3):
         y, *states = one.cell.forward([np.ascontiguousarray(x[:, t]), *states], Step(training=False))[0]
     np.testing.assert_allclose(one(x), y, rtol=1e-12)
+    states = [np.zeros((2, 3)), np.zeros((2, 3))]
+    for t in range(3):
+        y, states = one.cell(x[:, t], states)
+    np.testing.assert_allclose(one(x), y, rtol=1e-12)
     same = layers.RNN(Named(3, **F64))
     same(x), same.set_weights(one.get_weights())
     np.testing.assert_array_equal(same(x), whole(x))
+
+
+def test_a_model_with_a_state_size_that_is_no_cell() -> None:
+    class Agent(models.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.state_size = 3
+            self.inner = Dense(2)
+
+        def call(self, x: Any) -> Any:
+            return self.inner(x)
+
+    assert Agent()(np.zeros((2, 4), "float32")).shape == (2, 2)
+
+
+def test_what_is_random_in_a_cell_differs_between_directions(rng: np.random.Generator) -> None:
+    class Dropping(Composed):
+        def __init__(self, units: int, **kwargs: Any) -> None:
+            super().__init__(units, **kwargs)
+            self.squash = layers.Dropout(0.5, seed=1)
+
+    layer = layers.Bidirectional(layers.RNN(Dropping(50), return_sequences=True))
+    x = np.ones((1, 1, 2), "float32")
+    layer(x)
+    for half in (layer.forward_layer, layer.backward_layer):
+        for weight in half.weights:
+            weight.assign(np.ones(weight.shape))
+    y = layer(x, training=True)[0, 0]
+    assert sorted(set(y)) == [0, 4]
+    assert (y[:50] != y[50:]).any()
 
 
 class Short(Written):

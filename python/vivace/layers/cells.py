@@ -30,6 +30,11 @@ class Cell(Recurrent):
 
     holder = ""  # the weights are its own
     run_sequence = Recurrent.forward  # as an RNN's copy of it; `forward` is one step
+    _written = True  # whether a class has the `forward` and `backward` of this one
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._written = cls.forward is Cell.forward and cls.backward is Cell.backward
 
     def __call__(self, x: Any, states: Any = None, training: bool | None = None) -> Any:  # type: ignore[override]
         """(x, states) -> the output, and the list of states after it. states: those before, one or a list."""
@@ -38,11 +43,13 @@ class Cell(Recurrent):
             raise ValueError(f"{self.name} ({type(self).__name__}) takes the states too: {self.name}(x, states)")
         inputs = [x, *states]
         shape, dtype = self._accepted
-        if _alike(inputs, shape, dtype) and self.activity_regularizer is None:
+        plain = self._written and "forward" not in self.__dict__ and self.activity_regularizer is None
+        if plain and _alike(inputs, shape, dtype):
             step = OneCall()
             if training:
                 step.training = True
-            return self._run(x, states, step)[:2]  # half of what Layer.__call__ takes
+            y, after, _ = self._run(x, states, step)  # half of what Layer.__call__ takes
+            return y, after
         y, *after = super().__call__(inputs, training=training)
         return y, after
 
@@ -219,7 +226,8 @@ class StackedRNNCells(Layer):
     def __call__(self, x: Any, states: Any = None, training: bool | None = None) -> Any:  # type: ignore[override]
         """(x, states) -> the output, and the list of states after it. states: those before, in nested lists or flat."""
         given = flat(states)
-        if self._known and self.built and type(x) is _ndarray and len(given) == self.states_count():
+        known = self._known and self.built and self.activity_regularizer is None
+        if known and type(x) is _ndarray and len(given) == self.states_count():
             after: list[Array] = []
             for cell, share in zip(self.cells, self._shares):  # noqa: B905 (strict takes its time)
                 x, new = cell(x, given[share], training)
@@ -378,7 +386,7 @@ class RNN(Layer):
             "return_state": self.return_state,
             "zero_output_for_mask": last and self.zero_output_for_mask,
         }
-        if not _is_known(cell):
+        if not isinstance(cell, Cell) or not cell._written or "forward" in vars(cell):
             return Loop(cell, **flags)
         run = copy.copy(cell)
         vars(run).update(flags)  # that a run is made is no change of a layer
@@ -455,12 +463,6 @@ def _check_cell(what: str, cell: Any) -> None:
         raise TypeError(
             f"{what} must be SimpleRNNCell, LSTMCell, GRUCell or a layer with a state_size, received {cell!r}"
         )
-
-
-def _is_known(cell: Any) -> bool:
-    """Whether a cell's steps are those of the kernels."""
-    written = isinstance(cell, Cell) and "forward" not in vars(cell)
-    return written and type(cell).forward is Cell.forward and type(cell).backward is Cell.backward
 
 
 __all__ = ["RNN", "GRUCell", "LSTMCell", "SimpleRNNCell", "StackedRNNCells"]

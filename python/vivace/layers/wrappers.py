@@ -80,8 +80,7 @@ class Bidirectional(Layer):
         layer.name = f"forward_{name}"
         if backward_layer is None:
             backward_layer = copy.deepcopy(layer)
-            for one in backward_layer.cells if isinstance(backward_layer, RNN) else [backward_layer]:
-                one.stream = Stream(None)
+            _draw_anew(backward_layer)
             backward_layer.go_backwards = not layer.go_backwards
             backward_layer.name = f"backward_{name}"
         elif backward_layer.go_backwards == layer.go_backwards:
@@ -256,6 +255,14 @@ class Bidirectional(Layer):
         if dx is not None and other is not None:
             dx += other
         return _one_or_list([dx, *d_initial, *d_others])
+
+
+def _draw_anew(layer: Any) -> None:
+    """Random numbers of its own to a copy of a layer, and to those inside it."""
+    if hasattr(layer, "stream"):
+        layer.stream = Stream(None)
+    for inner in layer.sublayers().values():
+        _draw_anew(inner)
 
 
 def _as_list(x: Any) -> list[Any]:

@@ -67,6 +67,7 @@ class Model(Trainer):
         self._resized: dict[Any, dict[bool, Functional]] = {}  # the same for inputs of other shapes
         self._structure: Any = None  # that of the inputs of `call`: None, or list, tuple or the names of a dict
         self._compile_later: tuple[Any, Any] | None = None
+        self._gives_states = False  # whether it is a recurrent cell
         if inputs is not None:
             graph = self._between(inputs, outputs)
             self._hold({False: graph, True: graph})
@@ -212,7 +213,7 @@ class Model(Trainer):
             names = self._structure if isinstance(self._structure, list) else self._of_mode(False).input_names
             parts = data.in_order(self.name, "input", x, names)
             return parts if len(parts) > 1 else parts[0]
-        if more and is_cell(self):
+        if more and self._is_cell():
             return [x, *flat(more)]
         found = super().call_inputs(x, *more)
         if isinstance(x, (list, tuple)) and isinstance(found, list):
@@ -225,10 +226,10 @@ class Model(Trainer):
 
     def build_once(self, input_shape: Any) -> Any:
         if not self.built:
-            self.build(input_shape)
+            self.build(input_shape[0] if self._is_cell() and isinstance(input_shape, list) else input_shape)
             if not self._traced:  # that was the user's own, which makes layers
                 self._trace(input_shape)
-        if is_cell(self):
+        if self._is_cell():
             input_shape = with_states(self, input_shape)
         try:
             return self._of_mode(False).compute_output_shape(input_shape)
@@ -261,7 +262,7 @@ class Model(Trainer):
 
     def _graphs(self, input_shape: Any) -> dict[bool, Functional]:
         """What `call` does with inputs of this shape, in inference and in training."""
-        if is_cell(self):
+        if self._is_cell():
             input_shape = with_states(self, input_shape)
         several = isinstance(input_shape, list)
         dtype = next((layer.dtype for layer in _leaves(self.layers)), self.dtype)
@@ -282,17 +283,24 @@ class Model(Trainer):
             trains = self._between(tensors, self._called(given, True)) if self._takes("training") else graph
         return {False: graph, True: trains}
 
+    def _needed(self) -> int:
+        """How many arguments `call` must be given."""
+        parameters = inspect.signature(self.call).parameters.values()
+        return sum(p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
+
+    def _is_cell(self) -> bool:
+        """Whether `call` takes the inputs and the states of one step of a recurrent layer."""
+        return is_cell(self) and self._needed() == 2
+
     def _takes(self, argument: str) -> bool:
         return argument in inspect.signature(self.call).parameters
 
     def _called(self, given: Any, training: bool) -> Any:
         """What `call` makes of symbolic tensors."""
-        parameters = inspect.signature(self.call).parameters.values()
-        needed = [p for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
-        apart = (
-            len(needed) > 1 and isinstance(given, list) and len(given) >= len(needed)
-        )  # call(a, b), not call([a, b])
-        if is_cell(self):
+        needed = self._needed()
+        apart = needed > 1 and isinstance(given, list) and len(given) >= needed  # call(a, b), not call([a, b])
+        cell = self._is_cell()
+        if cell:
             given, apart = [given[0], given[1:]], True
         try:
             outputs = self.call(
@@ -300,7 +308,7 @@ class Model(Trainer):
             )
         except ValueError as error:  # a shape that does not fit, most likely
             raise ValueError(f"{self.name} ({type(self).__name__}.call): {error}") from None
-        if is_cell(self):
+        if cell:
             outputs = flat(outputs)
         parts = list(outputs.values()) if isinstance(outputs, Mapping) else outputs
         parts = list(parts) if isinstance(parts, (list, tuple)) else [parts]
@@ -331,6 +339,7 @@ class Model(Trainer):
     def _hold(self, graphs: dict[bool, Functional]) -> None:
         """Run as these graphs."""
         self._traced, graph = graphs, graphs[False]
+        self._gives_states = self._is_cell()
         self.dtype, self.input_dtype = graph.dtype, graph.input_dtype
         self.input_shape, self.output_shape = graph.input_shape, graph.output_shape
         self.built = True
@@ -349,13 +358,13 @@ class Model(Trainer):
         return self._of_mode(False).output_names if self._traced else []
 
     def as_given(self, outputs: Any) -> Any:
-        if is_cell(self):
+        if self._gives_states:
             return outputs[0], outputs[1:]
         return self._of_mode(False).as_given(outputs) if self._traced else outputs
 
     def _record(self, inputs: Any, training: bool | None) -> Any:
         made = super()._record(inputs, training)
-        return (made[0], made[1:]) if is_cell(self) else made
+        return (made[0], made[1:]) if self._gives_states else made
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
         graph = self._of_mode(step.training, x)
