@@ -205,7 +205,9 @@ def test_a_model_with_such_cells_trains_and_is_made_again(way: Any, rng: np.rand
     again.set_weights(model.get_weights())
     model.save(tmp_path / "model.safetensors")
     loaded = load_model(tmp_path / "model.safetensors", custom_objects=known)
-    for other in (again, loaded, pickle.loads(pickle.dumps(model))):
+    cloned = models.clone_model(model)
+    cloned.set_weights(model.get_weights())
+    for other in (again, loaded, cloned, pickle.loads(pickle.dumps(model))):
         np.testing.assert_array_equal(other.predict(data, verbose=0), model.predict(data, verbose=0))
 
 

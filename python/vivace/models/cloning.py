@@ -73,7 +73,8 @@ def clone_model(
             return clone_model(layer, None, clone_function, call_function, True)
         if clone_function is not None and not isinstance(layer, InputLayer):
             return clone_function(layer)
-        return type(layer).from_config(layer.get_config())
+        with custom_object_scope(_own_classes(layer)):
+            return type(layer).from_config(layer.get_config())
 
     if isinstance(model, Sequential):
         first: list[Any] = _list(input_tensors) if input_tensors is not None else []
@@ -86,7 +87,18 @@ def clone_model(
         raise ValueError(
             f"clone_model: {model.name} is a class of its own, which is cloned from its configuration only"
         )
-    return type(model).from_config(model.get_config())
+    with custom_object_scope(_own_classes(model)):
+        return type(model).from_config(model.get_config())
+
+
+def _own_classes(layer: Layer) -> dict[str, Any]:
+    """The user's classes among the layers inside a layer, by name."""
+    found: dict[str, Any] = {}
+    for inner in layer.sublayers().values():
+        if type(inner).__module__.partition(".")[0] != __package__.partition(".")[0]:
+            found[type(inner).__name__] = type(inner)
+        found |= _own_classes(inner)
+    return found
 
 
 def _cloned_graph(
