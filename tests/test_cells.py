@@ -166,6 +166,11 @@ def test_rnn_both_ways(cell: Any, whole: Any, rng: Any) -> None:
         (lambda: layers.StackedRNNCells([layers.Dense(3)]), "cells must be SimpleRNNCell"),
         (lambda: layers.LSTMCell(3)(np.zeros((2, 4))), "takes the states too"),
         (lambda: layers.LSTMCell(3)(np.zeros((2, 4)), [np.zeros((2, 3))]), "2 initial states"),
+        (lambda: layers.StackedRNNCells([layers.GRUCell(3)])(np.zeros((2, 4))), "takes the states too"),
+        (
+            lambda: layers.StackedRNNCells([layers.GRUCell(3)])(np.zeros((2, 4)), [np.zeros((2, 3))] * 2),
+            "of all cells, 1",
+        ),
         (lambda: layers.GRUCell(3)(np.zeros((2, 5, 4)), [np.zeros((2, 3))]), "takes one step"),
         (lambda: layers.RNN(layers.GRUCell(3))(np.zeros((2, 4))), "takes inputs of rank 3"),
         (lambda: layers.RNN(layers.GRUCell(3))(np.zeros((2, 5, 4)), [np.zeros((2, 2))]), "takes initial states"),

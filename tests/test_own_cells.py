@@ -268,6 +268,10 @@ def test_what_is_random_in_a_cell_differs_between_directions(rng: np.random.Gene
     assert (y[:50] != y[50:]).any()
 
 
+class Wide(Composed):
+    output_size = 4
+
+
 class Short(Written):
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
         outputs, saved = super().forward(x, step)
@@ -280,7 +284,14 @@ class Short(Written):
         (lambda: layers.RNN(Dense(3)), "RNN: cell must be .* a layer with a state_size"),
         (lambda: layers.RNN(layers.RNN(Written(3))), "RNN: cell must be"),
         (lambda: layers.RNN([layers.StackedRNNCells([Written(3)])]), "must not be stacks themselves"),
-        (lambda: layers.RNN(Short(3))(np.zeros((2, 5, 4))), "a cell of 1 states returns its output and as many new"),
+        (
+            lambda: layers.RNN(Short(3))(np.zeros((2, 5, 4))),
+            r"new states have shapes \[\(2, 3\), \(2, 3\)\], received \[\(2, 3\)\]",
+        ),
+        (
+            lambda: layers.RNN(Wide(3))(np.zeros((2, 5, 4))),
+            r"shapes \[\(2, 4\), \(2, 3\)\], received \[\(2, 3\), \(2, 3\)\]",
+        ),
         (lambda: layers.RNN(Written(3))(np.zeros((2, 4))), "takes inputs of rank 3"),
         (lambda: layers.RNN(Written(3))(np.zeros((2, 5, 4)), [np.zeros((2, 2))]), "takes initial states"),
     ],

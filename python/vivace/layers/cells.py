@@ -6,8 +6,6 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from .._core import native
 from .._typing import Array, BatchShape, Initializer
 from ..constraints import Constraint
@@ -19,7 +17,7 @@ from .own_cells import Loop, build_step, first_states, flat, is_cell, output_siz
 from .recurrent import GRU, LSTM, Recurrent, SimpleRNN
 from .symbolic import as_inputs
 
-_ndarray, _alike = np.ndarray, native.alike
+_alike = native.alike
 
 
 class Cell(Recurrent):
@@ -225,15 +223,18 @@ class StackedRNNCells(Layer):
 
     def __call__(self, x: Any, states: Any = None, training: bool | None = None) -> Any:  # type: ignore[override]
         """(x, states) -> the output, and the list of states after it. states: those before, in nested lists or flat."""
-        given = flat(states)
-        known = self._known and self.built and self.activity_regularizer is None
-        if known and type(x) is _ndarray and len(given) == self.states_count():
+        states = states if type(states) is list else flat(states)
+        if not states:
+            raise ValueError(f"{self.name} (StackedRNNCells) takes the states too: {self.name}(x, states)")
+        inputs = [x, *states]
+        shape, dtype = self._accepted
+        if self._known and self.activity_regularizer is None and _alike(inputs, shape, dtype):
             after: list[Array] = []
             for cell, share in zip(self.cells, self._shares):  # noqa: B905 (strict takes its time)
-                x, new = cell(x, given[share], training)
+                x, new = cell(x, states[share], training)
                 after += new
             return x, after
-        y, *after = super().__call__([x, *given], training=training)
+        y, *after = super().__call__(inputs, training=training)
         return y, after
 
     @property
@@ -251,8 +252,7 @@ class StackedRNNCells(Layer):
         """What sequences start from, for each cell a list."""
         return [first_states(cell, batch_size, self.dtype) for cell in self.cells]
 
-    def call_inputs(self, inputs: Any, states: Any = None) -> Any:
-        return as_inputs(inputs, tuple(flat(states)))
+    call_inputs = Cell.call_inputs
 
     def sublayers(self) -> dict[str, Layer]:
         return {f"cell_{i}": cell for i, cell in enumerate(self.cells)}
@@ -270,6 +270,10 @@ class StackedRNNCells(Layer):
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         x, *states = input_shape
+        if len(states) != self.states_count():
+            raise ValueError(
+                f"{self.name} (StackedRNNCells) takes the states of all cells, {self.states_count()}, received {states}"
+            )
         after: list[BatchShape] = []
         for cell, own in zip(self.cells, self.shared_out(states), strict=True):
             made: Any = [build_step(cell, x), *own]

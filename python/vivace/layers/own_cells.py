@@ -104,11 +104,8 @@ class Loop:
         for t in range(x.shape[1])[:: -1 if self.go_backwards else 1]:
             step.mask = None
             (y, *after), saved = self.cell.forward([step.copy(x[:, t]), *states], step)
-            if len(after) != len(states):
-                raise ValueError(
-                    f"{self.cell.name} ({type(self.cell).__name__}): a cell of {len(states)} states returns its output "
-                    f"and as many new states, received {len(after)} states"
-                )
+            if not outputs:
+                self._check_shapes(len(x), [y, *after])
             counts = None
             if mask is not None:
                 counts = mask[:, t, None] != 0
@@ -128,6 +125,15 @@ class Loop:
         else:
             y[...] = outputs[-1]
         return step.own([y, *map(step.copy, states)]) if self.return_state else y, (x.shape, given, tape)
+
+    def _check_shapes(self, batch: int, made: list[Array]) -> None:
+        expected = [(batch, size) for size in (output_size(self.cell), *state_sizes(self.cell))]
+        received = [np.shape(one) for one in made]
+        if received != expected:
+            raise ValueError(
+                f"{self.cell.name} ({type(self.cell).__name__}): by its state_size and output_size the cell's "
+                f"output and new states have shapes {expected}, received {received}"
+            )
 
     def _output_mask(self, mask: Array | None) -> Array | None:
         if mask is None or not self.return_sequences:
