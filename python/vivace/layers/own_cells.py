@@ -15,17 +15,9 @@ from .._typing import Array, BatchShape
 from ..step import Step
 from .base import Layer
 
-_ndarray = np.ndarray
-
 
 def flat(states: Any) -> list[Any]:
     """States, or their sizes, in nested lists, in order; None: none."""
-    if type(states) is list:
-        for one in states:
-            if type(one) is not _ndarray:
-                break
-        else:
-            return states
     if not isinstance(states, (list, tuple)):
         return [] if states is None else [states]
     return [one for part in states for one in (flat(part) if isinstance(part, (list, tuple)) else [part])]
