@@ -95,14 +95,17 @@ TABLE: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: clone_model(model(), clone_function=3), TypeError, "clone_function must be a function, received 3"),
     (lambda: vivace.layer, AttributeError, "has no attribute 'layer'"),
     # layers
-    *(
-        (partial(layer, Input((1,))), TypeError, "prepares data before it is fed to a model: call it on arrays")
-        for layer in (
-            layers.CategoryEncoding(3),
-            layers.StringLookup(vocabulary=["a"]),
-            layers.Discretization([0.5]),
-            layers.TextVectorization(vocabulary=["a"]),
-        )
+    (
+        lambda: Dense(2)(Input((1,), dtype="string")),
+        TypeError,
+        "takes numbers, received the strings of 'input_",
+    ),
+    (lambda: layers.StringLookup()([3]), TypeError, r"string_lookup.*: expected strings, received 3 \(int\)"),
+    (lambda: layers.IntegerLookup()(["a"]), TypeError, "integer_lookup.*: expected numbers, received dtype <U1"),
+    (
+        lambda: layers.TextVectorization()([["a", "b"]]),
+        ValueError,
+        r"one text for each.*received shape \(1, 2\)",
     ),
     (lambda: Dense(0), ValueError, "units must be an integer >= 1, received 0"),
     (lambda: Conv2D(8, (3, 3, 3)), ValueError, "kernel_size must be an integer >= 1 or 2 of them"),

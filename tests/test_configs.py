@@ -135,7 +135,7 @@ def made(name: str) -> tuple[Layer, Any]:
 
 def test_every_public_layer_is_in_the_table() -> None:
     lookups = {"StringLookup", "IntegerLookup", "Discretization", "CategoryEncoding", "TextVectorization"}
-    assert set(public(layers, Layer)) == {*LAYERS, "AutogradLayer"}
+    assert set(public(layers, Layer)) == {*LAYERS, *lookups, "AutogradLayer"}
     assert set(public(layers, Configurable)) == {*LAYERS, *lookups, "AutogradLayer", "Layer"}
 
 
@@ -200,7 +200,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "losses.LossFunctionWrapper": {"fn": losses.mean_squared_error, "reduction": "sum"},
     "layers.StringLookup": {"vocabulary": ["b", "a"], "mask_token": "", "output_mode": "count"},
     "layers.IntegerLookup": {"vocabulary": [3, 9], "num_oov_indices": 2},
-    "layers.Discretization": {"num_bins": 3},
+    "layers.Discretization": {"num_bins": 3, "dtype": "float64"},
     "layers.CategoryEncoding": {"num_tokens": 4, "output_mode": "count"},
     "layers.TextVectorization": {"vocabulary": ["the", "a"], "output_sequence_length": 4},
 }

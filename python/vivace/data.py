@@ -11,6 +11,7 @@ import numpy as np
 from ._core import native
 from ._typing import Array, BatchShape, Shape
 from .layers import base
+from .layers.preparing import strings
 from .step import Step
 
 
@@ -41,12 +42,22 @@ def as_arrays(given: Any, count: int) -> Any:
 
 
 def as_input(owner: str, x: Any, dtype: str) -> Array:
-    """x as a C-contiguous array of the model's dtype: the one conversion, made before training starts.
+    """x as a C-contiguous array of the model's dtype, or of strings: the one conversion, made before training starts.
 
     Integers and booleans are converted without scaling. Bytes (images, say) for a float32 model stay what they are, a
     quarter of the memory: `batch_of` and `gather` convert them batch by batch. Raises TypeError for what holds no real
     numbers, ValueError for a ragged nest of lists or no samples.
     """
+    array = strings(owner, x) if dtype == "string" else _numbers(owner, x, dtype)
+    if array.ndim == 0 or array.shape[0] == 0:
+        raise ValueError(f"{owner}: the input must hold at least one sample, received shape {array.shape}")
+    if dtype == "string":
+        return array
+    return np.ascontiguousarray(array, dtype=array.dtype if _are_bytes(array) and dtype == "float32" else dtype)
+
+
+def _numbers(owner: str, x: Any, dtype: str) -> Array:
+    """x as an array of real numbers; of integers, if the dtype is one of those."""
     try:
         array = as_array(x)
     except ValueError as error:  # ragged lists
@@ -55,9 +66,7 @@ def as_input(owner: str, x: Any, dtype: str) -> Array:
         raise TypeError(f"{owner}: the input must hold real numbers, received dtype {array.dtype}")
     if np.dtype(dtype).kind == "i" and array.dtype.kind == "f" and not (array == np.floor(array)).all():
         raise ValueError(f"{owner}: the input must hold integers, received {array[array != np.floor(array)].flat[0]}")
-    if array.ndim == 0 or array.shape[0] == 0:
-        raise ValueError(f"{owner}: the input must hold at least one sample, received shape {array.shape}")
-    return np.ascontiguousarray(array, dtype=array.dtype if _are_bytes(array) and dtype == "float32" else dtype)
+    return array
 
 
 def _are_bytes(array: Array) -> bool:
@@ -84,9 +93,8 @@ def in_order(owner: str, kind: str, given: Any, names: Sequence[str], missing: A
             raise ValueError(f"{owner}: expected a dict with the {kind}s {list(names)}, received {list(given)}")
         return [given.get(name, missing) for name in names]
     if len(names) == 1:
-        alone = (
-            isinstance(given, (list, tuple)) and len(given) == 1 and not isinstance(given[0], (list, tuple, int, float))
-        )
+        scalars = (list, tuple, int, float, str, bytes)
+        alone = isinstance(given, (list, tuple)) and len(given) == 1 and not isinstance(given[0], scalars)
         return [given[0] if alone else given]
     if not isinstance(given, (list, tuple)) or len(given) != len(names):
         count = f"{len(given)}" if isinstance(given, (list, tuple)) else f"one {type(given).__name__}"
@@ -123,6 +131,8 @@ def gather(source: Any, rows: Array, buffers: Step) -> Any:
         return [gather(part, rows, buffers) for part in source]
     if source is None:
         return None
+    if source.dtype.kind == "O":  # strings
+        return source[rows]
     out = buffers.empty((len(rows), *source.shape[1:]), np.float32 if _are_bytes(source) else source.dtype)
     native.gather_rows(source, rows, out)
     return out

@@ -21,7 +21,7 @@ from .._typing import FLOATS, Array, BatchShape, Initializer, Shape
 from ..parameters import Changes, Parameter
 from ..regularizers import L1L2
 from ..step import OneCall, Step
-from .symbolic import Node, SymbolicTensor, as_inputs, is_symbolic, told, way_to
+from .symbolic import Node, SymbolicTensor, as_inputs, check_strings, is_symbolic, told, way_to
 
 _ndarray = np.ndarray
 _alike = native.alike
@@ -73,9 +73,11 @@ class Layer(Configurable):
 
     family = "layers"
     former: ClassVar[tuple[str, ...]] = ("input_dim",)
-    input_dtype: Any = None  # of the input, where it is not the layer's dtype
+    input_dtype: Any = None  # of the input (of several, the first), where it is not the layer's dtype
+    output_dtype: Any = None  # of the output, where it is not the layer's dtype
     asking: ClassVar[frozenset[str]] = frozenset()  # arguments of a call for which there is a `call_asking`
     several_inputs = False  # whether it takes more than one
+    passes_on = False  # whether it takes arrays of any dtype, and passes them on as they are
     holder = ""  # what the weights' paths have behind the layer's name: the cell of a recurrent layer
     _dropped_a_mask = False
     _penalties: list[float] = []  # noqa: RUF012   # of the last call on arrays
@@ -299,6 +301,7 @@ class Layer(Configurable):
         for tensor in tensors:
             if not isinstance(tensor, SymbolicTensor):
                 raise TypeError(f"{self.name}: expected symbolic tensors only, received also {type(tensor).__name__}")
+            check_strings(self, tensor)
         self._check_count(len(tensors))
         try:
             shape = self.build_once([tensor.shape for tensor in tensors] if several else inputs.shape)  # type: ignore[arg-type]
@@ -545,6 +548,10 @@ def data_array(owner: str, x: Any, dtype: str) -> Array:
     """x as a C-contiguous array of numbers. Raises TypeError for anything else."""
     if type(x) is np.ndarray and (x.dtype is FLOATS.get(dtype) or x.dtype == dtype) and x.flags.c_contiguous:
         return x
+    if dtype == "string":
+        from .preparing import strings
+
+        return strings(owner, x)
     array = np.asarray(x)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{owner}: expected numbers, received dtype {array.dtype}")

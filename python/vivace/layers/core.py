@@ -23,7 +23,7 @@ from .symbolic import Node, SymbolicTensor
 
 
 class InputLayer(Layer):
-    """States the shape of one sample; dtype: as of a layer, or an integer type ("int32"). Made by `Input(shape)`."""
+    """States the shape of one sample; dtype: as of a layer, an integer type or "string". Made by `Input(shape)`."""
 
     def __init__(
         self,
@@ -50,10 +50,10 @@ class InputLayer(Layer):
         if any(not (size is None or isinstance(size, (int, np.integer))) for size in shape or batch_shape or ()):
             raise ValueError(f"Input: a shape holds integers and None, received {shape or batch_shape}")
         sample = batch_shape[1:] if batch_shape is not None else shape
-        integers = dtype is not None and np.dtype(dtype).kind in "iub"
-        super().__init__(name=name, dtype=None if integers else dtype, input_shape=sample, **kwargs)
-        if integers:
-            self.input_dtype = "int32"
+        kind = "U" if dtype in (str, "string") else np.dtype(dtype or "f").kind
+        if kind in "iubU":
+            self.input_dtype = "string" if kind == "U" else "int32"
+        super().__init__(name=name, dtype=None if self.input_dtype else dtype, input_shape=sample, **kwargs)
         self.build_once((None, *(self.declared_input_shape or ())))
         self._nodes.append(Node(self, [], False, None, self.output_shape))
 
@@ -84,7 +84,7 @@ def Input(
     Args:
         shape: of one sample, without the batch, such as (28, 28, 1).
         batch_size: accepted for Keras's sake; a model takes batches of any size.
-        dtype: "float32", "float64" or an integer type, such as for an Embedding.
+        dtype: "float32", "float64", an integer type, such as for an Embedding, or "string", for a StringLookup.
         batch_shape: in place of `shape`: with the batch axis first.
         sparse, ragged, tensor, optional: not supported; None or False.
     """
@@ -301,12 +301,28 @@ class Dense(Activated):
         return dx
 
 
+class Cast(Layer):
+    """Brings arrays to another dtype where a layer makes integers and the next one takes numbers, or the reverse."""
+
+    def __init__(self, to: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.to = self.output_dtype = to
+
+    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+        return x.astype(self.to, copy=False), None
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        return None
+
+
 class Flatten(Layer):
     """(batch, a, b, ...) -> (batch, a * b * ...), in row-major order, without copying.
 
     Args:
         data_format: "channels_last" (None, the default); "channels_first" moves the channels to the end first, a copy.
     """
+
+    passes_on = True
 
     def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -340,6 +356,7 @@ class Constant(Layer):
     def __init__(self, value: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.value = np.asarray(value)
+        self.output_dtype = None if self.value.dtype.kind == "f" else self.value.dtype.name
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         return (input_shape[0], *self.value.shape)

@@ -1,58 +1,24 @@
-"""From categories to numbers: StringLookup, IntegerLookup, Discretization and CategoryEncoding.
-
-They prepare data before it is fed, like `TextVectorization`: called on arrays or lists, they return arrays.
-"""
+"""From categories to numbers: StringLookup, IntegerLookup, Discretization and CategoryEncoding."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from .._config import Configurable
-from .._naming import unique_name
 from .._typing import Array, BatchShape
+from ..step import Step
 from .base import only_off
+from .preparing import MODES, Preparing, check_mode, encode, encoded_shape, gathered, strings
 from .symbolic import is_symbolic
 
-_MODES = ("int", "one_hot", "multi_hot", "count")
-_LOOKUP_MODES = (*_MODES, "tf_idf")
+_LOOKUP_MODES = (*MODES, "tf_idf")
 
 
-def not_symbolic(owner: str, data: Any) -> None:
-    """Raise TypeError for a tensor of a graph."""
-    if is_symbolic(data):
-        raise TypeError(f"{owner} prepares data before it is fed to a model: call it on arrays, not on {data!r}")
-
-
-def encode(owner: str, numbers: Array, depth: int, mode: str, dtype: Any = "float32", weights: Any = None) -> Array:
-    """Integers in [0, depth) as they are, or as vectors of length `depth`; negative ones stand for nothing.
-
-    "one_hot": (..., depth), a last axis of size 1 gives way; "multi_hot" and "count": the last axis is one sample.
-    """
-    if mode == "int":
-        return numbers
-    if numbers.size and numbers.max() >= depth:
-        raise ValueError(f"{owner}: integers must lie below {depth}, received {numbers.max()}")
-    if mode == "one_hot":
-        if numbers.ndim > 1 and numbers.shape[-1] == 1:
-            numbers = numbers[..., 0]
-        return (numbers[..., None] == np.arange(depth)).astype(dtype)
-    found = numbers[..., None] == np.arange(depth)
-    counts = (found if weights is None else found * np.asarray(weights)[..., None]).sum(-2)
-    return (counts if mode == "count" else counts > 0).astype(dtype)
-
-
-def _check_mode(owner: str, mode: str, modes: Sequence[str] = _MODES) -> str:
-    if mode not in modes:
-        raise ValueError(f"{owner}: output_mode must be {', '.join(modes)}, received {mode!r}")
-    return mode
-
-
-class _Lookup(Configurable):
+class _Lookup(Preparing):
     """With "int", 0 is the mask token where there is one, then come the unknown, then the vocabulary by frequency
     (equally frequent ones in descending order, as in Keras). The other modes leave out the mask.
 
@@ -70,8 +36,6 @@ class _Lookup(Configurable):
         sparse: not supported. name: "string_lookup" and so on.
     """
 
-    family = "layers"
-
     def __init__(
         self,
         max_tokens: int | None,
@@ -83,10 +47,10 @@ class _Lookup(Configurable):
         invert: bool,
         output_mode: str,
         pad_to_max_tokens: bool,
-        name: str | None,
+        **kwargs: Any,
     ) -> None:
+        super().__init__(**kwargs)
         self._owner = type(self).__name__
-        self.name = name or unique_name(self._owner)
         if max_tokens is not None and max_tokens < 2:
             raise ValueError(f"{self._owner}: max_tokens must be at least 2, received {max_tokens}")
         if num_oov_indices < 0:
@@ -95,8 +59,11 @@ class _Lookup(Configurable):
             raise ValueError(f"{self._owner}: pad_to_max_tokens needs max_tokens")
         self.max_tokens, self.num_oov_indices = max_tokens, num_oov_indices
         self.mask_token, self.oov_token = mask_token, oov_token
-        self.invert, self.output_mode = invert, _check_mode(self._owner, output_mode, _LOOKUP_MODES)
+        self.invert, self.output_mode = invert, check_mode(self._owner, output_mode, _LOOKUP_MODES)
         self.pad_to_max_tokens = pad_to_max_tokens
+        self.output_dtype = "int64" if output_mode == "int" else None
+        if invert:
+            self.input_dtype, self.output_dtype = "int64", self.input_dtype
         if invert and output_mode != "int":
             raise ValueError(f"{self._owner}: invert needs output_mode 'int', received {output_mode!r}")
         self.idf_weights: Array | None = None  # of the tokens without the special ones
@@ -113,9 +80,11 @@ class _Lookup(Configurable):
     def _special(self) -> list[Any]:
         return [self.mask_token] * self._masks + [self.oov_token] * self.num_oov_indices
 
-    def adapt(self, data: Any) -> None:
-        """Learn the vocabulary from an array or list of any shape; each entry of its first axis is a sample."""
-        self.adapt_to([np.ravel(row).tolist() for row in np.asarray(data)])
+    def adapt(self, data: Any, steps: int | None = None) -> None:
+        """Learn the vocabulary from an array or list of any shape; each entry of its first axis is a sample. Or from an
+        iterable of such batches, of which steps (all) are taken.
+        """
+        self.adapt_to([np.ravel(row).tolist() for row in self._tokens_of(gathered(data, steps))])
 
     def adapt_to(self, samples: Sequence[Sequence[Any]]) -> None:
         """Learn the vocabulary from the tokens of samples, which may be of different lengths."""
@@ -164,38 +133,50 @@ class _Lookup(Configurable):
         """How many there are, with the special ones."""
         return len(self._special()) + len(self._tokens)
 
+    def _tokens_of(self, data: Any) -> Array:
+        return np.asarray(data)
+
     def _unknown(self, token: Any) -> int:
         raise TypeError(f"{self._owner} must define _unknown")
 
     def numbers(self, tokens: Sequence[Any]) -> list[int]:
         """The number of each token. Raises ValueError before `adapt`."""
-        if not self._tokens:
-            raise ValueError(f"{self._owner}: call adapt(data) first, or give a vocabulary")
+        self._check_known()
         found = ((token, self._index.get(token)) for token in tokens)
         return [self._unknown(token) if number is None else number for token, number in found]
 
-    def __call__(self, data: Any) -> Array:
-        """int64 of the data's shape, or float32 vectors by `output_mode`; with `invert`, tokens."""
-        not_symbolic(self._owner, data)
-        x = np.asarray(data)
+    def _check_known(self) -> None:
+        if not self._tokens:
+            raise ValueError(f"{self._owner}: call adapt(data) first, or give a vocabulary")
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        if self.output_mode != "int" and not self.pad_to_max_tokens:
+            self._check_known()
+        return encoded_shape(input_shape, self._depth, self.output_mode)
+
+    @property
+    def _depth(self) -> int:
+        """The length of vectors."""
+        return self.max_tokens if self.pad_to_max_tokens and self.max_tokens else self.vocabulary_size()
+
+    def prepared(self, data: Array) -> Array:
+        """int64 of the data's shape, or vectors by `output_mode`; with `invert`, tokens."""
         if self.invert:
-            if not self._tokens:
-                raise ValueError(f"{self._owner}: call adapt(data) first, or give a vocabulary")
+            self._check_known()
             known = np.asarray(self.get_vocabulary())
-            outside = (x < 0) | (x >= len(known))
-            return np.where(outside, np.asarray(self.oov_token), known[np.where(outside, 0, x)])
-        return self.encoded(np.array(self.numbers(x.ravel().tolist()), np.int64).reshape(x.shape))
+            outside = (data < 0) | (data >= len(known))
+            return np.where(outside, np.asarray(self.oov_token), known[np.where(outside, 0, data)])
+        return self.encoded(np.array(self.numbers(data.ravel().tolist()), np.int64).reshape(data.shape))
 
     def encoded(self, numbers: Array) -> Array:
         """Numbers as `output_mode` says; -1 stands for nothing in vectors."""
         if self.output_mode == "int":
             return numbers
-        size = self.vocabulary_size()
-        depth = self.max_tokens if self.pad_to_max_tokens and self.max_tokens else size
+        size, depth = self.vocabulary_size(), self._depth
         mode = "count" if self.output_mode == "tf_idf" else self.output_mode
-        vectors = encode(self._owner, numbers, depth, mode)
+        vectors = encode(self._owner, numbers, depth, mode, self.dtype)
         if self.idf_weights is not None:
-            weights = np.zeros(depth, np.float32)
+            weights = np.zeros(depth, self.dtype)
             weights[: size - len(self._tokens)] = self.idf_weights.mean()  # of the unknown nothing better is known
             weights[size - len(self._tokens) : size] = self.idf_weights
             vectors *= weights
@@ -204,6 +185,8 @@ class _Lookup(Configurable):
 
 class StringLookup(_Lookup):
     __doc__ = f"""Strings as integers. {_Lookup.__doc__}"""
+
+    input_dtype = "string"
 
     def __init__(
         self,
@@ -220,6 +203,7 @@ class StringLookup(_Lookup):
         encoding: str = "utf-8",
         name: str | None = None,
         salt: Any = None,
+        **kwargs: Any,
     ) -> None:
         if num_oov_indices > 1:
             raise ValueError(f"StringLookup: num_oov_indices must be 0 or 1, received {num_oov_indices}")
@@ -227,8 +211,11 @@ class StringLookup(_Lookup):
         self.encoding = encoding
         super().__init__(
             max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, idf_weights, invert, output_mode,
-            pad_to_max_tokens, name,
+            pad_to_max_tokens, name=name, **kwargs,
         )  # fmt: skip
+
+    def _tokens_of(self, data: Any) -> Array:
+        return strings(self.name, data)
 
     def _unknown(self, token: Any) -> int:
         if not self.num_oov_indices:
@@ -238,6 +225,8 @@ class StringLookup(_Lookup):
 
 class IntegerLookup(_Lookup):
     __doc__ = f"""Any integers as small ones; the unknown share out their numbers by the remainder. {_Lookup.__doc__}"""
+
+    input_dtype = "int64"
 
     def __init__(
         self,
@@ -255,6 +244,7 @@ class IntegerLookup(_Lookup):
         oov_method: str = "floormod",
         salt: Any = None,
         name: str | None = None,
+        **kwargs: Any,
     ) -> None:
         only_off("IntegerLookup", sparse=sparse, salt=salt)
         if oov_method != "floormod":
@@ -262,7 +252,7 @@ class IntegerLookup(_Lookup):
         self.vocabulary_dtype, self.oov_method = vocabulary_dtype, oov_method
         super().__init__(
             max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, idf_weights, invert, output_mode,
-            pad_to_max_tokens, name,
+            pad_to_max_tokens, name=name, **kwargs,
         )  # fmt: skip
 
     def _unknown(self, token: Any) -> int:
@@ -271,7 +261,7 @@ class IntegerLookup(_Lookup):
         return int(token) % self.num_oov_indices + self._masks
 
 
-class CategoryEncoding(Configurable):
+class CategoryEncoding(Preparing):
     """Integers in [0, num_tokens) as vectors.
 
     Args:
@@ -280,35 +270,48 @@ class CategoryEncoding(Configurable):
             often) or "one_hot" (a vector for each integer).
     """
 
-    family = "layers"
+    input_dtype = "int64"
+    several_inputs = True
 
-    def __init__(self, num_tokens: int | None = None, output_mode: str = "multi_hot", sparse: bool = False) -> None:
+    def __init__(
+        self, num_tokens: int | None = None, output_mode: str = "multi_hot", sparse: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
         if num_tokens is None or num_tokens < 1:
             raise ValueError(f"CategoryEncoding: num_tokens must be at least 1, received {num_tokens}")
         only_off("CategoryEncoding", sparse=sparse)
         self.num_tokens = num_tokens
-        self.output_mode = _check_mode("CategoryEncoding", output_mode, _MODES[1:])
+        self.output_mode = check_mode("CategoryEncoding", output_mode, MODES[1:])
 
-    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
-        """Shape of the vectors for integers of this shape."""
-        each = self.output_mode == "one_hot" and input_shape[-1] != 1
-        return (*(input_shape if each else input_shape[:-1]), self.num_tokens)
-
-    def __call__(self, data: Any, count_weights: Any = None) -> Array:
-        """float32 (..., num_tokens).
-
-        count_weights: with "count", what each integer counts for, of the data's shape; 1 by default.
-        """
-        not_symbolic("CategoryEncoding", data)
-        numbers = np.asarray(data)
-        if count_weights is not None and self.output_mode != "count":
+    def call_inputs(self, x: Any, count_weights: Any = None) -> Any:
+        """count_weights: with "count", what each integer counts for, of the data's shape; 1 by default."""
+        x = x if is_symbolic(x) else self._accept(x)
+        if count_weights is None:
+            return x
+        if self.output_mode != "count":
             raise ValueError(f"CategoryEncoding: count_weights need output_mode='count', not {self.output_mode!r}")
+        return [x, count_weights]
+
+    def _accept(self, inputs: Any) -> Any:
+        weighed = isinstance(inputs, list) and len(inputs) == 2 and isinstance(inputs[0], np.ndarray)
+        return [self._accept(one) for one in inputs] if weighed else super()._accept(inputs)
+
+    def compute_output_shape(self, input_shape: Any) -> BatchShape:
+        """Shape of the vectors for integers of this shape."""
+        return encoded_shape(
+            tuple(input_shape[0] if isinstance(input_shape, list) else input_shape), self.num_tokens, self.output_mode
+        )
+
+    def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
+        """Vectors (..., num_tokens) of the layer's dtype."""
+        numbers, weights = x if isinstance(x, list) else (x, None)
         if numbers.size and numbers.min() < 0:
             raise ValueError(f"CategoryEncoding: integers must not be negative, received {numbers.min()}")
-        return encode("CategoryEncoding", numbers, self.num_tokens, self.output_mode, weights=count_weights)
+        step.mask = None
+        return encode("CategoryEncoding", numbers, self.num_tokens, self.output_mode, self.dtype, weights), None
 
 
-class Discretization(Configurable):
+class Discretization(Preparing):
     """Numbers as the number of the bin they fall into: bin i holds boundaries[i - 1] <= x < boundaries[i].
 
     Args:
@@ -317,8 +320,6 @@ class Discretization(Configurable):
         epsilon: `adapt` looks at 1 / epsilon values, evenly taken from the sorted data, 0.01.
         output_mode: "int" (the default), "one_hot", "multi_hot" or "count".
     """
-
-    family = "layers"
 
     def __init__(
         self,
@@ -329,22 +330,24 @@ class Discretization(Configurable):
         sparse: bool = False,
         dtype: Any = None,
         name: str | None = None,
+        **kwargs: Any,
     ) -> None:
+        super().__init__(dtype, name=name, **kwargs)
         only_off("Discretization", sparse=sparse)
-        self.dtype, self.name = dtype, name or unique_name("Discretization")
         if (bin_boundaries is None) == (num_bins is None):
             raise ValueError("Discretization: give either bin_boundaries or num_bins")
         if num_bins is not None and num_bins < 1:
             raise ValueError(f"Discretization: num_bins must be at least 1, received {num_bins}")
         self.num_bins, self.epsilon = num_bins, epsilon
-        self.output_mode = _check_mode("Discretization", output_mode)
+        self.output_mode = check_mode("Discretization", output_mode)
+        self.output_dtype = "int64" if output_mode == "int" else None
         self.bin_boundaries = None if bin_boundaries is None else [float(b) for b in bin_boundaries]
 
-    def adapt(self, data: Any) -> None:
-        """Choose the boundaries from an array of any shape."""
+    def adapt(self, data: Any, steps: int | None = None) -> None:
+        """Choose the boundaries from an array of any shape; or from an iterable of such, of which steps (all) count."""
         if self.num_bins is None:
             raise ValueError("Discretization.adapt: bin_boundaries were given already")
-        values: Array = np.sort(np.asarray(data, np.float32), None)
+        values: Array = np.sort(np.asarray(gathered(data, steps), np.float32), None)
         step = max(len(values) * self.epsilon, 1.0)
         values = values[int(step - 1) :: int(step)].astype(np.float64)
         share = np.arange(1, len(values) + 1) / len(values)
@@ -354,13 +357,28 @@ class Discretization(Configurable):
                 values, share = np.interp(wanted, share, values), np.interp(wanted, share, share)
         self.bin_boundaries = [float(b) for b in values[:-1]]
 
-    def __call__(self, data: Any) -> Array:
-        """int64 of the data's shape, or float32 vectors by `output_mode`."""
-        not_symbolic("Discretization", data)
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        boundaries, bins = config.get("bin_boundaries"), config.get("num_bins")
+        if boundaries is None or bins is None:
+            return super().from_config(config)
+        made = super().from_config({**config, "bin_boundaries": None})  # one that has adapted
+        made.bin_boundaries = list(boundaries)
+        return made
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        return encoded_shape(input_shape, self._bins, self.output_mode)
+
+    @property
+    def _bins(self) -> int:
+        return (self.num_bins or 1) if self.bin_boundaries is None else len(self.bin_boundaries) + 1
+
+    def prepared(self, data: Array) -> Array:
+        """int64 of the data's shape, or vectors by `output_mode`."""
         if self.bin_boundaries is None:
             raise ValueError("Discretization: call adapt(data) first, or give bin_boundaries")
         numbers = np.digitize(np.asarray(data, np.float64), self.bin_boundaries)
-        return encode("Discretization", numbers, len(self.bin_boundaries) + 1, self.output_mode)
+        return encode("Discretization", numbers, self._bins, self.output_mode, self.dtype)
 
 
 __all__ = ["CategoryEncoding", "Discretization", "IntegerLookup", "StringLookup"]

@@ -14,6 +14,7 @@ from .._typing import Array, BatchShape, Shape
 from ..parameters import Changes
 from ..step import Step
 from .base import Layer
+from .preparing import gathered
 
 
 class Rescaling(Layer):
@@ -114,11 +115,13 @@ class Normalization(Layer):
             self.adapt_variance = self.add_weight("variance", shape, "ones", trainable=False)
             self.add_weight("count", (), "zeros", trainable=False)
 
-    def adapt(self, data: Any) -> None:
-        """Learn mean and variance from an array (samples, ...). Builds the layer if it is not built."""
+    def adapt(self, data: Any, steps: int | None = None) -> None:
+        """Learn mean and variance from an array (samples, ...); or from an iterable of such batches, of which steps
+        (all) are taken. Builds the layer if it is not built.
+        """
         if self.given is not None:
             raise ValueError(f"{self.name}.adapt: mean and variance were given already")
-        x = np.asarray(data)
+        x = np.asarray(gathered(data, steps))
         self.build_once((None, *x.shape[1:]))
         others = tuple(axis for axis in range(x.ndim) if axis not in self._kept(x.ndim))
         self.adapt_mean.assign(x.mean(others, dtype=np.float64))

@@ -23,6 +23,8 @@ class Reshape(Layer):
         target_shape: the new shape without the batch; one size may be -1: what is left.
     """
 
+    passes_on = True
+
     def __init__(self, target_shape: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.target_shape = tuple(int(size) for size in target_shape)
@@ -61,6 +63,8 @@ class GetItem(Layer):
         key: an integer, a slice or ..., or several of them, as NumPy has them; the first entry belongs to the batch and
             must leave it whole (:). In a configuration a slice is [start, stop, step].
     """
+
+    passes_on = True
 
     def __init__(self, key: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)

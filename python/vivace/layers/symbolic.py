@@ -25,7 +25,12 @@ class SymbolicTensor:
 
     def __init__(self, node: Node, index: int, shape: BatchShape) -> None:
         self.node, self.index, self.shape = node, index, shape
-        self.dtype = node.layer.input_dtype or node.layer.dtype if not node.inputs else node.layer.dtype
+        layer = node.layer
+        self.dtype = layer.output_dtype or layer.dtype
+        if not node.inputs:
+            self.dtype = layer.input_dtype or layer.dtype
+        elif layer.passes_on:
+            self.dtype = node.inputs[0].dtype
 
     @property
     def name(self) -> str:
@@ -167,6 +172,15 @@ def _rescaled(tensor: SymbolicTensor, scale: Any, offset: Any) -> Any:
             f"{_OWN}"
         )
     return Rescaling(scale, offset, dtype=tensor.dtype_of_layers)(tensor)
+
+
+def check_strings(layer: Layer, tensor: SymbolicTensor) -> None:
+    """Raise TypeError for strings where the layer takes numbers."""
+    if tensor.dtype == "string" and layer.input_dtype != "string" and not (layer.passes_on or layer.sublayers()):
+        raise TypeError(
+            f"{layer.name} ({type(layer).__name__}) takes numbers, received the strings of {tensor.name!r}; "
+            "StringLookup and TextVectorization make numbers of them"
+        )
 
 
 def way_to(tensor: SymbolicTensor) -> list[str]:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from .._config import Configurable
-from .._naming import unique_name
-from .._typing import Array
+from .._typing import Array, BatchShape
 from .base import only_off
-from .lookup import StringLookup, not_symbolic
+from .lookup import StringLookup
+from .preparing import Preparing, gathered, strings
 
 _STANDARDIZE = ("lower_and_strip_punctuation", "lower", "strip_punctuation", None)
 _PUNCTUATION = re.compile(r"[!\"#$%&()*+,\-./:;<=>?@\[\\\]^_`{|}~']")
 
 
-class TextVectorization(Configurable):
+class TextVectorization(Preparing):
     """Turns strings into rows of integers: 0 is padding, 1 an unknown word, then the vocabulary by frequency.
 
         vectorize = TextVectorization(max_tokens=10_000, output_sequence_length=50)
@@ -39,7 +38,7 @@ class TextVectorization(Configurable):
         sparse, ragged: not supported. name: "text_vectorization" and so on.
     """
 
-    family = "layers"
+    input_dtype = "string"
 
     def __init__(
         self,
@@ -56,7 +55,9 @@ class TextVectorization(Configurable):
         ragged: bool = False,
         encoding: str = "utf-8",
         name: str | None = None,
+        **kwargs: Any,
     ) -> None:
+        super().__init__(name=name, **kwargs)
         if max_tokens is not None and max_tokens < 3:
             raise ValueError(f"TextVectorization: max_tokens must be at least 3, received {max_tokens}")
         if standardize not in _STANDARDIZE and not callable(standardize):
@@ -68,13 +69,13 @@ class TextVectorization(Configurable):
                 f"TextVectorization: output_mode must be int, multi_hot, count or tf_idf, received {output_mode!r}"
             )
         only_off("TextVectorization", sparse=sparse, ragged=ragged)
-        self.name = name or unique_name("TextVectorization")
+        self.output_dtype = "int64" if output_mode == "int" else None
         self.max_tokens, self.output_sequence_length = max_tokens, output_sequence_length
         self.standardize, self.split, self.ngrams, self.encoding = standardize, split, ngrams, encoding
         self.output_mode, self.pad_to_max_tokens = output_mode, pad_to_max_tokens
         self._lookup = StringLookup(
             max_tokens, mask_token="" if output_mode == "int" else None, vocabulary=vocabulary, idf_weights=idf_weights,
-            output_mode=output_mode, pad_to_max_tokens=pad_to_max_tokens, name=self.name,
+            output_mode=output_mode, pad_to_max_tokens=pad_to_max_tokens, dtype=self.dtype, name=self.name,
         )  # fmt: skip
 
     def tokens(self, text: str) -> list[str]:
@@ -95,9 +96,23 @@ class TextVectorization(Configurable):
         sizes = range(1, self.ngrams + 1) if isinstance(self.ngrams, int) else self.ngrams
         return [" ".join(words[i : i + size]) for size in sizes for i in range(len(words) - size + 1)]
 
-    def adapt(self, data: Iterable[str]) -> None:
-        """Learn the vocabulary: the most frequent tokens; equally frequent ones in descending order, as in Keras."""
-        self._lookup.adapt_to([self.tokens(text) for text in data])
+    def adapt(self, data: Any, steps: int | None = None) -> None:
+        """Learn the vocabulary: the most frequent tokens; equally frequent ones in descending order, as in Keras.
+
+        data: texts (n,) or (n, 1); or an iterable of batches of them, of which steps (all) are taken.
+        """
+        texts = self._one_text_each(strings(self.name, gathered(data, steps)))
+        self._lookup.adapt_to([self.tokens(text) for text in texts.tolist()])
+
+    def _one_text_each(self, texts: Array) -> Array:
+        if texts.ndim > 1 and texts.shape[-1] == 1:
+            texts = texts[..., 0]
+        if texts.ndim != 1:
+            raise ValueError(
+                f"{self.name} (TextVectorization) takes one text for each sample, (batch,) or (batch, 1), "
+                f"received shape {texts.shape}"
+            )
+        return texts
 
     def set_vocabulary(self, vocabulary: Sequence[str], idf_weights: Any = None) -> None:
         """Use these tokens; leading special ones, as `get_vocabulary` returns them, are skipped."""
@@ -121,13 +136,19 @@ class TextVectorization(Configurable):
         """How many tokens there are, with the special ones."""
         return self._lookup.vocabulary_size()
 
-    def __call__(self, texts: Iterable[str]) -> Array:
-        """int64 (texts, tokens), or float32 (texts, vocabulary). Raises ValueError before `adapt`, TypeError for a
-        single string."""
-        not_symbolic("TextVectorization", texts)
-        if isinstance(texts, str):
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        if self.output_mode == "int":
+            return input_shape[0], self.output_sequence_length
+        return self._lookup.compute_output_shape((input_shape[0], None))
+
+    def _accept(self, inputs: Any) -> Any:
+        if isinstance(inputs, (str, bytes)):
             raise TypeError("TextVectorization: expected a list of texts, received a single string")
-        rows = [self._lookup.numbers(self.tokens(str(text))) for text in texts]
+        return super()._accept(inputs)
+
+    def prepared(self, data: Array) -> Array:
+        """int64 (texts, tokens), or vectors (texts, vocabulary). Raises ValueError before `adapt`."""
+        rows = [self._lookup.numbers(self.tokens(text)) for text in self._one_text_each(data).tolist()]
         vectors = self.output_mode != "int"
         length = (None if vectors else self.output_sequence_length) or max(map(len, rows), default=0)
         out = np.full((len(rows), length), -1 if vectors else 0, np.int64)

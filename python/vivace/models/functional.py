@@ -9,11 +9,10 @@ from .. import data
 from .._config import deserialize, serialize
 from .._typing import Array, BatchShape
 from ..layers.base import Layer
-from ..layers.core import Constant, Flatten, InputLayer
-from ..layers.reshaping import GetItem, Reshape
+from ..layers.core import Constant, InputLayer
 from ..layers.symbolic import Node, SymbolicTensor, as_inputs
 from ..step import Step
-from .graph import Graph, Schedule, fuse_calls
+from .graph import Graph, Schedule, fuse_calls, taken_dtype
 from .model import Model, flattened
 
 
@@ -89,18 +88,16 @@ class Functional(Model):
 
     def _dtype_of(self, slot: int, tensor: SymbolicTensor) -> str | None:
         """What the layers that take an input want it to be: integers, or (None) the model's dtype."""
+        found: list[str | None] = []
         for call in self._graph.calls:
             if slot in call.sources and not isinstance(call.unit, Constant):  # that takes anything
-                unit = call.unit
-                if isinstance(unit, Model) and unit._traced:  # a class with a `call`: the graph that it is
-                    unit = unit._of_mode(False)
-                wanted: str | None = unit.input_dtype
-                if isinstance(unit, Functional):
-                    wanted = unit._input_dtypes[call.sources.index(slot)]
-                elif isinstance(unit, (GetItem, Reshape, Flatten)):  # what they are given, they pass on
-                    wanted = self._dtype_of(call.targets[0], tensor)
-                return wanted
-        return tensor.node.layer.input_dtype if isinstance(tensor.node.layer, InputLayer) else None
+                if call.unit.passes_on:
+                    found.append(self._dtype_of(call.targets[0], tensor))
+                else:
+                    found.append(taken_dtype(call.unit, call.sources.index(slot)))
+        if not found:
+            return tensor.node.layer.input_dtype if isinstance(tensor.node.layer, InputLayer) else None
+        return next((one for one in found if one is not None), None)  # those who take numbers get a Cast
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         graph = self._graph
@@ -140,7 +137,7 @@ class Functional(Model):
     def schedule(self) -> Schedule:
         schedule = self._schedule
         if schedule is None or not schedule.wiring.holds():
-            schedule = self._schedule = Schedule(self._graph)
+            schedule = self._schedule = Schedule(self._graph, self._input_dtypes)
         return schedule
 
     def _inferred(self, x: Any) -> Any:

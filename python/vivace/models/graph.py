@@ -10,7 +10,8 @@ import numpy as np
 from .._typing import Array, BatchShape
 from ..fusion import Unit, fuse_pair
 from ..layers.base import Layer
-from ..layers.core import Activated, InputLayer
+from ..layers.core import Activated, Cast, Constant, InputLayer
+from ..layers.merging import _Merge
 from ..layers.regularization import unit_of
 from ..layers.symbolic import Node, SymbolicTensor
 from ..parameters import Changes
@@ -141,6 +142,29 @@ def fuse_calls(graph: Graph) -> list[Call]:
     return calls
 
 
+def taken_dtype(unit: Any, i: int = 0) -> str | None:
+    """The dtype of a unit's i-th input, None where it is that of the layers."""
+    traced = getattr(unit, "_traced", None)
+    inner = traced[False] if traced else unit  # a class with a `call`: the graph that it is
+    several = getattr(inner, "_input_dtypes", None)
+    return several[i] if several is not None else getattr(inner, "input_dtype", None) if i == 0 else None
+
+
+def made_dtype(unit: Any) -> str | None:
+    """The dtype of a unit's output, None where it is that of the layers or not known."""
+    return getattr(unit, "output_dtype", None)
+
+
+def wanted_dtype(unit: Any, kind: str | None, i: int = 0) -> str | None:
+    """What an i-th input of that dtype must become for the unit; None if it is well as it is."""
+    if getattr(unit, "passes_on", False) or isinstance(unit, (_Merge, Constant)):
+        return None
+    wanted = taken_dtype(unit, i)
+    if "string" in (wanted, kind) or (wanted is None) == (kind is None):
+        return None
+    return wanted or unit.dtype
+
+
 class InMode:
     """A unit that runs in a mode of its own, whatever that of the pass."""
 
@@ -163,10 +187,10 @@ class Schedule:
     the layer that made the tensor, which may overwrite it.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, dtypes: Sequence[str | None]) -> None:
         self.inputs, self.outputs, self.slots = graph.inputs, graph.outputs, len(graph.shapes)
         changes = Changes.layers
-        calls = fuse_calls(graph)
+        calls = self._with_casts(fuse_calls(graph), dict(zip(graph.inputs, dtypes, strict=True)))
         wanted: set[int] = set()  # slots behind which there is something to train
         self.forwards: list[tuple[Any, Any, Any]] = []
         self.backwards: list[tuple[Any, Any, Any, bool, bool]] = []
@@ -190,6 +214,24 @@ class Schedule:
         if self.last is not None:
             self.linear_forwards = [*self.forwards[:-1], (self.last.forward_linear, *self.forwards[-1][1:])]
             self.linear_backwards = [*self.backwards[:-1], (self.last.backward_linear, *self.backwards[-1][1:])]
+
+    def _with_casts(self, calls: list[Call], kinds: dict[int, Any]) -> list[Call]:
+        """The calls, with a Cast before those of a layer that takes another kind of numbers than arrive.
+
+        kinds: the dtypes of the inputs, None for that of the layers.
+        """
+        found: list[Call] = []
+        for call in calls:
+            unit, sources = call.unit, list(call.sources)
+            for i, slot in enumerate(call.sources):
+                wanted = wanted_dtype(unit, kinds.get(slot), i)
+                if wanted is not None:
+                    sources[i], self.slots = self.slots, self.slots + 1
+                    found.append(Call(Cast(wanted, dtype=unit.dtype), (slot,), (sources[i],), False, None))
+            found.append(call._replace(sources=tuple(sources)))
+            for slot in call.targets:
+                kinds[slot] = kinds.get(call.sources[0]) if getattr(unit, "passes_on", False) else made_dtype(unit)
+        return found
 
     def _final(self, calls: list[Call]) -> Activated | None:
         """The layer that makes the only output, if it ends in an activation and nobody else takes its output."""

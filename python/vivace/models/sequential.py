@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .._config import deserialize, serialize
 from .._typing import Array, BatchShape
 from ..fusion import fuse
 from ..layers.base import Layer, building
-from ..layers.core import Activated, Input, InputLayer
+from ..layers.core import Activated, Cast, Input, InputLayer
 from ..layers.symbolic import SymbolicTensor, as_inputs
 from ..parameters import Changes
 from ..plan import Wiring
 from ..step import Step
 from ..training import Trainer
+from .graph import made_dtype, wanted_dtype
 from .model import Model, flattened
 
 
@@ -186,7 +187,7 @@ class Sequential(Model):
     def _wiring(self) -> Wiring:
         wiring = self._fused
         if wiring is None or not wiring.holds():
-            changes, units = Changes.layers, fuse(self.layers)
+            changes, units = Changes.layers, fuse(_with_casts(self.layers, self.input_dtype))
             count = len(units)
             wiring = self._fused = Wiring(units, range(count), range(1, count + 1), (0,), (count,), count + 1, changes)
         return wiring
@@ -211,7 +212,8 @@ class Sequential(Model):
 
     def _backward(self, units: Any, dy: Array | None, tape: Any, step: Step, input_gradient: bool) -> Array | None:
         for i in range(len(units) - 1, -1, -1):
-            assert dy is not None
+            if dy is None:  # what prepares data has no gradient
+                return None
             dx = units[i].backward(dy, tape[i], step, i > 0 or input_gradient)
             step.give_up(dy, dx)
             dy = dx
@@ -243,3 +245,15 @@ class Sequential(Model):
     @property
     def output_names(self) -> list[str]:  # type: ignore[override]
         return [self.layers[-1].name] if self.layers else []
+
+
+def _with_casts(layers: Sequence[Layer], kind: Any) -> list[Layer]:
+    """The layers, with a Cast between those of which one makes integers and the next one computes with numbers."""
+    chain: list[Layer] = []
+    for layer in layers:
+        wanted = wanted_dtype(layer, kind)
+        if wanted is not None:
+            chain.append(Cast(wanted, dtype=layer.dtype))
+        chain.append(layer)
+        kind = kind if layer.passes_on else made_dtype(layer)
+    return chain
