@@ -87,12 +87,12 @@ def test_fused_layers_give_the_same_bits(name: str, rng: np.random.Generator, mo
     x = rng.normal(size=(10, *build().input_shape[1:])).astype("f4")
     x[:, 3:] *= name != "masked"
     model, fused = trained(build, x)
-    assert sum(isinstance(unit, Normalized) for unit in model.units()) == count
+    assert sum(isinstance(unit, Normalized) for unit in model.running()) == count
     watched = trained(build, x, debug_nans=True)[1]  # every layer by itself
     monkeypatch.setattr(vivace.fusion, "fuse_pair", lambda *_: None)
     monkeypatch.setattr(vivace.models.graph, "fuse_pair", lambda *_: None)
     model, separate = trained(build, x)
-    assert not any(isinstance(unit, Normalized) for unit in model.units())
+    assert not any(isinstance(unit, Normalized) for unit in model.running())
     for a, b, c in zip(fused, separate, watched, strict=True):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_array_equal(a, c)
@@ -103,7 +103,7 @@ def test_what_others_see_is_not_fused() -> None:
     norm = BatchNormalization()(x)
     assert len(Model(x, [ReLU()(norm), norm]).schedule.forwards) == 2
     first = BatchNormalization(axis=1)(Input((4, 3)))
-    assert not any(isinstance(u, Normalized) for u in Model(first.node.inputs, ReLU()(first)).units())
+    assert not any(isinstance(u, Normalized) for u in Model(first.node.inputs, ReLU()(first)).running())
     wide = Input((1, 4))
     h = BatchNormalization()(wide)
     assert len(Model([wide, y := Input((3, 4))], h + y).schedule.forwards) == 2  # they broadcast

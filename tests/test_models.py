@@ -122,7 +122,7 @@ def test_graphs_run_convolution_and_pooling_as_one(rng: np.random.Generator) -> 
         set_random_seed(5)
         model = images_model(branch)
         dense = model.layers[-1]
-        fused = [unit for unit in model.units() if isinstance(unit, ConvPool)]
+        fused = [unit for unit in model.running() if isinstance(unit, ConvPool)]
         assert len(fused) == (0 if branch else 1)
         text: list[str] = []
         vivace.explain_kernels(model, print_fn=text.append)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, wraps
 from typing import Any
 
 import numpy as np
@@ -449,7 +449,24 @@ _NAMES = (
     "swish", "softplus", "softsign", "mish", "exponential", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh",
     "log_sigmoid", "squareplus", "soft_shrink", "hard_shrink", "tanh_shrink", "sparse_plus", "sparse_sigmoid",
 )  # fmt: skip
-_BY_NAME: dict[str, Callable[..., Array]] = {name: globals()[name] for name in _NAMES}
+_OF_ARRAYS: dict[str, Callable[..., Array]] = {name: globals()[name] for name in _NAMES}
+
+
+@cache
+def _of_graphs_too(function: Callable[..., Array]) -> Callable[..., Array]:
+    """The function, which given a tensor of a graph adds a layer to that."""
+
+    @wraps(function)
+    def activation(x: Any, *args: Any, **kwargs: Any) -> Any:
+        if hasattr(x, "activated"):
+            return x.activated(function.__name__, *args, **kwargs)
+        return function(x, *args, **kwargs)
+
+    return activation
+
+
+_BY_NAME = {name: _of_graphs_too(function) for name, function in _OF_ARRAYS.items()}
+globals().update(_BY_NAME)
 
 
 def name_of(activation: str | Callable[[Any], Array] | None) -> str:
@@ -470,7 +487,7 @@ def name_of(activation: str | Callable[[Any], Array] | None) -> str:
 @cache
 def pair(name: str) -> tuple[Callable[..., Array], Callable[..., Array]]:
     """The function of that name, and its gradient (x, y, dy) -> dx."""
-    function = lookup("activation", name, _BY_NAME)
+    function = lookup("activation", name, _OF_ARRAYS)
     return function, globals()[f"{function.__name__}_gradient"]
 
 

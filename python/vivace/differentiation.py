@@ -42,6 +42,7 @@ def pullback(owner: str, function: Callable[..., Any], arguments: list[Array]) -
     def pull(gradient: Array) -> list[Array]:
         parts = back(gradient if gradient.ndim else gradient[()])  # a scalar's gradient is a scalar to autograd
         pairs = zip(parts, arguments, strict=True)
-        return [np.ascontiguousarray(part, argument.dtype).reshape(argument.shape) for part, argument in pairs]
+        # copies: they may be views of each other
+        return [np.array(part, argument.dtype, order="C").reshape(argument.shape) for part, argument in pairs]
 
     return np.asarray(value), pull

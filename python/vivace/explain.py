@@ -40,7 +40,7 @@ def explain_kernels(model: Any, batch_size: int = 32, print_fn: Callable[[str], 
     """
     model.check_built("explain_kernels")
     rows = [("Layer", *(direction.replace("_", " ") for direction in _DIRECTIONS))]
-    for unit in model.units():
+    for unit in model.running():
         unit = unit.layer if isinstance(unit, Penalized) else unit
         if isinstance(unit, ConvPool):
             op, *_ = unit.op((batch_size, *unit.conv.input_shape[1:]))  # type: ignore[index]

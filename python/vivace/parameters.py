@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from collections.abc import Callable, Sequence
 from math import prod
@@ -140,6 +141,55 @@ class Parameter:
     def assign_sub(self, value: Any) -> None:
         """Subtract from the value in place."""
         self.assign(self.array - np.asarray(value))
+
+    # Arithmetic is that of `vivace.ops`, which in a layer's `call` becomes a part of the graph.
+
+    def _with(self, operation: str, *operands: Any) -> Any:
+        return getattr(importlib.import_module("..ops", __name__), operation)(*operands)
+
+    def __add__(self, other: Any) -> Any:
+        return self._with("add", self, other)
+
+    def __radd__(self, other: Any) -> Any:
+        return self._with("add", other, self)
+
+    def __sub__(self, other: Any) -> Any:
+        return self._with("subtract", self, other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return self._with("subtract", other, self)
+
+    def __mul__(self, other: Any) -> Any:
+        return self._with("multiply", self, other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return self._with("multiply", other, self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return self._with("divide", self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return self._with("divide", other, self)
+
+    def __pow__(self, other: Any) -> Any:
+        return self._with("power", self, other)
+
+    def __matmul__(self, other: Any) -> Any:
+        return self._with("matmul", self, other)
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return self._with("matmul", other, self)
+
+    def __neg__(self) -> Any:
+        return self._with("negative", self)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._with("get_item", self, key)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method == "__call__" and not kwargs and hasattr(importlib.import_module("..ops", __name__), ufunc.__name__):
+            return self._with(ufunc.__name__, *inputs)
+        return getattr(ufunc, method)(*(p.array if isinstance(p, Parameter) else p for p in inputs), **kwargs)
 
     def numpy(self) -> Array:
         """A copy of the value."""

@@ -6,9 +6,11 @@ when it is made. So after `set_random_seed(s)` the same program draws the same n
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -60,3 +62,36 @@ def permutation(rng: np.random.Generator, n: int) -> Array:
     """A random order of n rows (int64)."""
     order: Array = rng.permutation(n)
     return order.astype(np.int64, copy=False)
+
+
+class SeedGenerator:
+    """Seeds one after the other, for `normal` and `uniform`.
+
+    seed: the same one gives the same seeds; None: the next of the package's stream.
+    """
+
+    def __init__(self, seed: int | None = None, name: str | None = None) -> None:
+        self.seed, self.name = next_seed() if seed is None else seed, name
+        self._drawn = 0
+
+    def next(self) -> int:
+        """A new seed."""
+        self._drawn += 1
+        return int(np.random.SeedSequence((self.seed, self._drawn)).generate_state(1, np.uint64)[0]) >> 1
+
+
+def normal(shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None) -> Any:
+    """Random numbers of a normal distribution. In a `call`, new ones in every pass; None in front is the batch's size.
+
+    Args:
+        shape: of the array.
+        mean, stddev: of the distribution, 0 and 1.
+        dtype: `vivace.config.floatx()`.
+        seed: a number, for the same values at every call; a `SeedGenerator`; None: the package's stream.
+    """
+    return importlib.import_module(".ops", __package__).random_normal(shape, mean, stddev, dtype, seed)
+
+
+def uniform(shape: Any, minval: float = 0.0, maxval: float = 1.0, dtype: Any = None, seed: Any = None) -> Any:
+    """Random numbers, evenly in [minval, maxval); otherwise like `normal`."""
+    return importlib.import_module(".ops", __package__).random_uniform(shape, minval, maxval, dtype, seed)

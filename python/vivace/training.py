@@ -26,6 +26,8 @@ Callbacks = Callback | Sequence[Callback] | None
 class Trainer(Compiled):
     """What a model adds to a layer: training and inference over data sets."""
 
+    _adds_loss = False  # whether a `call` adds to the loss
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.stop_training = self.stop_evaluating = self.stop_predicting = False  # callbacks set them
@@ -242,6 +244,10 @@ class Trainer(Compiled):
         if is_symbolic(inputs):
             return super().__call__(inputs, training=training)
         x = data.batch_of(self._prepare_x("__call__", inputs))
+        if self._adds_loss:
+            step = self._step(data.samples(x), bool(training))
+            outputs, self._penalties = _copied(self.forward(x, step)[0]), [step.penalty]
+            return self.as_given(outputs)
         if training:
             return self.as_given(_copied(self.forward(x, self._step(data.samples(x), training=True))[0]))
         return self.infer(x)
@@ -284,6 +290,7 @@ class Trainer(Compiled):
         return (
             type(x) is np.ndarray
             and self.built
+            and not self._adds_loss
             and self.input_dtype is None
             and x.dtype is FLOATS[self.dtype]
             and x.flags.c_contiguous

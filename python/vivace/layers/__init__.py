@@ -57,6 +57,7 @@ from .normalization import (
     RMSNormalization,
     UnitNormalization,
 )
+from .operation import Operation as Operation
 from .pooling import (
     AveragePooling1D,
     AveragePooling2D,

@@ -21,7 +21,7 @@ from .._typing import FLOATS, Array, BatchShape, Initializer, Shape
 from ..parameters import Changes, Parameter
 from ..regularizers import L1L2
 from ..step import OneCall, Step
-from .symbolic import Node, SymbolicTensor, as_inputs, check_strings, is_symbolic, told, way_to
+from .symbolic import Node, SymbolicTensor, as_inputs, check_strings, is_symbolic, told, traced_tensor, way_to
 
 _ndarray = np.ndarray
 _alike = native.alike
@@ -58,7 +58,7 @@ class Layer(Configurable):
     inputs (`several_inputs`) gets lists of shapes and arrays and returns a list of gradients, of which no two share
     memory; one of several outputs returns lists of shapes and arrays, and gets a list of gradients.
 
-    Or it implements `call(x)`, composed of other layers, as of `vivace.models.Model`.
+    Or it implements `call(x)`, composed of other layers, weights and `vivace.ops`, as of `vivace.models.Model`.
 
     Called on symbolic tensors, a layer adds itself to a graph (see `vivace.models.Model`); called on arrays, it runs.
 
@@ -77,7 +77,8 @@ class Layer(Configurable):
     output_dtype: Any = None  # of the output, where it is not the layer's dtype
     asking: ClassVar[frozenset[str]] = frozenset()  # arguments of a call for which there is a `call_asking`
     several_inputs = False  # whether it takes more than one
-    passes_on = False  # whether it takes arrays of any dtype, and passes them on as they are
+    takes_any = False  # whether it takes arrays of any dtype
+    passes_on = False  # whether it passes them on as they are, too
     holder = ""  # what the weights' paths have behind the layer's name: the cell of a recurrent layer
     _dropped_a_mask = False
     _penalties: list[float] = []  # noqa: RUF012   # of the last call on arrays
@@ -218,7 +219,7 @@ class Layer(Configurable):
         step = OneCall()
         if training:
             step.training = True
-        around = _TRACED.get()
+        around = traced_tensor()
         if around is not None:
             args = self._of_the_graph(args, around)
         x: Any = args[0] if len(args) == 1 else None
@@ -501,19 +502,6 @@ class Layer(Configurable):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}, output_shape={self.output_shape}>"
-
-
-_TRACED: ContextVar[SymbolicTensor | None] = ContextVar("traced", default=None)
-
-
-@contextmanager
-def tracing(tensor: SymbolicTensor) -> Iterator[None]:
-    """While a `call` is run on this tensor to find its graph."""
-    token = _TRACED.set(tensor)
-    try:
-        yield
-    finally:
-        _TRACED.reset(token)
 
 
 _BUILDING: ContextVar[tuple[Layer, ...]] = ContextVar("building", default=())

@@ -353,6 +353,8 @@ class Constant(Layer):
     value: an array of the shape of a sample.
     """
 
+    takes_any = True
+
     def __init__(self, value: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.value = np.asarray(value)

@@ -19,6 +19,7 @@ class _Joining(Layer):
     """A layer over a list of inputs, which may hold a single one."""
 
     several_inputs = True
+    takes_any = True
 
     def call_inputs(self, x: Any, *more: Any) -> Any:
         inputs = super().call_inputs(x, *more)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .._typing import BatchShape
+from ..parameters import Parameter
 
 if TYPE_CHECKING:
     from .base import Layer
 
 
-_OWN = "a layer that computes with values or weights of its own is an AutogradLayer, or has forward and backward"
+_OWN = "functions of vivace.ops, such as ops.exp(x), take them too"
+_NUMBERS = (int, float, np.number, np.ndarray)
 
 
 class SymbolicTensor:
@@ -43,26 +49,72 @@ class SymbolicTensor:
     # Arithmetic adds layers to the graph, as their functions (`layers.add`, ...) do.
 
     def __add__(self, other: Any) -> Any:
-        return _merged("Add", self, other) if _is_symbol(other) else _rescaled(self, 1.0, other)
+        return _rescaled(self, 1.0, other) if isinstance(other, _NUMBERS) else _computed("add", self, other)
 
     __radd__ = __add__
 
     def __mul__(self, other: Any) -> Any:
-        return _merged("Multiply", self, other) if _is_symbol(other) else _rescaled(self, other, 0.0)
+        return _rescaled(self, other, 0.0) if isinstance(other, _NUMBERS) else _computed("multiply", self, other)
 
     __rmul__ = __mul__
 
     def __sub__(self, other: Any) -> Any:
-        return _merged("Subtract", self, other) if _is_symbol(other) else _rescaled(self, 1.0, -other)
+        return _rescaled(self, 1.0, -other) if isinstance(other, _NUMBERS) else _computed("subtract", self, other)
 
     def __rsub__(self, other: Any) -> Any:
-        return _rescaled(self, -1.0, other)
+        return _rescaled(self, -1.0, other) if isinstance(other, _NUMBERS) else _computed("subtract", other, self)
 
     def __neg__(self) -> Any:
         return _rescaled(self, -1.0, 0.0)
 
     def __truediv__(self, other: Any) -> Any:
-        return self._refuse("divided by another") if _is_symbol(other) else _rescaled(self, 1 / other, 0.0)
+        return _rescaled(self, 1 / other, 0.0) if isinstance(other, _NUMBERS) else _computed("divide", self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return _computed("divide", other, self)
+
+    def __pow__(self, other: Any) -> Any:
+        return _computed("power", self, other)
+
+    def __rpow__(self, other: Any) -> Any:
+        return _computed("power", other, self)
+
+    def __matmul__(self, other: Any) -> Any:
+        return _computed("matmul", self, other)
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return _computed("matmul", other, self)
+
+    def __abs__(self) -> Any:
+        return _computed("absolute", self)
+
+    def __lt__(self, other: Any) -> Any:
+        return _computed("less", self, other)
+
+    def __le__(self, other: Any) -> Any:
+        return _computed("less_equal", self, other)
+
+    def __gt__(self, other: Any) -> Any:
+        return _computed("greater", self, other)
+
+    def __ge__(self, other: Any) -> Any:
+        return _computed("greater_equal", self, other)
+
+    def activated(self, activation: str, *args: Any, **kwargs: Any) -> Any:
+        """What a function of `vivace.activations` makes of it, by a layer."""
+        from . import activation as layers
+        from .core import Activation
+
+        form = {"relu": "ReLU", "leaky_relu": "LeakyReLU", "elu": "ELU", "softmax": "Softmax"}.get(activation)
+        if not (args or kwargs):
+            return Activation(activation, dtype=self.dtype_of_layers)(self)
+        if form is None:
+            raise TypeError(
+                f"activations.{activation}: with arguments, a tensor of a graph needs a layer or vivace.ops"
+            )
+        names = {"relu": ("negative_slope", "max_value", "threshold"), "softmax": ("axis",)}
+        given = dict(zip(names.get(activation, ("alpha" if form == "ELU" else "negative_slope",)), args, strict=False))
+        return getattr(layers, form)(**given, **kwargs, dtype=self.dtype_of_layers)(self)
 
     def __getitem__(self, key: Any) -> Any:
         from .reshaping import GetItem
@@ -78,27 +130,9 @@ class SymbolicTensor:
 
     def _refuse(self, what: str) -> Any:
         raise TypeError(
-            f"{self!r} has no values and cannot be {what}; while a graph is made, tensors can only be given to layers, "
-            f"added, subtracted, multiplied, scaled by numbers and sliced; {_OWN}"
+            f"{self!r} has no values and cannot be {what}; while a graph is made, tensors can be given to layers, "
+            f"computed with by + - * / @ and **, and sliced; {_OWN}"
         )
-
-    def __pow__(self, other: Any) -> Any:
-        return self._refuse("raised to a power")
-
-    def __matmul__(self, other: Any) -> Any:
-        return self._refuse("a factor of a matrix product")
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return self._refuse("a divisor")
-
-    def __abs__(self) -> Any:
-        return self._refuse("an argument of abs")
-
-    def __lt__(self, other: Any) -> Any:
-        return self._refuse("compared")
-
-    __gt__ = __le__ = __ge__ = __lt__
-    __rmatmul__, __rpow__ = __matmul__, __pow__
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         return self._refuse("an array")
@@ -155,23 +189,61 @@ def _is_symbol(x: Any) -> bool:
     return isinstance(x, SymbolicTensor)
 
 
-def _merged(layer: str, *tensors: SymbolicTensor) -> Any:
+_ACTIVATIONS = ("relu", "sigmoid", "tanh", "softmax", "log_softmax", "elu", "leaky_relu", "softplus", "silu")
+_MERGES = {"add": "Add", "subtract": "Subtract", "multiply": "Multiply", "maximum": "Maximum", "minimum": "Minimum"}
+
+
+def by_layer(operation: str, tensors: Sequence[Any]) -> Any:
+    """What a layer of ours makes of the tensors, if one does what that function of `vivace.ops` does; or None."""
+    if operation in _ACTIVATIONS and len(tensors) == 1 and _is_symbol(tensors[0]):
+        return tensors[0].activated(operation)
+    layer = _MERGES.get(operation)
+    if layer is None or len(tensors) != 2 or not all(map(_is_symbol, tensors)) or tensors[0].ndim != tensors[1].ndim:
+        return None
     from . import merging
 
-    # An Input has the dtype of what comes behind it.
-    dtypes = [tensor.dtype_of_layers for tensor in tensors if tensor.node.inputs] or [tensors[0].dtype_of_layers]
-    return getattr(merging, layer)(dtype=dtypes[0])(list(tensors))
+    return getattr(merging, layer)(dtype=dtype_among(tensors))(list(tensors))
+
+
+def _computed(operation: str, *operands: Any) -> Any:
+    """What a function of `vivace.ops` makes of tensors, weights and arrays."""
+    for one in operands:
+        if not (_is_symbol(one) or isinstance(one, (*_NUMBERS, Parameter, list, tuple))):
+            raise TypeError(
+                f"{operation}: a tensor of a graph can be combined with others, weights, numbers and arrays; "
+                f"received {one!r}"
+            )
+    return getattr(importlib.import_module("..ops", __package__), operation)(*operands)
 
 
 def _rescaled(tensor: SymbolicTensor, scale: Any, offset: Any) -> Any:
     from .preprocessing import Rescaling
 
-    if not all(isinstance(value, (int, float, np.number, np.ndarray)) for value in (scale, offset)):
-        raise TypeError(
-            f"{tensor!r} can be combined with tensors of a graph and with numbers, received {scale!r}, {offset!r}; "
-            f"{_OWN}"
-        )
     return Rescaling(scale, offset, dtype=tensor.dtype_of_layers)(tensor)
+
+
+_TRACED: ContextVar[SymbolicTensor | None] = ContextVar("traced", default=None)
+
+
+def traced_tensor() -> SymbolicTensor | None:
+    """The input of the `call` that is being run to find its graph."""
+    return _TRACED.get()
+
+
+@contextmanager
+def tracing(tensor: SymbolicTensor) -> Iterator[None]:
+    """While a `call` is run on this tensor to find its graph."""
+    token = _TRACED.set(tensor)
+    try:
+        yield
+    finally:
+        _TRACED.reset(token)
+
+
+def dtype_among(tensors: Sequence[SymbolicTensor]) -> str:
+    """The dtype that layers of these inputs have: an Input has that of what comes behind it."""
+    dtypes = [tensor.dtype_of_layers for tensor in tensors if tensor.node.inputs] or [tensors[0].dtype_of_layers]
+    return dtypes[0]
 
 
 def check_strings(layer: Layer, tensor: SymbolicTensor) -> None:

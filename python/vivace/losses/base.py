@@ -20,8 +20,8 @@ REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "
 class Loss(Configurable):
     """Base of all losses. A subclass defines `forward` and `backward`; its arguments are attributes.
 
-    Or it defines `call(y_true, y_pred)`, which returns the losses and computes with `autograd.numpy`: then the autograd
-    library (the extra `autograd`) derives the gradient.
+    Or it defines `call(y_true, y_pred)`, which returns the losses and computes with `vivace.ops` or `autograd.numpy`:
+    then the autograd library (the extra `autograd`) derives the gradient.
 
     Args:
         name: the class's name by default.

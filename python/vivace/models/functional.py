@@ -10,6 +10,7 @@ from .._config import deserialize, serialize
 from .._typing import Array, BatchShape
 from ..layers.base import Layer
 from ..layers.core import Constant, InputLayer
+from ..layers.operation import AddLoss, Operation
 from ..layers.symbolic import Node, SymbolicTensor, as_inputs
 from ..step import Step
 from .graph import Graph, Schedule, fuse_calls, taken_dtype
@@ -90,7 +91,7 @@ class Functional(Model):
         """What the layers that take an input want it to be: integers, or (None) the model's dtype."""
         found: list[str | None] = []
         for call in self._graph.calls:
-            if slot in call.sources and not isinstance(call.unit, Constant):  # that takes anything
+            if slot in call.sources and not isinstance(call.unit, (Constant, Operation, AddLoss)):
                 if call.unit.passes_on:
                     found.append(self._dtype_of(call.targets[0], tensor))
                 else:
@@ -129,7 +130,7 @@ class Functional(Model):
     def call_inputs(self, x: Any, *more: Any) -> Any:
         return data.in_order(self.name, "input", x, self.input_names) if data.by_name(x) else as_inputs(x, more)
 
-    def units(self) -> list[Any]:
+    def running(self) -> list[Any]:
         """What runs, in order: layers, and what neighbouring layers were fused to; each once."""
         return flattened(call.unit for call in fuse_calls(self._graph))
 

@@ -10,8 +10,7 @@ import numpy as np
 from .._typing import Array, BatchShape
 from ..fusion import Unit, fuse_pair
 from ..layers.base import Layer
-from ..layers.core import Activated, Cast, Constant, InputLayer
-from ..layers.merging import _Merge
+from ..layers.core import Activated, Cast, InputLayer
 from ..layers.regularization import unit_of
 from ..layers.symbolic import Node, SymbolicTensor
 from ..parameters import Changes
@@ -157,7 +156,7 @@ def made_dtype(unit: Any) -> str | None:
 
 def wanted_dtype(unit: Any, kind: str | None, i: int = 0) -> str | None:
     """What an i-th input of that dtype must become for the unit; None if it is well as it is."""
-    if getattr(unit, "passes_on", False) or isinstance(unit, (_Merge, Constant)):
+    if getattr(unit, "passes_on", False) or getattr(unit, "takes_any", False):
         return None
     wanted = taken_dtype(unit, i)
     if "string" in (wanted, kind) or (wanted is None) == (kind is None):

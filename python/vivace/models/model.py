@@ -14,10 +14,11 @@ from .. import data, optimizers
 from .._config import custom_object_scope, serialize, to_data
 from .._naming import snake_case
 from .._typing import Array
-from ..layers.base import Layer, building, tracing
+from ..layers.base import Layer, building
 from ..layers.core import Input, InputLayer
+from ..layers.operation import AddLoss
 from ..layers.own_cells import flat, is_cell, with_states
-from ..layers.symbolic import SymbolicTensor
+from ..layers.symbolic import SymbolicTensor, is_symbolic, tracing
 from ..parameters import Parameter
 from ..step import Step
 from ..training import Trainer
@@ -40,10 +41,11 @@ class Model(Trainer):
                 return self.out(self.dropout(self.hidden(x)))
 
     `call` is run once on symbolic tensors, when the shapes of the inputs are known, and once more for training if it
-    has an argument `training`. It may call layers and models, merge tensors with + - *, scale them by numbers and slice
-    them; what else it does is not seen. An array given to a layer with weights (positions to an Embedding, say) is the
-    same for all samples, and becomes part of the graph. Its inputs have the structure that the model is given: an
-    array, or a list, tuple or dict of them, or one argument for each; it returns a tensor, or a list, tuple or dict.
+    has an argument `training`. It may call layers and models, compute with + - * / @ **, slices, functions of
+    `vivace.ops` and `vivace.random`, and weights of its own (`add_weight`); what else it does is not seen. An array
+    given to a layer with weights (positions to an Embedding, say) is the same for all samples, and becomes part of the
+    graph. Its inputs have the structure that the model is given: an array, or a list, tuple or dict of them, or one
+    argument for each; it returns a tensor, or a list, tuple or dict.
 
     A recurrent cell, which has a `state_size`, defines `call(inputs, states)` and returns its output and the list of
     new states; see `vivace.layers.RNN`.
@@ -99,7 +101,8 @@ class Model(Trainer):
 
     @property
     def weights(self) -> list[Parameter]:
-        return _once(p for layer in self.layers for p in layer.weights)
+        own = sorted(self.parameters, key=lambda p: not p.trainable)
+        return _once([*own, *(p for layer in self.layers for p in layer.weights)])
 
     @property
     def trainable_weights(self) -> list[Parameter]:
@@ -109,7 +112,8 @@ class Model(Trainer):
         """Those of the layers that learn, in models inside this one too: a model's own `trainable` counts when it
         is trained itself.
         """
-        return _once(p for layer in self.layers for p in layer.learned_weights())
+        own = [p for p in self.parameters if p.trainable and (self.trainable or self._layers is not None)]
+        return _once([*own, *(p for layer in self.layers for p in layer.learned_weights())])
 
     def sublayers(self) -> dict[str, Layer]:
         inner = [layer for layer in self.layers if not isinstance(layer, InputLayer)]
@@ -310,6 +314,8 @@ class Model(Trainer):
             raise ValueError(f"{self.name} ({type(self).__name__}.call): {error}") from None
         if cell:
             outputs = flat(outputs)
+        if added := self.__dict__.pop("_added", None):
+            outputs = _first_with(outputs, lambda tensor: AddLoss(dtype=tensor.dtype_of_layers)([tensor, *added]))
         parts = list(outputs.values()) if isinstance(outputs, Mapping) else outputs
         parts = list(parts) if isinstance(parts, (list, tuple)) else [parts]
         for part in parts:
@@ -319,6 +325,19 @@ class Model(Trainer):
                     f"them; received {part!r}"
                 )
         return outputs if isinstance(outputs, (Mapping, tuple)) else parts
+
+    def add_loss(self, loss: Any) -> None:
+        """In a `call`: add this scalar to what training minimizes; of anything else the sum.
+
+        loss: computed with `vivace.ops` from the tensors of the call, or a list of such.
+        """
+        given = list(loss) if isinstance(loss, (list, tuple)) else [loss]
+        if not all(map(is_symbolic, given)):
+            raise TypeError(
+                f"{self.name}.add_loss: expected what functions of vivace.ops make of the inputs of `call`, received "
+                f"{loss!r}"
+            )
+        self.__dict__.setdefault("_added", []).extend(given)
 
     def _between(self, inputs: Any, outputs: Any) -> Functional:
         """The graph between these tensors. Raises ValueError if it has weights that the model does not have."""
@@ -340,6 +359,7 @@ class Model(Trainer):
         """Run as these graphs."""
         self._traced, graph = graphs, graphs[False]
         self._gives_states = self._is_cell()
+        self._adds_loss = any(isinstance(unit, AddLoss) for one in graphs.values() for unit in one.running())
         self.dtype, self.input_dtype = graph.dtype, graph.input_dtype
         self.input_shape, self.output_shape = graph.input_shape, graph.output_shape
         self.built = True
@@ -453,9 +473,9 @@ class Model(Trainer):
 
     # Telling about itself
 
-    def units(self) -> list[Any]:
+    def running(self) -> list[Any]:
         """What runs, in order: layers, and what neighbouring layers were fused to; each once."""
-        return self._of_mode(False).units()
+        return self._of_mode(False).running()
 
     def connections(self) -> list[tuple[Layer, Layer]]:
         """Which layer's output goes to which layer."""
@@ -494,6 +514,16 @@ class Model(Trainer):
         (print_fn or print)(text)
 
 
+def _first_with(outputs: Any, change: Callable[[Any], Any]) -> Any:
+    """Outputs, one or several in their structure, with the first of them changed."""
+    if isinstance(outputs, Mapping):
+        first = next(iter(outputs))
+        return {**outputs, first: change(outputs[first])}
+    if isinstance(outputs, (list, tuple)):
+        return type(outputs)([change(outputs[0]), *outputs[1:]])
+    return change(outputs)
+
+
 def _sample_shapes(shapes: Any) -> tuple[Any, ...]:
     """The shapes of samples: of one input, or of several in a list; what graphs are known by."""
     return tuple(tuple(shape[1:]) for shape in (shapes if isinstance(shapes, list) else [shapes]))
@@ -501,7 +531,7 @@ def _sample_shapes(shapes: Any) -> tuple[Any, ...]:
 
 def flattened(units: Iterable[Any]) -> list[Any]:
     """The units, and those of models among them, each once."""
-    found = (one for unit in units for one in (unit.units() if isinstance(unit, Model) else [unit]))
+    found = (one for unit in units for one in (unit.running() if isinstance(unit, Model) else [unit]))
     return list({id(unit): unit for unit in found}.values())
 
 

@@ -179,7 +179,7 @@ class Sequential(Model):
     def connections(self) -> list[tuple[Layer, Layer]]:
         return list(itertools.pairwise(self.layers))
 
-    def units(self) -> list[Any]:
+    def running(self) -> list[Any]:
         """What runs, in order: layers, and what neighbouring layers were fused to."""
         return flattened(self._units)
 

@@ -132,7 +132,7 @@ def kept_bytes(layer: Layer) -> int:
 
 def unstored(model: Model) -> set[int]:
     """Layers that run as one with what stands behind them: their outputs are never stored."""
-    fused = (unit for unit in (model.units() if model.built else ()) if isinstance(unit, (ConvPool, Normalized)))
+    fused = (unit for unit in (model.running() if model.built else ()) if isinstance(unit, (ConvPool, Normalized)))
     return {id(layer) for unit in fused for layer in unit.layers[:-1]}
 
 

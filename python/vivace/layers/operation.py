@@ -1,0 +1,216 @@
+"""Operation: a function of `vivace.ops` as a layer of a graph."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .._typing import Array, BatchShape
+from ..differentiation import pullback
+from ..parameters import Parameter
+from ..step import Step
+from .base import Layer
+from .symbolic import SymbolicTensor, by_layer, dtype_among, traced_tensor
+
+
+class Operation(Layer):
+    """Calls a function of `vivace.ops` on tensors of a graph, weights and constants.
+
+    Made by the functions of `vivace.ops` themselves when they are given a tensor of a graph. The gradient is derived by
+    the autograd library (the extra `autograd`).
+
+    Args:
+        function: its name.
+        args, kwargs: its arguments, in which {"input": i} stands for the i-th input.
+        weights: those that {"weight": i} stands for; they belong to the layer whose `call` computes with them.
+    """
+
+    several_inputs = True
+    takes_any = True
+
+    def __init__(
+        self,
+        function: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        weights: Sequence[Parameter] = (),
+        **others: Any,
+    ) -> None:
+        super().__init__(**others)
+        self.function, self.args, self.kwargs = function, list(args), dict(kwargs or {})
+        self._run: Callable[..., Any] = getattr(importlib.import_module("..ops", __package__), function).__wrapped__
+        self.parameters = list(weights)
+
+    def get_config(self) -> dict[str, Any]:
+        if self.parameters:
+            raise TypeError(
+                f"{self.name}: ops.{self.function} computes with a weight of its own, so it cannot be written down; "
+                "make it part of a Layer with a `call`, whose class is given in custom_objects"
+            )
+        return super().get_config()
+
+    def _function(self, *arrays: Any) -> Any:
+        """The function of all arrays: the inputs, then the weights."""
+        inputs = len(arrays) - len(self.parameters)
+        given = {"input": arrays[:inputs], "weight": arrays[inputs:], "batch": arrays[0].shape[:1]}
+        args = [_filled(one, given) for one in self.args]
+        return self._run(*args, **{name: _filled(one, given) for name, one in self.kwargs.items()})
+
+    def compute_output_shape(self, input_shape: Any) -> BatchShape:
+        """Found by trials: the axes whose sizes change with the batch, or with others that are not known, are None."""
+        shapes = input_shape if isinstance(input_shape, list) else [input_shape]
+        made = []
+        for batch, other in ((2, 5), (3, 7)):
+            sizes = [[(other if i else batch) if n is None else n for i, n in enumerate(one)] for one in shapes]
+            zeros = [np.zeros(one, self.dtype) for one in sizes]
+            try:
+                with np.errstate(all="ignore"):
+                    made.append(np.asarray(self._function(*zeros, *(p.array for p in self.parameters))))
+            except (ValueError, TypeError, IndexError) as error:
+                raise ValueError(f"{self.name} (ops.{self.function}) of shapes {_listed(shapes)}: {error}") from error
+        first, second = made
+        if first.ndim != second.ndim:
+            raise ValueError(f"{self.name} (ops.{self.function}): the rank of the output depends on the batch")
+        self.output_dtype = None if first.dtype.kind == "f" else first.dtype.name
+        return tuple(a if a == b else None for a, b in zip(first.shape, second.shape, strict=True))
+
+    def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
+        step.mask = None
+        arrays = [*(x if isinstance(x, list) else [x]), *(p.array for p in self.parameters)]
+        if step.training and self._differentiable(arrays):
+            value, pull = self._pullback(arrays)
+        else:
+            value, pull = np.asarray(self._function(*arrays)), None
+        return np.array(value, self.output_dtype or self.dtype, order="C", ndmin=0), (arrays, pull)
+
+    def _differentiable(self, arrays: Sequence[Array]) -> bool:
+        return self.output_dtype is None and any(array.dtype.kind == "f" for array in arrays)
+
+    def _pullback(self, arrays: list[Array]) -> Any:
+        learns = [array.dtype.kind == "f" for array in arrays]
+
+        def function(*given: Any) -> Any:
+            left = iter(given)
+            return self._function(*(next(left) if one else array for one, array in zip(learns, arrays, strict=True)))
+
+        owner = f"{self.name} (ops.{self.function})"
+        try:
+            value, pull = pullback(owner, function, [array for one, array in zip(learns, arrays, strict=True) if one])
+        except TypeError as error:
+            if not isinstance(error.__cause__, UserWarning):
+                raise
+            return np.asarray(self._function(*arrays)), lambda dy: [None] * len(arrays)  # it depends on none of them
+
+        def back(dy: Array) -> list[Array | None]:
+            left = iter(pull(dy))
+            return [next(left) if one else None for one in learns]
+
+        return value, back
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        arrays, pull = saved
+        inputs = len(arrays) - len(self.parameters)
+        if not self._differentiable(arrays):
+            return [None] * inputs if inputs > 1 else None
+        pull = pull or self._pullback(arrays)[1]  # the forward pass may have been one of inference
+        gradients = pull(dy)
+        for parameter, gradient in zip(self.parameters, gradients[inputs:], strict=True):
+            if gradient is not None:
+                parameter.gradient += gradient
+        return gradients[:inputs] if inputs > 1 else gradients[0]
+
+
+class AddLoss(Layer):
+    """Passes its first input on, and adds the sums of the others to the loss: what `add_loss` in a `call` makes."""
+
+    several_inputs = True
+    takes_any = True
+
+    def compute_output_shape(self, input_shape: Any) -> BatchShape:
+        return tuple(input_shape[0])
+
+    def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
+        step.mask = step.mask[0] if isinstance(step.mask, list) else step.mask
+        step.penalty += sum(float(one.sum()) for one in x[1:])
+        return x[0], x[1:]
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        return [dy, *(np.ones_like(one) for one in saved)]
+
+
+def applied(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], batch: bool = False) -> Any:
+    """The function of arrays and weights as it is; of tensors of a graph, and of weights while a `call` is traced, as
+    a layer.
+
+    batch: whether {"batch": 0} among the arguments stands for the size of the batch.
+    """
+    leaves = list(_leaves((args, kwargs)))
+    symbols = _once(one for one in leaves if isinstance(one, SymbolicTensor))
+    weights = _once(one for one in leaves if isinstance(one, Parameter))
+    around = traced_tensor()
+    if not symbols and (around is None or not (weights or batch)):
+        if batch:
+            raise ValueError(
+                f"ops.{function.__name__}: outside of a `call` the shape must be known, received None in it"
+            )
+        return function(*_valued(args), **_valued(kwargs))
+    if not kwargs and (made := by_layer(function.__name__, args)) is not None:
+        return made
+    places: dict[int, Any] = {id(one): {"input": i} for i, one in enumerate(symbols)}
+    places |= {id(one): {"weight": i} for i, one in enumerate(weights)}
+    inputs = symbols or [around]
+    layer = Operation(
+        function.__name__, _placed(list(args), places), _placed(dict(kwargs), places), weights,
+        dtype=dtype_among(inputs),
+    )  # fmt: skip
+    return layer(inputs if len(inputs) > 1 else inputs[0])
+
+
+def _once(things: Iterator[Any]) -> list[Any]:
+    return list({id(one): one for one in things}.values())
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _leaves(one)
+    elif isinstance(value, dict):
+        yield from _leaves(list(value.values()))
+    else:
+        yield value
+
+
+def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(_mapped(one, change) for one in value)
+    if isinstance(value, dict) and not value.keys() <= {"input", "weight", "batch"}:
+        return {name: _mapped(one, change) for name, one in value.items()}
+    return change(value)
+
+
+def _placed(value: Any, places: dict[int, Any]) -> Any:
+    return _mapped(value, lambda one: places.get(id(one), one))
+
+
+def _filled(value: Any, given: dict[str, Any]) -> Any:
+    def fill(one: Any) -> Any:
+        if isinstance(one, dict):
+            ((kind, i),) = one.items()
+            return given[kind][i]
+        return one
+
+    return _mapped(value, fill)
+
+
+def _valued(value: Any) -> Any:
+    return _mapped(value, lambda one: one.array if isinstance(one, Parameter) else one)
+
+
+def _listed(shapes: Sequence[Any]) -> str:
+    return ", ".join(str(tuple(one)) for one in shapes)
+
+
+__all__ = ["AddLoss", "Operation"]

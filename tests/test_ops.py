@@ -1,0 +1,272 @@
+"""Functions of vivace.ops: on arrays, in graphs, in the `call` of one's own layers, in losses and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vivace
+from vivace import layers as L
+from vivace import ops
+from vivace.models import Model, Sequential, clone_model, load_model, model_from_json
+from vivace.testing import check_gradients
+
+# name: what to compute of x (batch, 3, 4) and y of the same shape, and the same by NumPy
+TABLE: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "operators": (lambda x, y: (x + y) / (2 - y) - x**2 * -y, lambda x, y: (x + y) / (2 - y) - x**2 * -y),
+    "abs": (lambda x, y: abs(x) * 2 / (abs(y) + 1), lambda x, y: np.abs(x) * 2 / (np.abs(y) + 1)),
+    "matmul": (lambda x, y: x @ ops.transpose(y, (0, 2, 1)), lambda x, y: x @ y.transpose(0, 2, 1)),
+    "matmul by an array": (lambda x, y: x @ np.eye(4, 2, dtype="float32"), lambda x, y: x[..., :2]),
+    "einsum": (lambda x, y: ops.einsum("bij,bkj->bik", x, y), lambda x, y: x @ y.transpose(0, 2, 1)),
+    "mean": (lambda x, y: ops.mean(x * y, axis=-1), lambda x, y: (x * y).mean(-1)),
+    "axes": (lambda x, y: ops.sum(x, axis=[1, 2], keepdims=True), lambda x, y: x.sum((1, 2), keepdims=True)),
+    "extrema": (lambda x, y: ops.max(x, axis=1) - ops.amin(y, 1), lambda x, y: x.max(1) - y.min(1)),
+    "var": (lambda x, y: ops.var(x, axis=-1) + ops.std(y, axis=-1), lambda x, y: x.var(-1) + y.std(-1)),
+    "norm": (lambda x, y: ops.norm(x, axis=-1), lambda x, y: np.linalg.norm(x, axis=-1)),
+    "normalize": (lambda x, y: ops.normalize(x), lambda x, y: x / np.linalg.norm(x, axis=-1, keepdims=True)),
+    "exp": (lambda x, y: ops.log(ops.exp(x) + 1), lambda x, y: np.log1p(np.exp(x))),
+    "roots": (lambda x, y: ops.rsqrt(ops.square(x) + 1), lambda x, y: 1 / np.sqrt(x * x + 1)),
+    "where": (lambda x, y: ops.where(x > y, x, 2 * y), lambda x, y: np.where(x > y, x, 2 * y)),
+    "where by numbers": (lambda x, y: ops.where(ops.greater(x, 0), x, 0.0), lambda x, y: np.maximum(x, 0)),
+    "clip": (lambda x, y: ops.clip(x, -0.5, 0.5), lambda x, y: np.clip(x, -0.5, 0.5)),
+    "concatenate": (lambda x, y: ops.concatenate([x, y], axis=-1), lambda x, y: np.concatenate([x, y], -1)),
+    "stack": (lambda x, y: ops.stack([x, y], axis=1), lambda x, y: np.stack([x, y], 1)),
+    "twice the same": (lambda x, y: ops.stack([x, x], axis=1) * 1.5, lambda x, y: np.stack([x, x], 1) * 1.5),
+    "reshape": (lambda x, y: ops.reshape(x, (-1, 2, 6)), lambda x, y: x.reshape(-1, 2, 6)),
+    "the batch in a shape": (lambda x, y: ops.reshape(x, (ops.shape(x)[0], 12)), lambda x, y: x.reshape(-1, 12)),
+    "expand and squeeze": (lambda x, y: ops.squeeze(ops.expand_dims(x, 1), 1) * 2, lambda x, y: x * 2),
+    "split": (lambda x, y: ops.split(x, 2, axis=-1)[1], lambda x, y: x[..., 2:]),
+    "unstack": (lambda x, y: ops.unstack(x, axis=1)[2], lambda x, y: x[:, 2]),
+    "take": (lambda x, y: ops.take(x, [2, 0], axis=1), lambda x, y: x[:, [2, 0]]),
+    "pad": (lambda x, y: ops.pad(x, ((0, 0), (1, 0), (0, 0))), lambda x, y: np.pad(x, ((0, 0), (1, 0), (0, 0)))),
+    "stretched": (lambda x, y: x + ops.mean(y, -1, True), lambda x, y: x + y.mean(-1, keepdims=True)),
+    "ranks that differ": (lambda x, y: x + ops.mean(y, axis=(0, 1)), lambda x, y: x + y.mean((0, 1))),
+    "of less rank": (lambda x, y: x + ops.ones((4,)), lambda x, y: x + 1),
+    "softmax": (lambda x, y: ops.softmax(x, axis=1), lambda x, y: np.exp(x) / np.exp(x).sum(1, keepdims=True)),
+    "relu": (lambda x, y: ops.relu(x) + ops.sigmoid(y), lambda x, y: np.maximum(x, 0) + 1 / (1 + np.exp(-y))),
+    "softplus": (lambda x, y: ops.softplus(x + 0 * y), lambda x, y: np.log1p(np.exp(x))),
+    "logsumexp": (lambda x, y: ops.logsumexp(x, axis=-1), lambda x, y: np.log(np.exp(x).sum(-1))),
+    "log_softmax": (lambda x, y: ops.log_softmax(x, 1), lambda x, y: x - np.log(np.exp(x).sum(1, keepdims=True))),
+    "silu": (lambda x, y: ops.silu(x) * ops.tanh(y), lambda x, y: x / (1 + np.exp(-x)) * np.tanh(y)),
+    "activations": (lambda x, y: vivace.activations.relu(x), lambda x, y: np.maximum(x, 0)),
+    "tile": (lambda x, y: ops.tile(x, [1, 1, 2]), lambda x, y: np.tile(x, (1, 1, 2))),
+    "stop": (lambda x, y: x * ops.stop_gradient(y), lambda x, y: x * y),
+    "cumsum": (lambda x, y: ops.cumsum(x, axis=1), lambda x, y: x.cumsum(1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_values_shapes_gradients_and_configuration(name: str, rng: np.random.Generator) -> None:
+    function, by_numpy = TABLE[name]
+    given = [rng.normal(size=(5, 3, 4)).astype("float32") for _ in range(2)]
+    expected = by_numpy(*given)
+    np.testing.assert_allclose(function(*given), expected, rtol=2e-5, atol=1e-6)
+    symbols = [L.Input((3, 4)), L.Input((3, 4))]
+    made = function(*symbols)
+    assert made.shape == (None, *expected.shape[1:])
+    model = Model(symbols, [made, *symbols])
+    again = model_from_json(model.to_json())
+    for one in (model, again, clone_model(model)):
+        np.testing.assert_allclose(one.predict(given, verbose=0)[0], expected, rtol=2e-5, atol=1e-6)
+    double = [L.Input((3, 4), dtype="float64"), L.Input((3, 4), dtype="float64")]
+    if name != "stop":
+        check_gradients(Model(double, [function(*double), 2 * double[1]]), [one.astype("float64") for one in given])
+
+
+class Linear(L.Layer):
+    def __init__(self, units: int = 32, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units = units
+
+    def build(self, input_shape: Any) -> None:
+        self.w = self.add_weight(shape=(input_shape[-1], self.units), initializer="random_normal", name="w")
+        self.b = self.add_weight(shape=(self.units,), initializer="zeros", name="b")
+
+    def call(self, inputs: Any) -> Any:
+        return ops.matmul(inputs, self.w) + self.b
+
+
+class Gated(L.Layer):
+    """Weights of its own and layers, arithmetic among weights, a mode of training."""
+
+    def __init__(self, units: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.inner, self.drop = L.Dense(units, "tanh"), L.Dropout(0.5)
+        self.gate = self.add_weight(shape=(units,), initializer="ones", name="gate")
+        self.fixed = self.add_weight(shape=(), initializer="ones", trainable=False, name="fixed")
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        strength = ops.sigmoid(2 * self.gate - 1) * self.fixed + self.gate[0] * 0
+        hidden = self.inner(inputs) * strength
+        return self.drop(hidden) if training else hidden
+
+
+def test_weights_of_ones_own_in_a_call(rng: np.random.Generator, tmp_path: Path) -> None:
+    x = rng.normal(size=(64, 5)).astype("float32")
+    layer = Linear(3)
+    y = layer(x)
+    np.testing.assert_allclose(y, x @ layer.w.numpy() + layer.b.numpy(), rtol=1e-6)
+    assert layer.weights == layer.trainable_weights == [layer.w, layer.b]
+    assert [w.path for w in layer.weights] == [f"{layer.name}/w", f"{layer.name}/b"]
+    assert layer.call(x).shape == (64, 3)
+    dense = Sequential([L.Dense(3)])
+    dense.build((None, 5))
+    dense.set_weights(layer.get_weights())
+    model = Sequential([layer])
+    for one in (model, dense):
+        one.compile("adam", "mse")
+    target = x[:, :3] ** 2
+    histories = [one.fit(x, target, epochs=5, shuffle=False, verbose=0).history["loss"] for one in (model, dense)]
+    np.testing.assert_allclose(*histories, rtol=1e-5)
+    model.save(tmp_path / "linear.safetensors")
+    again = load_model(tmp_path / "linear.safetensors", custom_objects={"Linear": Linear})
+    np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+    layer.trainable = False
+    assert model.trainable_weights == []
+    assert len(model.non_trainable_weights) == 2
+
+
+def test_weights_and_layers_in_one_call(rng: np.random.Generator) -> None:
+    x = rng.normal(size=(6, 4))
+    layer = Gated(3, dtype="float64")
+    layer.inner, layer.drop = L.Dense(3, "tanh", dtype="float64"), L.Dropout(0.5, dtype="float64")
+    y = layer(x)
+    gate = 1 / (1 + np.exp(-(2 * layer.gate.numpy() - 1)))
+    np.testing.assert_allclose(y, layer.inner(x) * gate, rtol=1e-12)
+    assert [w.name for w in layer.weights] == ["gate", "fixed", "kernel", "bias"]
+    assert [w.name for w in layer.trainable_weights] == ["gate", "kernel", "bias"]
+    assert (layer(np.ones((50, 4)), training=True) == 0).mean() == pytest.approx(0.5, abs=0.2)
+    check_gradients(Linear(3, dtype="float64"), (4, 5))
+
+
+class Penalized(L.Layer):
+    def call(self, inputs: Any) -> Any:
+        self.add_loss(0.5 * ops.mean(ops.square(inputs)))
+        return 2 * inputs
+
+
+class Around(L.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Penalized()
+
+    def call(self, inputs: Any) -> Any:
+        return self.inner(inputs)
+
+
+@pytest.mark.parametrize("layer", [Penalized, Around])
+def test_add_loss(layer: Any) -> None:
+    one = layer()
+    assert one.losses == []
+    one(np.full((2, 3), 2, "float32"))
+    assert one.losses == [2]
+    one(np.zeros((2, 3), "float32"))
+    assert one.losses == [0]
+    x = np.full((4, 3), 2, "float32")
+    first = L.Dense(3, use_bias=False, kernel_initializer="identity")
+    model = Sequential([first, layer()])
+    model.compile("sgd", "mse")
+    assert model.evaluate(x, 2 * x, verbose=0) == 2  # nothing but the penalty
+    model.compile(vivace.optimizers.SGD(1.0))
+    assert model.fit(x, verbose=0).history["loss"] == [2]
+    # d mean(h**2) / 2 = h / 12 for each of 12 elements, times x = 2, over 4 samples
+    np.testing.assert_allclose(first.get_weights()[0], np.eye(3) - 4 * 2 * 2 / 12, rtol=1e-6)
+
+
+class Sampling(L.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seed_generator = vivace.random.SeedGenerator(1337)
+
+    def call(self, inputs: Any) -> Any:
+        mean, log_var = inputs
+        batch, dim = ops.shape(mean)
+        noise = vivace.random.normal(shape=(batch, dim), seed=self.seed_generator)
+        return mean + ops.exp(0.5 * log_var) * noise
+
+
+def test_random_numbers_in_a_call() -> None:
+    mean, log_var = np.full((4000, 2), 3, "float32"), np.full((4000, 2), 2 * np.log(0.5), "float32")
+    layer = Sampling()
+    first, second = layer([mean, log_var]), layer([mean, log_var])
+    assert first.mean() == pytest.approx(3, abs=0.05)
+    assert first.std() == pytest.approx(0.5, abs=0.03)
+    assert not np.array_equal(first, second)
+    assert np.array_equal(Sampling()([mean, log_var]), Sampling()([mean, log_var]))
+    assert vivace.random.uniform((3,), 2, 4, seed=1).min() >= 2
+    np.testing.assert_array_equal(vivace.random.normal((3,), seed=1), vivace.random.normal((3,), seed=1))
+
+
+class Token(L.Layer):
+    """A learned token in front of each sequence, as vision transformers have it."""
+
+    def build(self, input_shape: Any) -> None:
+        self.token = self.add_weight(shape=(1, 1, input_shape[-1]), initializer="ones", name="token")
+
+    def call(self, x: Any) -> Any:
+        front = ops.broadcast_to(self.token, (ops.shape(x)[0], 1, x.shape[-1]))
+        return ops.concatenate([front, x + ops.zeros(ops.shape(x))], axis=1)
+
+
+def test_what_depends_on_the_size_of_the_batch() -> None:
+    x = np.zeros((3, 2, 4), "float32")
+    layer = Token()
+    assert layer(x).shape == (3, 3, 4)
+    assert layer.output_shape == (None, 3, 4)
+    np.testing.assert_array_equal(layer(x)[:, 0], 1)
+    check_gradients(Token(dtype="float64"), (2, 4))
+    with pytest.raises(ValueError, match="ops.zeros: outside of a `call` the shape must be known"):
+        ops.zeros((None, 3))
+
+
+def test_losses_and_metrics_of_ones_own(rng: np.random.Generator) -> None:
+    def pinball(y_true: Any, y_pred: Any) -> Any:
+        error = y_true - y_pred
+        return ops.mean(ops.maximum(0.9 * error, -0.1 * error), axis=-1)
+
+    def mse(y_true: Any, y_pred: Any) -> Any:
+        return ops.mean(ops.square(y_true - y_pred), axis=-1)
+
+    class Near(vivace.metrics.Metric):
+        def __init__(self, name: str = "near", **kwargs: Any) -> None:
+            super().__init__(name=name, **kwargs)
+            self.count = self.add_weight(name="count", initializer="zeros")
+
+        def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+            self.count.assign(self.count + ops.sum(ops.cast(ops.abs(y_true - y_pred) < 1e9, "float32")))
+
+        def result(self) -> Any:
+            return self.count
+
+    x = rng.normal(size=(64, 3)).astype("float32")
+    y = x.sum(1, keepdims=True)
+    histories = {}
+    for loss in (pinball, mse, "mse"):
+        vivace.utils.set_random_seed(1)
+        model = Sequential([L.Dense(1)])
+        model.compile("adam", loss, metrics=[Near(), mse])
+        histories[loss] = model.fit(x, y, epochs=3, verbose=0).history
+        assert histories[loss]["near"] == [64] * 3
+    np.testing.assert_allclose(histories[mse]["loss"], histories["mse"]["loss"], rtol=1e-5)
+    np.testing.assert_allclose(histories[mse]["mse"], histories[mse]["loss"], rtol=1e-5)
+    assert histories[pinball]["loss"][-1] < histories[pinball]["loss"][0]
+
+
+@pytest.mark.parametrize(
+    ("do", "error", "message"),
+    [
+        (lambda x: ops.matmul(x, np.ones((5, 2))), ValueError, r"operation.*\(ops.matmul\) of shapes \(None, 4\)"),
+        (lambda x: ops.split(x, 3, axis=-1), ValueError, "axis -1 of size 4 does not divide into 3 equal parts"),
+        (lambda x: x + "a", TypeError, "can be combined with others, weights, numbers and arrays; received 'a'"),
+        (lambda x: np.exp(x), TypeError, "argument of NumPy's exp; .* functions of vivace.ops, such as ops.exp"),
+        (lambda x: vivace.activations.gelu(x, approximate=True), TypeError, "with arguments, a tensor of a graph"),
+        (lambda x: Model(x, x * L.Dense(4)(x).node.layer.bias).to_json(), TypeError, "cannot be written down"),
+    ],
+)  # fmt: skip
+def test_bad_input(do: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        do(L.Input((4,)))
