@@ -41,6 +41,8 @@ TABLE: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "expand and squeeze": (lambda x, y: ops.squeeze(ops.expand_dims(x, 1), 1) * 2, lambda x, y: x * 2),
     "split": (lambda x, y: ops.split(x, 2, axis=-1)[1], lambda x, y: x[..., 2:]),
     "unstack": (lambda x, y: ops.unstack(x, axis=1)[2], lambda x, y: x[:, 2]),
+    "a new axis": (lambda x, y: x[:, None, 1:, :, None] * 2, lambda x, y: x[:, None, 1:, :, None] * 2),
+    "new axes": (lambda x, y: x[..., None] + x[:, 1, None, None], lambda x, y: x[..., None] + x[:, 1, None, None]),
     "take": (lambda x, y: ops.take(x, [2, 0], axis=1), lambda x, y: x[:, [2, 0]]),
     "pad": (lambda x, y: ops.pad(x, ((0, 0), (1, 0), (0, 0))), lambda x, y: np.pad(x, ((0, 0), (1, 0), (0, 0)))),
     "stretched": (lambda x, y: x + ops.mean(y, -1, True), lambda x, y: x + y.mean(-1, keepdims=True)),
@@ -270,3 +272,69 @@ def test_losses_and_metrics_of_ones_own(rng: np.random.Generator) -> None:
 def test_bad_input(do: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         do(L.Input((4,)))
+
+
+class Softmax(L.Layer):
+    """Over the steps that count, with the mask that comes in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.supports_masking = True
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        powers = ops.exp(inputs) * ops.cast(mask, "float32")[..., None]
+        return powers / ops.sum(powers, axis=1, keepdims=True)
+
+
+class Halves(L.Layer):
+    def call(self, inputs: Any) -> Any:
+        return ops.split(inputs, 2, axis=1)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        return ops.split(previous_mask, 2, axis=1)
+
+
+class Inside(L.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.lstm = L.Embedding(9, 4, mask_zero=True), L.LSTM(3)
+
+    def call(self, inputs: Any) -> Any:
+        return self.lstm(2 * self.embedding(inputs), mask=self.embedding.compute_mask(inputs))
+
+
+class Attending(L.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = L.MultiHeadAttention(2, 4)
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        return self.attention(query=inputs, value=inputs, attention_mask=ops.cast(mask[:, None, :], "int32"))
+
+
+def test_masks_in_a_call() -> None:
+    x = np.array([[3, 4, 5, 0, 0, 0], [1, 2, 3, 4, 5, 0]])
+    counts = x != 0
+    embedding, lstm = L.Embedding(9, 4, mask_zero=True), L.LSTM(3)
+    embedded = embedding(x)
+    symbol = L.Input((6,))
+    weights = Model(symbol, Softmax()(embedding(symbol))).predict(x, verbose=0)
+    assert (weights[~counts] == 0).all()
+    np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-5)
+    for made in (
+        lstm(Softmax()(embedding(symbol))),
+        lstm(Softmax()(embedding(symbol)), mask=embedding.compute_mask(symbol)),
+    ):
+        np.testing.assert_allclose(Model(symbol, made).predict(x, verbose=0), lstm(weights, mask=counts), rtol=1e-5)
+    halves = Model(symbol, [lstm(half) for half in Halves()(embedding(symbol))]).predict(x, verbose=0)
+    np.testing.assert_allclose(halves[1], lstm(embedded[:, 3:], mask=counts[:, 3:]), rtol=1e-5)
+    inside = Inside()
+    np.testing.assert_allclose(inside(x), inside.lstm(2 * inside.embedding(x), mask=counts), rtol=1e-6)
+    attending = Attending()
+    attended = Model(symbol, attending(embedding(symbol))).predict(x, verbose=0)
+    expected = attending.attention(embedded, embedded, attention_mask=np.repeat(counts[:, None], 6, 1))
+    np.testing.assert_allclose(attended[counts], expected[counts], rtol=1e-5)
+    for layer in (Softmax(), Attending()):
+        model = Sequential([L.Embedding(9, 4, mask_zero=True), layer])
+        model.compile("sgd", "mse")
+        assert np.isfinite(model.fit(x, np.ones((2, 6, 4)), verbose=0).history["loss"][0])

@@ -46,16 +46,18 @@ def _op(function: Op) -> Op:
 
 
 def _shaped(function: Op) -> Op:
-    """With a shape as the last positional argument, in which None in front stands for the batch."""
+    """With an argument `shape` or `repeats`, in which None in front stands for the batch."""
+    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    which = next(name for name in names if name in ("shape", "repeats"))
 
     @functools.wraps(function)
     def op(*args: Any, **kwargs: Any) -> Any:
-        names = function.__code__.co_varnames
         given = dict(zip(names, args, strict=False)) | kwargs
-        sizes: Any = given.get("shape")
+        sizes: Any = given.get(which)
+        sizes = sizes.tolist() if isinstance(sizes, np.ndarray) else sizes
         batch = isinstance(sizes, (list, tuple)) and len(sizes) > 0 and sizes[0] is None
         if batch:
-            given["shape"] = [{"batch": 0}, *sizes[1:]]
+            given[which] = [{"batch": 0}, *sizes[1:]]
         return applied(function, (), given, batch)
 
     return op
@@ -265,6 +267,12 @@ def broadcast_to(x: Any, shape: Any) -> Any:
     return x + np.zeros(tuple(shape), getattr(x, "dtype", None))
 
 
+@_shaped
+def tile(x: Any, repeats: Any) -> Any:
+    """x so many times along each axis; None in front: as many times as there are samples."""
+    return _np().tile(x, repeats)
+
+
 @_op
 def concatenate(xs: Sequence[Any], axis: int = 0) -> Any:
     """Arrays one behind the other along an axis."""
@@ -304,7 +312,6 @@ moveaxis = _named("moveaxis", "Axes moved to other places.")
 flip = _named("flip", "In reverse order along an axis, or several; None: all.")
 roll = _named("roll", "Moved on along an axis; what leaves comes in in front.")
 repeat = _named("repeat", "Every element so many times, along an axis.")
-tile = _named("tile", "x so many times along each axis.")
 tril = _named("tril", "The lower triangle of the last two axes.")
 triu = _named("triu", "The upper triangle of the last two axes.")
 diagonal = _named("diagonal", "The diagonal of the first two axes.")
@@ -364,6 +371,14 @@ def ones(shape: Any, dtype: Any = None) -> Any:
 def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
     """The same value everywhere; dtype: floatx."""
     return _new(shape, dtype, fill_value)
+
+
+@_op
+def random_dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None) -> Any:
+    """See `vivace.random.dropout`."""
+    sizes = [n if m is None else m for n, m in zip(inputs.shape, noise_shape or inputs.shape, strict=True)]
+    keep = generator(_number(seed)).random(sizes) >= rate
+    return inputs * (keep / (1 - rate if rate < 1 else 1)).astype(inputs.dtype)
 
 
 @_shaped

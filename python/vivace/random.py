@@ -95,3 +95,11 @@ def normal(shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None
 def uniform(shape: Any, minval: float = 0.0, maxval: float = 1.0, dtype: Any = None, seed: Any = None) -> Any:
     """Random numbers, evenly in [minval, maxval); otherwise like `normal`."""
     return importlib.import_module(".ops", __package__).random_uniform(shape, minval, maxval, dtype, seed)
+
+
+def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None) -> Any:
+    """The inputs, each with probability `rate` 0, the others divided by 1 - rate.
+
+    noise_shape: where it has 1, what lies along that axis is dropped together; seed: as of `normal`.
+    """
+    return importlib.import_module(".ops", __package__).random_dropout(inputs, rate, noise_shape, seed)

@@ -21,7 +21,18 @@ from .._typing import FLOATS, Array, BatchShape, Initializer, Shape
 from ..parameters import Changes, Parameter
 from ..regularizers import L1L2
 from ..step import OneCall, Step
-from .symbolic import Node, SymbolicTensor, as_inputs, check_strings, is_symbolic, told, traced_tensor, way_to
+from .symbolic import (
+    Node,
+    SymbolicTensor,
+    as_inputs,
+    check_strings,
+    is_symbolic,
+    own_mask,
+    told,
+    traced_tensor,
+    way_to,
+    with_masks,
+)
 
 _ndarray = np.ndarray
 _alike = native.alike
@@ -229,7 +240,7 @@ class Layer(Configurable):
                 return self.call_asking(*args, training=training, mask=mask, **kwargs)
             inputs = self.call_inputs(*args, **kwargs)
             if is_symbolic(inputs):
-                return self._record(inputs, training)
+                return self._record(inputs if mask is None else with_masks(inputs, mask), training)
             x = self._accept(inputs)
             if mask is not None:
                 step.mask = step_masks(mask, type(x) is list)
@@ -254,8 +265,10 @@ class Layer(Configurable):
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """The mask of the output, bool (batch, steps), for inputs that have such a mask; None: all steps count.
 
-        Arguments are those of a call on arrays.
+        Arguments are those of a call on arrays; or a tensor of a graph, of whose mask this is a tensor.
         """
+        if is_symbolic(inputs):
+            return own_mask(self(inputs))
         step = OneCall()
         x = self._accept(self.call_inputs(inputs))
         if previous_mask is not None:

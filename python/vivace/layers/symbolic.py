@@ -119,7 +119,11 @@ class SymbolicTensor:
     def __getitem__(self, key: Any) -> Any:
         from .reshaping import GetItem
 
-        return GetItem(key, dtype=self.dtype_of_layers)(self)
+        keys, new = _without_new_axes(key if isinstance(key, tuple) else (key,), self.ndim)
+        taken = self if new and all(one == slice(None) for one in keys) else GetItem(
+            keys if new else key, dtype=self.dtype_of_layers
+        )(self)  # fmt: skip
+        return _function("expand_dims")(taken, new) if new else taken
 
     @property
     def dtype_of_layers(self) -> str:
@@ -213,7 +217,24 @@ def _computed(operation: str, *operands: Any) -> Any:
                 f"{operation}: a tensor of a graph can be combined with others, weights, numbers and arrays; "
                 f"received {one!r}"
             )
-    return getattr(importlib.import_module("..ops", __package__), operation)(*operands)
+    return _function(operation)(*operands)
+
+
+def _function(name: str) -> Any:
+    """A function of `vivace.ops`."""
+    return getattr(importlib.import_module("..ops", __package__), name)
+
+
+def _without_new_axes(key: tuple[Any, ...], rank: int) -> tuple[tuple[Any, ...], list[int]]:
+    """An indexing key without its None, and the places among the axes of the result where these make new ones."""
+    if not any(one is None for one in key):
+        return key, []
+    if any(one is ... for one in key):
+        at = next(i for i, one in enumerate(key) if one is ...)
+        left = rank - sum(one is not None for one in key) + 1
+        key = (*key[:at], *[slice(None)] * left, *key[at + 1 :])
+    kept = [one for one in key if not isinstance(one, (int, np.integer))]
+    return tuple(one for one in key if one is not None), [i for i, one in enumerate(kept) if one is None]
 
 
 def _rescaled(tensor: SymbolicTensor, scale: Any, offset: Any) -> Any:
@@ -244,6 +265,22 @@ def dtype_among(tensors: Sequence[SymbolicTensor]) -> str:
     """The dtype that layers of these inputs have: an Input has that of what comes behind it."""
     dtypes = [tensor.dtype_of_layers for tensor in tensors if tensor.node.inputs] or [tensors[0].dtype_of_layers]
     return dtypes[0]
+
+
+def own_mask(given: Any) -> Any:
+    """The masks of tensors, as tensors."""
+    from .masks import mask_of
+
+    return mask_of(given)
+
+
+def with_masks(given: Any, masks: Any) -> Any:
+    """Tensors with other masks."""
+    from .masks import masked
+
+    if not is_symbolic(masks):
+        raise TypeError(f"a mask of {given!r} must be a tensor of a graph too, received {masks!r}")
+    return masked(given, masks)
 
 
 def check_strings(layer: Layer, tensor: SymbolicTensor) -> None:

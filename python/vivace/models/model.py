@@ -16,6 +16,7 @@ from .._naming import snake_case
 from .._typing import Array
 from ..layers.base import Layer, building
 from ..layers.core import Input, InputLayer
+from ..layers.masks import mask_of, masked
 from ..layers.operation import AddLoss
 from ..layers.own_cells import flat, is_cell, with_states
 from ..layers.symbolic import SymbolicTensor, is_symbolic, tracing
@@ -306,14 +307,19 @@ class Model(Trainer):
         cell = self._is_cell()
         if cell:
             given, apart = [given[0], given[1:]], True
+        modes: dict[str, Any] = {"training": training} if self._takes("training") else {}
+        if self._takes("mask"):
+            modes["mask"] = mask_of(given)
         try:
-            outputs = self.call(
-                *(given if apart else [given]), **({"training": training} if self._takes("training") else {})
-            )
+            outputs = self.call(*(given if apart else [given]), **modes)
         except ValueError as error:  # a shape that does not fit, most likely
             raise ValueError(f"{self.name} ({type(self).__name__}.call): {error}") from None
         if cell:
             outputs = flat(outputs)
+        if type(self).compute_mask is not Layer.compute_mask:
+            outputs = masked(outputs, self.compute_mask(given, mask_of(given)))
+        elif getattr(self, "supports_masking", False) and not isinstance(given, (list, tuple, dict)):
+            outputs = masked(outputs, mask_of(given))
         if added := self.__dict__.pop("_added", None):
             outputs = _first_with(outputs, lambda tensor: AddLoss(dtype=tensor.dtype_of_layers)([tensor, *added]))
         parts = list(outputs.values()) if isinstance(outputs, Mapping) else outputs
