@@ -12,7 +12,7 @@ import pytest
 import vivace
 from vivace import callbacks, initializers, layers, losses, optimizers
 from vivace.layers import Conv2D, Dense, Dropout, Flatten, Input, MaxPooling2D
-from vivace.models import Sequential, clone_model
+from vivace.models import Model, Sequential, clone_model
 
 X = np.zeros((6, 8, 8, 1), "float32")
 Y = np.array([0, 1, 2, 0, 1, 2])
@@ -99,6 +99,19 @@ TABLE: list[tuple[Callable[[], Any], type[Exception], str]] = [
         lambda: Dense(2)(Input((1,), dtype="string")),
         TypeError,
         "takes numbers, received the strings of 'input_",
+    ),
+    (lambda: Dense(3, activaton="relu"), TypeError, "Dense has no argument 'activaton'; did you mean 'activation'"),
+    (lambda: Dense(Input((3,))), ValueError, r"SymbolicTensor .*; a layer is made first and called then, as in Dense"),
+    (lambda: Sequential([Dense]), ValueError, r"received the class Dense; Dense\(...\) makes an object of it"),
+    (lambda: Model(X, X), TypeError, r"inputs must be symbolic tensors, .* received an array of shape \("),
+    (lambda: optimizers.Adam(lr=1), TypeError, "Adam has no argument 'lr'; it is called learning_rate"),
+    (lambda: optimizers.Adam(beta1=1), TypeError, "Adam has no argument 'beta1'; did you mean 'beta_1'"),
+    (lambda: fit(X, Y, epochs="3"), TypeError, r"fit: epochs must be integers, received '3'"),
+    (lambda: fit(X, Y, callbacks="stop"), TypeError, "callbacks must be vivace.callbacks.Callback, received 'stop'"),
+    (
+        lambda: fit(X, Y, callbacks=[vivace.callbacks.EarlyStopping("val_acc")], validation_split=0.5),
+        ValueError,
+        r"EarlyStopping: there is no 'val_acc' to watch; the model has \['loss'\]",
     ),
     (lambda: layers.StringLookup()([3]), TypeError, r"string_lookup.*: expected strings, received 3 \(int\)"),
     (lambda: layers.IntegerLookup()(["a"]), TypeError, "integer_lookup.*: expected numbers, received dtype <U1"),

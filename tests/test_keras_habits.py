@@ -154,7 +154,7 @@ def test_input_dim_stands_for_a_shape_of_one_axis() -> None:
     assert model.count_params() == 26
     assert "input_dim" not in model.layers[0].get_config()
     assert L.Embedding(5, 3).get_config()["input_dim"] == 5
-    with pytest.raises(TypeError, match="unexpected argument 'lr'"):
+    with pytest.raises(TypeError, match="no argument 'lr'"):
         optimizers.Adam(lr=0.1)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -37,11 +37,28 @@ def lookup(kind: str, name: str, known: Mapping[str, T]) -> T:
         return custom if isinstance(custom, type) else lambda: custom  # type: ignore[return-value]
     if of_ours:
         return of_ours[0]
+    raise ValueError(
+        f"unknown {kind} {name!r}{closest(snake_case(name), known) or '.'} Known: {', '.join(sorted(known))}"
+    )
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """What a message about an unknown name adds: the known one that is most like it, if one is."""
     from difflib import get_close_matches
 
-    close = get_close_matches(snake_case(name), known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
-    raise ValueError(f"unknown {kind} {name!r}{hint} Known: {', '.join(sorted(known))}")
+    close = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def shown(thing: Any) -> str:
+    """What a message shows of something that does not fit: a class with what makes an object of it, an array by its
+    shape.
+    """
+    if isinstance(thing, type):
+        return f"the class {thing.__name__}; {thing.__name__}(...) makes an object of it"
+    if hasattr(thing, "__array__") and getattr(thing, "shape", None):
+        return f"an array of shape {tuple(thing.shape)}"
+    return repr(thing)
 
 
 _used: Counter[str] = Counter()

@@ -63,10 +63,18 @@ def _numbers(owner: str, x: Any, dtype: str) -> Array:
     except ValueError as error:  # ragged lists
         raise ValueError(f"{owner}: the input is not a rectangular array: {error}") from None
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{owner}: the input must hold real numbers, received dtype {array.dtype}")
+        raise TypeError(f"{owner}: the input must hold real numbers, received dtype {array.dtype}{_no_numbers(array)}")
     if np.dtype(dtype).kind == "i" and array.dtype.kind == "f" and not (array == np.floor(array)).all():
         raise ValueError(f"{owner}: the input must hold integers, received {array[array != np.floor(array)].flat[0]}")
     return array
+
+
+def _no_numbers(array: Array) -> str:
+    """What a message adds about an array that does not hold numbers."""
+    first = next((one for one in array.ravel().tolist() if not isinstance(one, (Real, np.bool_))), None)
+    if isinstance(first, (str, bytes)):
+        return f" with {first!r}; StringLookup and TextVectorization make numbers of strings, in a model too"
+    return f" with {first!r}"
 
 
 def _are_bytes(array: Array) -> bool:

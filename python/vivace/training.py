@@ -101,6 +101,8 @@ class Trainer(Compiled):
             FloatingPointError: with `compile(debug_nans=True)`.
         """
         self._check_compiled("fit")
+        if not isinstance(epochs, (int, np.integer)) or not isinstance(initial_epoch, (int, np.integer)):
+            raise TypeError(f"{self.name}.fit: epochs must be integers, received {epochs!r} and {initial_epoch!r}")
         given = (x, y, sample_weight)
         if validation_split and validation_data is None:
             given, validation_data = self._split(given, validation_split)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from .._naming import shown
+
 if TYPE_CHECKING:
     from ..training import Trainer
 
@@ -81,7 +83,7 @@ class CallbackList:
         self.callbacks = _flat(callbacks)
         for callback in self.callbacks:
             if not isinstance(callback, Callback):
-                raise TypeError(f"callbacks must be vivace.callbacks.Callback, received {callback!r}")
+                raise TypeError(f"callbacks must be vivace.callbacks.Callback, received {shown(callback)}")
         if history:
             given = [callback for callback in self.callbacks if isinstance(callback, History)]
             model.history = given[0] if given else History()
@@ -102,7 +104,7 @@ class CallbackList:
 def _flat(callbacks: Any) -> list[Any]:
     if callbacks is None:
         return []
-    if isinstance(callbacks, Iterable):
+    if isinstance(callbacks, Iterable) and not isinstance(callbacks, str):
         return [callback for part in callbacks for callback in _flat(part)]
     return [callbacks]
 

@@ -51,9 +51,15 @@ class MonitorCallback(Callback):
         """The value to watch; None after an epoch without it, with a warning unless others have one."""
         if logs and self.monitor in logs:
             return float(logs[self.monitor])
-        if self.mode == "auto":
-            self.mode = self._direction()
         name = self.monitor.removeprefix("val_")
+        if self.mode == "auto":
+            if name != "loss" and not name.endswith("_loss") and self.model.metric_named(name) is None:
+                known = [metric.name for metric in self.model.metrics]
+                raise ValueError(
+                    f"{type(self).__name__}: there is no {self.monitor!r} to watch; the model has {known}, and with "
+                    "validation data the same with val_ in front"
+                )
+            self.mode = self._direction()
         if name == self.monitor or not self.params.get("do_validation") or name not in (logs or {}):
             warnings.warn(
                 f"{type(self).__name__} does nothing: no {self.monitor!r} in the logs, which hold "

@@ -16,7 +16,7 @@ import numpy as np
 from .. import config, constraints, initializers, regularizers
 from .._config import Configurable, own_arguments
 from .._core import native
-from .._naming import unique_name
+from .._naming import closest, unique_name
 from .._typing import FLOATS, Array, BatchShape, Initializer, Shape
 from ..parameters import Changes, Parameter
 from ..regularizers import L1L2
@@ -107,7 +107,12 @@ class Layer(Configurable):
         name: str | None = None,
         input_shape: Sequence[int | None] | None = None,
         input_dim: int | None = None,
+        **unknown: Any,
     ) -> None:
+        if unknown:
+            name = next(iter(unknown))
+            hint = closest(name, (*own_arguments(type(self)), *own_arguments(Layer)))
+            raise TypeError(f"{type(self).__name__} has no argument {name!r}{hint}")
         self.name = name or unique_name(type(self).__name__)
         self._trainable = bool(trainable)
         self.dtype = config.check_dtype(self.name, dtype or config.floatx())
@@ -569,7 +574,8 @@ def step_masks(mask: Any, several: bool) -> Any:
 def positive(owner: str, argument: str, value: int) -> int:
     """An integer of Python or NumPy that is at least 1. Raises ValueError naming the layer and the argument."""
     if not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{owner}: {argument} must be an integer >= 1, received {value!r}")
+        hint = "; a layer is made first and called then, as in Dense(8)(x)" * is_symbolic(value)
+        raise ValueError(f"{owner}: {argument} must be an integer >= 1, received {value!r}{hint}")
     return int(value)
 
 

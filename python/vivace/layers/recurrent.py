@@ -155,6 +155,7 @@ class Recurrent(Layer):
         who = f"{self.name} ({type(self).__name__})"
         if len(shape) != 3 or shape[2] is None:
             hint = "; add the features' axis with x[..., None]" if len(shape) == 2 else ""
+            hint += ", or let a recurrent layer in front return_sequences" if hint else ""
             raise ValueError(f"{who} takes inputs of rank 3, (batch, steps, features); received shape {shape}{hint}")
         if self.built and shape[2] != self.kernel.shape[0]:
             raise ValueError(f"{who} was built for {self.kernel.shape[0]} features, received shape {shape}")

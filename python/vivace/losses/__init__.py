@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from .._config import deserialize_in, from_dict, serialize
-from .._naming import lookup
+from .._naming import lookup, shown
 from . import functions
 from .base import EPSILON, Loss
 from .crossentropy import (
@@ -121,7 +121,7 @@ def get(identifier: str | Loss | Callable[..., Any] | Mapping[str, Any]) -> Loss
         return _BY_NAME[name]()
     if callable(identifier) and not isinstance(identifier, type):
         return LossFunctionWrapper(identifier)
-    raise TypeError(f"loss must be a name, a loss, or a function of (y_true, y_pred), received {identifier!r}")
+    raise TypeError(f"loss must be a name, a loss, or a function of (y_true, y_pred), received {shown(identifier)}")
 
 
 __all__ = [

@@ -176,7 +176,8 @@ def fits(shape: tuple[int, ...], expected: BatchShape) -> bool:
 def numeric_targets(owner: str, y: Any) -> Array:
     targets = np.asarray(y)
     if targets.dtype.kind not in "biuf":
-        raise TypeError(f"{owner}: the targets must be numbers, received dtype {targets.dtype}")
+        hint = "; np.unique(y, return_inverse=True)[1] makes integers of labels" if targets.dtype.kind in "USO" else ""
+        raise TypeError(f"{owner}: the targets must be numbers, received dtype {targets.dtype}{hint}")
     if targets.dtype.kind == "f" and not np.isfinite(targets).all():
         bad = int(np.flatnonzero(~np.isfinite(targets))[0])
         raise ValueError(f"{owner}: the targets must be finite, received {targets.flat[bad]} at position {bad}")

@@ -125,6 +125,8 @@ class SparseCategoricalCrossentropy(_OverClasses):
             hint = ""
             if labels.ndim == len(output_shape) and labels.shape[axis] == classes:
                 hint = "; one-hot targets go with loss='categorical_crossentropy'"
+            elif labels.ndim == 1 and rest:
+                hint = "; Flatten or a global pooling layer before the last layer makes one output for each sample"
             raise ValueError(
                 f"{self.name}: the labels must be integers of shape {('batch', *rest)}, "
                 f"received shape {labels.shape}{hint}"
@@ -136,8 +138,11 @@ class SparseCategoricalCrossentropy(_OverClasses):
         outside = integers[((integers < 0) | (integers >= classes)) & (integers != self.ignore_class)]
         if outside.size:
             bad = outside.min() if outside.min() < 0 else outside.max()
+            hint = "; the last layer needs one unit for each class" if classes == 1 else ""
+            if bad == classes > 1:
+                hint = f"; the first class is 0: labels from 1 to {classes} are y - 1"
             raise ValueError(
-                f"{self.name}: labels must lie in [0, {classes}), the classes of the output; received label {bad}"
+                f"{self.name}: labels must lie in [0, {classes}), the classes of the output; received label {bad}{hint}"
             )
         return integers
 

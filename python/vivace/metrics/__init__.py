@@ -154,7 +154,7 @@ def get(
     elif identifier.lower() in ("crossentropy", "ce"):
         kinds = BinaryCrossentropy, SparseCategoricalCrossentropy, CategoricalCrossentropy
     else:
-        found: Any = lookup("metric", identifier, _BY_NAME)
+        found: Any = lookup("metric", identifier, _BY_NAME | {"accuracy": MeanMetricWrapper})  # for suggestions
         own = custom_objects().get(identifier)
         return found(name=identifier) if own is None or isinstance(own, type) else MeanMetricWrapper(own, identifier)
     return kinds[0 if output_shape[-1] == 1 else 1 if target_rank < len(output_shape) else 2](name=identifier)

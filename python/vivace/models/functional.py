@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import data
 from .._config import deserialize, serialize
+from .._naming import shown
 from .._typing import Array, BatchShape
 from ..layers.base import Layer
 from ..layers.core import Constant, InputLayer
@@ -357,7 +358,7 @@ def _tensors(owner: str, what: str, given: Any) -> list[SymbolicTensor]:
     for tensor in tensors:
         if not isinstance(tensor, SymbolicTensor):
             raise TypeError(
-                f"{owner}: {what} must be symbolic tensors, as Input and layers return; received {tensor!r}"
+                f"{owner}: {what} must be symbolic tensors, as Input and layers return; received {shown(tensor)}"
             )
     if not tensors:
         raise ValueError(f"{owner}: a model needs at least one of its {what}")

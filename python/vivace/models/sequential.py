@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .._config import deserialize, serialize
+from .._naming import shown
 from .._typing import Array, BatchShape
 from ..fusion import fuse
 from ..layers.base import Layer, building
@@ -50,7 +51,7 @@ class Sequential(Model):
         if isinstance(layer, SymbolicTensor) and isinstance(layer.node.layer, InputLayer):
             layer = layer.node.layer
         if not isinstance(layer, Layer):
-            raise ValueError(f"{self.name}.add: expected a layer, received {layer!r}")
+            raise ValueError(f"{self.name}.add: expected a layer, received {shown(layer)}")
         if any(layer is other for other in self.layers):
             raise ValueError(f"{self.name}.add: {layer.name} is in the model already")
         if not self.layers and self.declared_input_shape is None:

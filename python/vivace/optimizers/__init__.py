@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from .._config import deserialize_in, from_dict, serialize
-from .._naming import lookup
+from .._naming import lookup, shown
 from . import schedules
 from .adam import Adam, Adamax, AdamW, Nadam
 from .adaptive import Adadelta, Adagrad, Ftrl, RMSprop
@@ -45,7 +45,7 @@ def get(identifier: str | Mapping[str, Any] | Optimizer) -> Optimizer:
     if not isinstance(identifier, str):
         raise TypeError(
             "optimizer must be a name, a vivace.optimizers.Optimizer, or a dict with class_name and config; "
-            f"received {identifier!r}"
+            f"received {shown(identifier)}"
         )
     return lookup("optimizer", identifier, _BY_NAME)()
 

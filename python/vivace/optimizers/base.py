@@ -12,6 +12,7 @@ import numpy as np
 
 from .._config import Configurable, plain, take_former
 from .._core import native
+from .._naming import closest
 from .._typing import Array
 from ..parameters import FlatParameters, Parameter
 from . import schedules
@@ -65,7 +66,10 @@ class Optimizer(Configurable):
             raise ValueError(f"{owner}: loss_scale_factor is not supported, received {loss_scale_factor!r}")
         take_former(kwargs, "decay", "it is ignored; a schedule as learning_rate does it")
         if kwargs:
-            raise TypeError(f"{owner} got an unexpected argument {next(iter(kwargs))!r}")
+            unknown = next(iter(kwargs))
+            known = inspect.signature(type(self).__init__).parameters
+            hint = "; it is called learning_rate" if unknown == "lr" else closest(unknown, known)
+            raise TypeError(f"{owner} has no argument {unknown!r}{hint}")
         self.name = name or owner.lower()
         rate = schedules.get(learning_rate) if isinstance(learning_rate, Mapping) else learning_rate
         self._schedule: Callable[[int], float] | None = rate if callable(rate) else None
