@@ -203,6 +203,53 @@ def test_random_numbers_in_a_call() -> None:
     np.testing.assert_array_equal(vivace.random.normal((3,), seed=1), vivace.random.normal((3,), seed=1))
 
 
+class Sum(L.Layer):
+    """The first layer of Keras's guide that changes a weight of its own."""
+
+    def __init__(self, input_dim: int) -> None:
+        super().__init__()
+        self.total = self.add_weight(initializer="zeros", shape=(input_dim,), trainable=False)
+
+    def call(self, inputs: Any) -> Any:
+        self.total.assign_add(ops.sum(inputs, axis=0))
+        return self.total
+
+
+class Centred(L.Layer):
+    """A moving mean that learns in training only, and counts the batches."""
+
+    def build(self, input_shape: Any) -> None:
+        self.mean = self.add_weight(shape=(input_shape[-1],), initializer="zeros", trainable=False)
+        self.batches = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        if training:
+            self.batches.assign_add(1.0)
+            self.mean.assign(0.5 * self.mean + 0.5 * ops.mean(x, axis=0))
+        return x - self.mean
+
+
+def test_weights_that_a_call_changes() -> None:
+    layer = Sum(2)
+    assert [layer(np.ones((2, 2))).tolist() for _ in range(2)] == [[2, 2], [4, 4]]
+    assert (layer.trainable_weights, layer.non_trainable_weights) == ([], [layer.total])
+    layer.total.assign_sub([1, 2])
+    assert layer.total.numpy().tolist() == [3, 2]
+    x = np.arange(8.0).reshape(4, 2)
+    centred = Centred()
+    model = Sequential([centred, L.Dense(1)])
+    model.compile("sgd", "mse")
+    for _ in range(3):  # also by a plan
+        np.testing.assert_array_equal(centred(x), x)
+    model.fit(x, np.ones(4), batch_size=2, epochs=1, shuffle=False, verbose=0)
+    assert centred.batches.numpy() == 2
+    expected = 0.5 * (0.5 * x[:2].mean(0)) + 0.5 * x[2:].mean(0)
+    np.testing.assert_allclose(centred.mean.numpy(), expected)
+    np.testing.assert_allclose(centred(x), x - expected)
+    first = centred(x, training=True)
+    np.testing.assert_allclose(first, x - (0.5 * expected + 0.5 * x.mean(0)), rtol=1e-6)
+
+
 class Token(L.Layer):
     """A learned token in front of each sequence, as vision transformers have it."""
 

@@ -128,6 +128,9 @@ class Parameter:
 
     def assign(self, value: Any) -> None:
         """Overwrite the value in place. Raises ValueError if the shape differs."""
+        if hasattr(value, "assigned_to"):  # in a layer's `call`
+            value.assigned_to(self)
+            return
         array = np.asarray(value)
         if array.shape != self.shape:
             raise ValueError(f"{self.path}: the weight has shape {self.shape}, received shape {array.shape}")
@@ -136,11 +139,11 @@ class Parameter:
 
     def assign_add(self, value: Any) -> None:
         """Add to the value in place."""
-        self.assign(self.array + np.asarray(value))
+        self.assign(self + value)
 
     def assign_sub(self, value: Any) -> None:
         """Subtract from the value in place."""
-        self.assign(self.array - np.asarray(value))
+        self.assign(self - value)
 
     # Arithmetic is that of `vivace.ops`, which in a layer's `call` becomes a part of the graph.
 

@@ -13,7 +13,7 @@ from ..differentiation import pullback
 from ..parameters import Parameter
 from ..step import Step
 from .base import Layer
-from .symbolic import SymbolicTensor, by_layer, dtype_among, traced_tensor
+from .symbolic import SymbolicTensor, assigned_weights, by_layer, dtype_among, traced_tensor
 
 
 class Operation(Layer):
@@ -141,12 +141,37 @@ class AddLoss(Layer):
         return [dy, *(np.ones_like(one) for one in saved)]
 
 
+class Assign(Layer):
+    """Passes its first input on, and assigns the others to weights: what `assign` in a `call` makes."""
+
+    several_inputs = True
+    takes_any = True
+
+    def __init__(self, weights: Sequence[Parameter], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._targets = list(weights)
+
+    def compute_output_shape(self, input_shape: Any) -> BatchShape:
+        return tuple(input_shape[0])
+
+    def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
+        step.mask = step.mask[0] if isinstance(step.mask, list) else step.mask
+        for weight, value in zip(self._targets, x[1:], strict=True):
+            weight.assign(value)
+        return x[0], len(x) - 1
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        return [dy, *[None] * saved]
+
+
 def applied(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], batch: bool = False) -> Any:
     """The function of arrays and weights as it is; of tensors of a graph, and of weights while a `call` is traced, as
     a layer.
 
     batch: whether {"batch": 0} among the arguments stands for the size of the batch.
     """
+    if changed := assigned_weights():
+        args, kwargs = (_mapped(given, lambda one: changed.get(id(one), (one, one))[1]) for given in (args, kwargs))
     leaves = list(_leaves((args, kwargs)))
     symbols = _once(one for one in leaves if isinstance(one, SymbolicTensor))
     weights = _once(one for one in leaves if isinstance(one, Parameter))

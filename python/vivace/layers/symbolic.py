@@ -116,6 +116,12 @@ class SymbolicTensor:
         given = dict(zip(names.get(activation, ("alpha" if form == "ELU" else "negative_slope",)), args, strict=False))
         return getattr(layers, form)(**given, **kwargs, dtype=self.dtype_of_layers)(self)
 
+    def assigned_to(self, weight: Parameter) -> None:
+        """Becomes the weight's value at the end of every pass."""
+        if traced_tensor() is None:
+            raise TypeError(f"{weight.path}: a tensor of a graph can be assigned to a weight within a `call` only")
+        _ASSIGNED.get()[id(weight)] = weight, self
+
     def __getitem__(self, key: Any) -> Any:
         from .reshaping import GetItem
 
@@ -244,6 +250,7 @@ def _rescaled(tensor: SymbolicTensor, scale: Any, offset: Any) -> Any:
 
 
 _TRACED: ContextVar[SymbolicTensor | None] = ContextVar("traced", default=None)
+_ASSIGNED: ContextVar[dict[int, tuple[Parameter, SymbolicTensor]]] = ContextVar("assigned")
 
 
 def traced_tensor() -> SymbolicTensor | None:
@@ -254,11 +261,17 @@ def traced_tensor() -> SymbolicTensor | None:
 @contextmanager
 def tracing(tensor: SymbolicTensor) -> Iterator[None]:
     """While a `call` is run on this tensor to find its graph."""
-    token = _TRACED.set(tensor)
+    token, assigned = _TRACED.set(tensor), _ASSIGNED.set({})
     try:
         yield
     finally:
         _TRACED.reset(token)
+        _ASSIGNED.reset(assigned)
+
+
+def assigned_weights() -> dict[int, tuple[Parameter, SymbolicTensor]]:
+    """What the `call` that is being run has assigned to weights so far, by the weight's identity."""
+    return _ASSIGNED.get({})
 
 
 def dtype_among(tensors: Sequence[SymbolicTensor]) -> str:

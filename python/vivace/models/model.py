@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import data, optimizers
+from .. import data, ops, optimizers
 from .._config import custom_object_scope, serialize, to_data
 from .._naming import snake_case
 from .._typing import Array
 from ..layers.base import Layer, building
 from ..layers.core import Input, InputLayer
 from ..layers.masks import mask_of, masked
-from ..layers.operation import AddLoss
+from ..layers.operation import AddLoss, Assign
 from ..layers.own_cells import flat, is_cell, with_states
-from ..layers.symbolic import SymbolicTensor, is_symbolic, tracing
+from ..layers.symbolic import SymbolicTensor, assigned_weights, is_symbolic, tracing
 from ..parameters import Parameter
 from ..step import Step
 from ..training import Trainer
@@ -307,6 +307,8 @@ class Model(Trainer):
         cell = self._is_cell()
         if cell:
             given, apart = [given[0], given[1:]], True
+        assigned = assigned_weights()
+        assigned.clear()
         modes: dict[str, Any] = {"training": training} if self._takes("training") else {}
         if self._takes("mask"):
             modes["mask"] = mask_of(given)
@@ -320,6 +322,13 @@ class Model(Trainer):
             outputs = masked(outputs, self.compute_mask(given, mask_of(given)))
         elif getattr(self, "supports_masking", False) and not isinstance(given, (list, tuple, dict)):
             outputs = masked(outputs, mask_of(given))
+        if isinstance(outputs, Parameter):
+            outputs = ops.add(outputs, 0)  # as it is by now
+        if assigned:
+            weights, values = zip(*assigned.values(), strict=True)
+            outputs = _first_with(
+                outputs, lambda tensor: Assign(weights, dtype=tensor.dtype_of_layers)([tensor, *values])
+            )
         if added := self.__dict__.pop("_added", None):
             outputs = _first_with(outputs, lambda tensor: AddLoss(dtype=tensor.dtype_of_layers)([tensor, *added]))
         parts = list(outputs.values()) if isinstance(outputs, Mapping) else outputs
