@@ -203,6 +203,43 @@ def test_random_numbers_in_a_call() -> None:
     np.testing.assert_array_equal(vivace.random.normal((3,), seed=1), vivace.random.normal((3,), seed=1))
 
 
+class Endpoint(L.Layer):
+    """Computes the loss itself, of targets that are an input."""
+
+    def __init__(self, loss: Any, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.loss_fn = loss
+
+    def call(self, targets: Any, logits: Any, weights: Any = None) -> Any:
+        self.add_loss(self.loss_fn(targets, logits, weights))
+        return ops.softmax(logits)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    "loss", [vivace.losses.BinaryCrossentropy(from_logits=True), vivace.losses.Huber(reduction="sum")]
+)
+def test_a_layer_that_computes_the_loss(loss: Any, weighted: bool, rng: np.random.Generator) -> None:
+    x, y = rng.normal(size=(12, 3)).astype("float32"), rng.uniform(size=(12, 4)).astype("float32")
+    w = rng.uniform(size=12).astype("float32")
+    inputs, targets, weights = L.Input((3,), name="x"), L.Input((4,), name="y"), L.Input((), name="w")
+    dense, plain = L.Dense(4), L.Dense(4)
+    parts = [targets, dense(inputs), *[weights] * weighted]
+    model = Model([inputs, targets, *[weights] * weighted], Endpoint(loss)(*parts))
+    model.compile("sgd")
+    expected = Sequential([plain])
+    expected.build((None, 3))
+    expected.set_weights(dense.get_weights())
+    expected.compile("sgd", loss)
+    losses = model.fit(
+        {"x": x, "y": y, **({"w": w} if weighted else {})}, epochs=3, batch_size=4, shuffle=False, verbose=0
+    )
+    others = expected.fit(x, y, sample_weight=w if weighted else None, epochs=3, batch_size=4, shuffle=False, verbose=0)
+    np.testing.assert_allclose(losses.history["loss"], others.history["loss"], rtol=1e-5)
+    for one, other in zip(dense.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
 class Sum(L.Layer):
     """The first layer of Keras's guide that changes a weight of its own."""
 
@@ -311,6 +348,7 @@ def test_losses_and_metrics_of_ones_own(rng: np.random.Generator) -> None:
         (lambda x: ops.matmul(x, np.ones((5, 2))), ValueError, r"operation.*\(ops.matmul\) of shapes \(None, 4\)"),
         (lambda x: ops.split(x, 3, axis=-1), ValueError, "axis -1 of size 4 does not divide into 3 equal parts"),
         (lambda x: x + "a", TypeError, "can be combined with others, weights, numbers and arrays; received 'a'"),
+        (lambda x: vivace.losses.Huber()(ops.exp(x), x), TypeError, "must be inputs of the model, since no gradient"),
         (lambda x: np.exp(x), TypeError, "argument of NumPy's exp; .* functions of vivace.ops, such as ops.exp"),
         (lambda x: vivace.activations.gelu(x, approximate=True), TypeError, "with arguments, a tensor of a graph"),
         (lambda x: Model(x, x * L.Dense(4)(x).node.layer.bias).to_json(), TypeError, "cannot be written down"),

@@ -141,6 +141,39 @@ class AddLoss(Layer):
         return [dy, *(np.ones_like(one) for one in saved)]
 
 
+class LossOf(Layer):
+    """The reduced loss () of targets, predictions and, if there are three inputs, weights of samples."""
+
+    several_inputs = True
+    takes_any = True
+
+    def __init__(self, loss: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if loss.reduction in ("none", None):
+            raise ValueError(f"{loss.name}: of tensors of a graph it needs a reduction")
+        self.loss = loss
+
+    def compute_output_shape(self, input_shape: Any) -> BatchShape:
+        return ()
+
+    def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
+        step.mask = None
+        y = x[1]
+        targets = self.loss.prepare(x[0], y.shape, y.dtype)
+        logits = self.loss.forward_logits(y, targets, step) if self.loss.from_logits else None
+        losses = self.loss.forward(y, targets, step) if logits is None else logits[0]
+        weights = x[2].astype(np.float64) if len(x) > 2 else None
+        value, scale = self.loss.reduce(losses, targets, weights, None)
+        if scale is None:
+            scale = np.full(losses.shape, 1 / max(1, losses.size), losses.dtype)
+        return np.array(value, self.dtype), (y if logits is None else logits[1], targets, scale, len(x))
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Any:
+        y, targets, scale, count = saved
+        back = self.loss.backward_logits if self.loss.from_logits else self.loss.backward
+        return [None, back(y, targets, np.ascontiguousarray(scale * dy, y.dtype), step), *[None] * (count - 2)]
+
+
 class Assign(Layer):
     """Passes its first input on, and assigns the others to weights: what `assign` in a `call` makes."""
 

@@ -116,6 +116,19 @@ class SymbolicTensor:
         given = dict(zip(names.get(activation, ("alpha" if form == "ELU" else "negative_slope",)), args, strict=False))
         return getattr(layers, form)(**given, **kwargs, dtype=self.dtype_of_layers)(self)
 
+    def judged(self, loss: Any, y_true: Any, sample_weight: Any) -> Any:
+        """A loss of `vivace.losses` of it."""
+        from .operation import LossOf
+
+        given = [y_true, self] if sample_weight is None else [y_true, self, sample_weight]
+        for one in given:
+            if not _is_symbol(one) or (one is not self and one.node.inputs):
+                raise TypeError(
+                    f"{loss.name}: of tensors of a graph, targets and weights must be inputs of the model, since no "
+                    f"gradient goes to them; received {one!r}. A loss of two outputs can be computed with vivace.ops"
+                )
+        return LossOf(loss, dtype=self.dtype_of_layers)(given)
+
     def assigned_to(self, weight: Parameter) -> None:
         """Becomes the weight's value at the end of every pass."""
         if traced_tensor() is None:

@@ -141,7 +141,12 @@ class Loss(Configurable):
         return np.asarray(losses), targets
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """The loss of predictions (rows, ...), optionally weighted: a float, or an array without a reduction."""
+        """The loss of predictions (rows, ...), optionally weighted: a float, or an array without a reduction.
+
+        Of tensors of a graph, a tensor, for `add_loss` in a layer's `call`.
+        """
+        if hasattr(y_pred, "judged"):
+            return y_pred.judged(self, y_true, sample_weight)
         losses, targets = self.by_row(y_true, y_pred)
         weights = None if sample_weight is None else np.asarray(sample_weight, np.float64)
         if self.reduction in ("none", None):
