@@ -287,6 +287,56 @@ def test_weights_that_a_call_changes() -> None:
     np.testing.assert_allclose(first, x - (0.5 * expected + 0.5 * x.mean(0)), rtol=1e-6)
 
 
+class Halved(L.Layer):
+    """Changes the weights of a layer inside before that runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = L.Dense(2, kernel_initializer="ones")
+
+    def build(self, input_shape: Any) -> None:
+        self.dense.build(input_shape)
+
+    def call(self, x: Any) -> Any:
+        self.dense.kernel.assign(self.dense.kernel * 0.5)
+        return self.dense(x)
+
+
+def test_a_weight_is_changed_before_what_comes_behind() -> None:
+    layer = Halved()
+    assert [float(layer(np.ones((1, 2)))[0, 0]) for _ in range(3)] == [1, 0.5, 0.25]
+
+
+def test_activations_of_ones_own(rng: np.random.Generator, tmp_path: Path) -> None:
+    def cubed(x: Any) -> Any:
+        return ops.tanh(x) ** 3
+
+    x = rng.normal(size=(4, 3)).astype("float32")
+    with vivace.utils.custom_object_scope({"cubed": cubed}):
+        for given in (cubed, "cubed"):
+            layers = [L.Dense(2, activation=given), L.Activation(given), L.Dense(1, activation=lambda x: 2 * x)]
+            model = Sequential(layers)
+            model.compile("sgd", "mse")
+            model.fit(x, np.ones(4), verbose=0)
+            w, b = layers[0].get_weights()
+            np.testing.assert_allclose(layers[0](x), np.tanh(x @ w + b) ** 3, rtol=1e-5, atol=1e-7)
+        saved = Sequential([L.Dense(2, activation=cubed)])
+        saved.build((None, 3))
+        saved.save(tmp_path / "own.safetensors")
+        np.testing.assert_array_equal(load_model(tmp_path / "own.safetensors")(x), saved(x))
+    with pytest.raises(ValueError, match="the function 'cubed' is not known"):
+        load_model(tmp_path / "own.safetensors")
+    check_gradients(L.Dense(2, activation=cubed, dtype="float64"), (3,))
+
+
+def test_a_tensor_without_a_batch_in_front() -> None:
+    x = np.arange(12.0, dtype="float32").reshape(3, 4)
+    symbol = L.Input((4,))
+    stacked = ops.stack([symbol, 2 * symbol], axis=0)
+    assert stacked.shape == (2, None, 4)
+    np.testing.assert_array_equal(Model(symbol, stacked[1]).predict(x, verbose=0), 2 * x)
+
+
 class Token(L.Layer):
     """A learned token in front of each sequence, as vision transformers have it."""
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ._core import native
-from ._naming import lookup
+from ._naming import custom_objects, lookup
 from ._typing import Array
 
 FUSED = ("linear", "relu", "sigmoid", "tanh")
@@ -467,6 +467,15 @@ def _of_graphs_too(function: Callable[..., Array]) -> Callable[..., Array]:
 
 _BY_NAME = {name: _of_graphs_too(function) for name, function in _OF_ARRAYS.items()}
 globals().update(_BY_NAME)
+
+
+def function_of_ones_own(activation: Any) -> Callable[..., Any] | None:
+    """The function, if it is none of this module's (nor a layer), or the custom object of that name."""
+    if isinstance(activation, str):
+        own = custom_objects().get(activation)
+        return own if activation not in _BY_NAME and callable(own) else None
+    known = any(activation is one for one in (*_BY_NAME.values(), *_OF_ARRAYS.values()))
+    return activation if callable(activation) and not known and not hasattr(activation, "weights") else None
 
 
 def name_of(activation: str | Callable[[Any], Array] | None) -> str:

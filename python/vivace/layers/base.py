@@ -25,7 +25,7 @@ from .symbolic import (
     Node,
     SymbolicTensor,
     as_inputs,
-    check_strings,
+    checked_inputs,
     is_symbolic,
     own_mask,
     told,
@@ -316,11 +316,7 @@ class Layer(Configurable):
     def _record(self, inputs: Any, training: bool | None) -> Any:
         """Add a call on symbolic tensors to their graph."""
         several = isinstance(inputs, list)
-        tensors = inputs if several else [inputs]
-        for tensor in tensors:
-            if not isinstance(tensor, SymbolicTensor):
-                raise TypeError(f"{self.name}: expected symbolic tensors only, received also {type(tensor).__name__}")
-            check_strings(self, tensor)
+        tensors = checked_inputs(self, inputs if several else [inputs])
         self._check_count(len(tensors))
         try:
             shape = self.build_once([tensor.shape for tensor in tensors] if several else inputs.shape)  # type: ignore[arg-type]
@@ -595,10 +591,3 @@ def check_rank(owner: str, input_shape: BatchShape, rank: int, axes: str, hint: 
     """Raise ValueError unless the shape has `rank` axes."""
     if len(input_shape) != rank:
         raise ValueError(f"{owner} takes inputs of rank {rank}, {axes}; received shape {input_shape}{hint}")
-
-
-def same_padding(size: int, window: int, stride: int, dilation: int = 1) -> tuple[int, int]:
-    """TensorFlow's "same": ceil(size / stride) outputs; an odd element goes to the end."""
-    outputs = -(-size // stride)
-    total = max(0, (outputs - 1) * stride + (window - 1) * dilation + 1 - size)
-    return total // 2, total - total // 2

@@ -13,7 +13,7 @@ from ..constraints import Constraint
 from ..parameters import Changes, Parameter, aligned_empty
 from ..regularizers import L1L2
 from ..step import Step
-from .base import check_rank, positive, same_padding
+from .base import check_rank, positive
 from .core import Activated
 from .geometry import (
     AXES,
@@ -23,6 +23,7 @@ from .geometry import (
     first_shape,
     format_hint,
     last_shape,
+    same_padding,
     sizes,
     to_first,
     to_last,

@@ -100,12 +100,23 @@ class Activated(Layer):
     A loss that is fused with the activation (softmax with cross-entropy) takes the values before it, the logits:
     training then calls `forward_linear` and `backward_linear` on the model's last layer.
 
-    activation: by name, or a layer, such as LeakyReLU(0.1), whose weights are then this layer's too.
+    activation: by name; a layer, such as LeakyReLU(0.1), whose weights are then this layer's too; or a function of
+    one's own, of arrays, that computes with `vivace.ops` or `autograd.numpy`.
     """
 
     def __init__(self, activation: str | Layer | Callable[[Any], Array] | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        own = activations.function_of_ones_own(activation)
+        if own is not None:
+            from .regularization import Lambda
+
+            activation = Lambda(own, dtype=self.dtype, name=f"{self.name}_activation")
+        self._own_function = own
         self.activation: Any = activation if isinstance(activation, Layer) else activations.name_of(activation)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        return config if self._own_function is None else config | {"activation": self._own_function}
 
     def sublayers(self) -> dict[str, Layer]:
         return {"activation": self.activation} if isinstance(self.activation, Layer) else {}

@@ -79,3 +79,10 @@ def to_first(channels_first: bool, x: Array, step: Step) -> Array:
 def two(values: Sequence[int]) -> tuple[int, int]:
     """One or two sizes as those of an image: a sequence is an image of height 1."""
     return (1, values[0]) if len(values) == 1 else (values[0], values[1])
+
+
+def same_padding(size: int, window: int, stride: int, dilation: int = 1) -> tuple[int, int]:
+    """TensorFlow's "same": ceil(size / stride) outputs; an odd element goes to the end."""
+    outputs = -(-size // stride)
+    total = max(0, (outputs - 1) * stride + (window - 1) * dilation + 1 - size)
+    return total // 2, total - total // 2

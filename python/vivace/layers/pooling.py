@@ -16,7 +16,7 @@ import numpy as np
 from .._core import native
 from .._typing import Array, BatchShape, Shape
 from ..step import Step
-from .base import Layer, check_rank, same_padding
+from .base import Layer, check_rank
 from .geometry import (
     AXES,
     check_data_format,
@@ -24,6 +24,7 @@ from .geometry import (
     filled,
     first_shape,
     last_shape,
+    same_padding,
     sizes,
     to_first,
     to_last,

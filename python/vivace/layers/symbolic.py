@@ -138,6 +138,8 @@ class SymbolicTensor:
     def __getitem__(self, key: Any) -> Any:
         from .reshaping import GetItem
 
+        if not self.shape or self.shape[0] is not None:  # no batch in front
+            return _function("get_item")(self, key)
         keys, new = _without_new_axes(key if isinstance(key, tuple) else (key,), self.ndim)
         taken = self if new and all(one == slice(None) for one in keys) else GetItem(
             keys if new else key, dtype=self.dtype_of_layers
@@ -309,13 +311,31 @@ def with_masks(given: Any, masks: Any) -> Any:
     return masked(given, masks)
 
 
-def check_strings(layer: Layer, tensor: SymbolicTensor) -> None:
-    """Raise TypeError for strings where the layer takes numbers."""
-    if tensor.dtype == "string" and layer.input_dtype != "string" and not (layer.passes_on or layer.sublayers()):
-        raise TypeError(
-            f"{layer.name} ({type(layer).__name__}) takes numbers, received the strings of {tensor.name!r}; "
-            "StringLookup and TextVectorization make numbers of them"
-        )
+def checked_inputs(layer: Layer, tensors: list[Any]) -> list[SymbolicTensor]:
+    """What a layer is called on in a graph. Raises TypeError for arrays, and for strings where it takes numbers."""
+    for tensor in tensors:
+        if not isinstance(tensor, SymbolicTensor):
+            raise TypeError(f"{layer.name}: expected symbolic tensors only, received also {type(tensor).__name__}")
+        if tensor.dtype == "string" and layer.input_dtype != "string" and not (layer.passes_on or layer.sublayers()):
+            raise TypeError(
+                f"{layer.name} ({type(layer).__name__}) takes numbers, received the strings of {tensor.name!r}; "
+                "StringLookup and TextVectorization make numbers of them"
+            )
+    return [_after_assignments(layer, tensors[0]), *tensors[1:]]
+
+
+def _after_assignments(layer: Layer, tensor: SymbolicTensor) -> SymbolicTensor:
+    """The tensor, behind what the `call` that is being run has assigned to the layer's weights so far."""
+    changed = assigned_weights()
+    found = [changed[id(weight)] for weight in (layer.weights if changed else ()) if id(weight) in changed]
+    if not found:
+        return tensor
+    from .operation import Assign
+
+    behind: SymbolicTensor = Assign([weight for weight, _ in found], dtype=tensor.dtype_of_layers)(
+        [tensor, *(value for _, value in found)]
+    )
+    return behind
 
 
 def way_to(tensor: SymbolicTensor) -> list[str]:
