@@ -14,7 +14,7 @@ from vivace.callbacks import LambdaCallback
 from vivace.layers import LSTM, Concatenate, Dense, Flatten, Identity, Input
 from vivace.models import Model, Sequential
 from vivace.optimizers import SGD
-from vivace.utils import PyDataset, set_random_seed
+from vivace.utils import PyDataset, set_random_seed, timeseries_dataset_from_array
 
 N = 10
 X = np.arange(N, dtype="float32")[:, None]
@@ -335,3 +335,27 @@ def test_predict_with_steps_and_outputs_for_callbacks() -> None:
     np.testing.assert_array_equal(np.concatenate(got), whole)
     np.testing.assert_array_equal(model.predict(X, batch_size=4, steps=2), whole[:8])
     np.testing.assert_array_equal(model.predict(X, steps=3), whole)
+
+
+def test_windows_of_a_time_series() -> None:
+    data = np.arange(20.0)[:, None] * [1, 10]
+    windows = timeseries_dataset_from_array(data, data[:, 0] + 100, 3, sequence_stride=2, sampling_rate=3, batch_size=4)
+    assert len(windows) == 2  # 14 windows begin in front of the end, every second one
+    x, y = windows[0]
+    assert x[:, :, 0].tolist() == [[0, 3, 6], [2, 5, 8], [4, 7, 10], [6, 9, 12]]
+    assert (x[..., 1] == 10 * x[..., 0]).all()
+    assert y.tolist() == [100, 102, 104, 106]
+    assert windows[1][0][:, :, 0].tolist() == [[8, 11, 14], [10, 13, 16], [12, 15, 18]]
+    part = timeseries_dataset_from_array(data, data, 2, start_index=5, end_index=9, batch_size=None)
+    assert [(a[:, 0].tolist(), float(b[0])) for a, b in part] == [([5, 6], 5), ([6, 7], 6), ([7, 8], 7)]
+    (mixed,) = timeseries_dataset_from_array(data, None, 2, shuffle=True, seed=1)
+    assert mixed.shape == (19, 2, 2)
+    assert sorted(mixed[:, 0, 0]) == list(range(19)) != mixed[:, 0, 0].tolist()
+    model = Sequential([Input((3, 2)), LSTM(2), Dense(1)])
+    model.compile("adam", "mse")
+    model.fit(windows, validation_data=windows, epochs=2, verbose=0)
+    for wrong, message in (({"sequence_stride": 0}, "sequence_stride must lie between 1 and the 20"),
+                           ({"start_index": 9, "end_index": 3}, "must lie in order within 20 steps, received 9 and 3"),
+                           ({"start_index": 18}, "2 steps hold no window of 3 elements")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            timeseries_dataset_from_array(data, None, 3, **wrong)

@@ -19,6 +19,7 @@ from .._typing import Array
 from ..random import set_random_seed
 from .model_plot import model_to_dot, plot_model
 from .py_dataset import PyDataset
+from .timeseries import timeseries_dataset_from_array
 
 
 def to_categorical(x: Any, num_classes: int | None = None) -> Array:
@@ -104,5 +105,6 @@ __all__ = [
     "reset_names",
     "serialize_keras_object",
     "set_random_seed",
+    "timeseries_dataset_from_array",
     "to_categorical",
 ]
