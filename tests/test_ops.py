@@ -447,6 +447,12 @@ class Attending(L.Layer):
         return self.attention(query=inputs, value=inputs, attention_mask=ops.cast(mask[:, None, :], "int32"))
 
 
+class Plain(L.Layer):
+    def call(self, x: Any, mask: Any = None) -> Any:
+        assert mask is None
+        return 2 * x
+
+
 def test_masks_in_a_call() -> None:
     x = np.array([[3, 4, 5, 0, 0, 0], [1, 2, 3, 4, 5, 0]])
     counts = x != 0
@@ -463,6 +469,10 @@ def test_masks_in_a_call() -> None:
         np.testing.assert_allclose(Model(symbol, made).predict(x, verbose=0), lstm(weights, mask=counts), rtol=1e-5)
     halves = Model(symbol, [lstm(half) for half in Halves()(embedding(symbol))]).predict(x, verbose=0)
     np.testing.assert_allclose(halves[1], lstm(embedded[:, 3:], mask=counts[:, 3:]), rtol=1e-5)
+    alone = Softmax()(embedded, mask=counts)  # one on arrays
+    np.testing.assert_allclose(alone, weights, rtol=1e-5)
+    dense = Sequential([L.Input((4,)), Plain()])
+    assert dense(np.ones((2, 4))).shape == (2, 4)  # no steps, no mask
     inside = Inside()
     np.testing.assert_allclose(inside(x), inside.lstm(2 * inside.embedding(x), mask=counts), rtol=1e-6)
     attending = Attending()

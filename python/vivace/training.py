@@ -15,6 +15,7 @@ from ._typing import FLOATS, Array
 from .batches import Arrays, Batch, Feed, is_stream, source_of, unpack
 from .callbacks import Callback, CallbackList, History
 from .compiled import Compiled, Logs
+from .layers.base import step_masks
 from .layers.symbolic import is_symbolic
 from .plan import Plan, Varies, Wiring
 from .progress import Progress
@@ -239,15 +240,16 @@ class Trainer(Compiled):
 
         On symbolic tensors the model is a layer in the graph that they belong to.
         """
-        if len(args) == 1 and not kwargs and not training and self._takes_as_it_is(args[0]):
+        if len(args) == 1 and not kwargs and not training and mask is None and self._takes_as_it_is(args[0]):
             y = self._inferred(args[0])
             return self.as_given(y.copy() if type(y) is np.ndarray else _copied(y))
         inputs = self.call_inputs(*args, **kwargs)
         if is_symbolic(inputs):
-            return super().__call__(inputs, training=training)
+            return super().__call__(inputs, training=training, mask=mask)
         x = data.batch_of(self._prepare_x("__call__", inputs))
-        if self._adds_loss:
+        if self._adds_loss or mask is not None:
             step = self._step(data.samples(x), bool(training))
+            step.mask = None if mask is None else step_masks(mask, isinstance(x, list))
             outputs, self._penalties = _copied(self.forward(x, step)[0]), [step.penalty]
             return self.as_given(outputs)
         if training:

@@ -47,12 +47,12 @@ class Masked(Layer):
 
 
 def mask_of(given: Any) -> Any:
-    """The masks of tensors of a graph, in their structure."""
+    """The masks of tensors of a graph, in their structure; None for one that has no steps."""
     if isinstance(given, dict):
         return {name: mask_of(one) for name, one in given.items()}
     if isinstance(given, (list, tuple)):
         return [mask_of(one) for one in given]
-    return MaskOf(dtype=given.dtype_of_layers)(given) if given.ndim > 1 else None
+    return MaskOf(dtype=given.dtype_of_layers)(given) if given.ndim > 2 else None  # (batch, steps, ...)
 
 
 def masked(given: Any, masks: Any) -> Any:

@@ -74,7 +74,9 @@ class Operation(Layer):
         first, second = made
         if first.ndim != second.ndim:
             raise ValueError(f"{self.name} (ops.{self.function}): the rank of the output depends on the batch")
-        self.output_dtype = None if first.dtype.kind == "f" else first.dtype.name
+        dtype = None if first.dtype.kind == "f" else first.dtype.name
+        if dtype != self.output_dtype:
+            self.output_dtype = dtype
         return tuple(a if a == b else None for a, b in zip(first.shape, second.shape, strict=True))
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
@@ -271,4 +273,4 @@ def _listed(shapes: Sequence[Any]) -> str:
     return ", ".join(str(tuple(one)) for one in shapes)
 
 
-__all__ = ["AddLoss", "Operation"]
+__all__ = ["AddLoss", "Assign", "LossOf", "Operation"]

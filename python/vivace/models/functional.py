@@ -10,8 +10,7 @@ from .._config import deserialize, serialize
 from .._naming import shown
 from .._typing import Array, BatchShape
 from ..layers.base import Layer
-from ..layers.core import Constant, InputLayer
-from ..layers.operation import AddLoss, Operation
+from ..layers.core import InputLayer
 from ..layers.symbolic import Node, SymbolicTensor, as_inputs
 from ..step import Step
 from .graph import Graph, Schedule, fuse_calls, taken_dtype
@@ -92,7 +91,7 @@ class Functional(Model):
         """What the layers that take an input want it to be: integers, or (None) the model's dtype."""
         found: list[str | None] = []
         for call in self._graph.calls:
-            if slot in call.sources and not isinstance(call.unit, (Constant, Operation, AddLoss)):
+            if slot in call.sources and not call.unit.takes_any:
                 if call.unit.passes_on:
                     found.append(self._dtype_of(call.targets[0], tensor))
                 else:
