@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,21 @@ def test_weights_of_ones_own_in_a_call(rng: np.random.Generator, tmp_path: Path)
     layer.trainable = False
     assert model.trainable_weights == []
     assert len(model.non_trainable_weights) == 2
+
+
+def test_products_and_sums_with_weights_need_no_autograd(rng: np.random.Generator) -> None:
+    model = Sequential([L.Input((3, 5)), Linear(4), Linear(2)])
+    model.compile("adam", "mse")
+    x, y = rng.normal(size=(8, 3, 5)), rng.normal(size=(8, 3, 2))
+    given = sys.modules.pop("autograd", None)
+    sys.modules["autograd"] = None  # type: ignore[assignment]   # as if it were not installed
+    try:
+        losses = model.fit(x, y, epochs=3, verbose=0).history["loss"]
+    finally:
+        del sys.modules["autograd"]
+        if given is not None:
+            sys.modules["autograd"] = given
+    assert losses[2] < losses[0]
 
 
 def test_weights_and_layers_in_one_call(rng: np.random.Generator) -> None:

@@ -10,7 +10,8 @@ while its `call` is traced, they become a part of the graph:
         def call(self, x):
             return ops.relu(ops.matmul(x, self.w))
 
-Training then needs the autograd library (the extra `autograd`), which derives the gradients. Axes count the batch, as
+Training then needs the autograd library (the extra `autograd`), which derives the gradients, but for sums and products
+with weights, sums and products of tensors, and activations: there stand layers. Axes count the batch, as
 in NumPy; in a graph `ops.shape(x)[0]` is None, which stands for the size of the batch where a shape is asked for.
 """
 

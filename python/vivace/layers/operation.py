@@ -12,6 +12,7 @@ from .._typing import Array, BatchShape
 from ..differentiation import pullback
 from ..parameters import Parameter
 from ..step import Step
+from .affine import not_told
 from .base import Layer
 from .symbolic import SymbolicTensor, assigned_weights, by_layer, dtype_among, traced_tensor
 
@@ -46,10 +47,7 @@ class Operation(Layer):
 
     def get_config(self) -> dict[str, Any]:
         if self.parameters:
-            raise TypeError(
-                f"{self.name}: ops.{self.function} computes with a weight of its own, so it cannot be written down; "
-                "make it part of a Layer with a `call`, whose class is given in custom_objects"
-            )
+            raise not_told(self.name, f"ops.{self.function}")
         return super().get_config()
 
     def _function(self, *arrays: Any) -> Any:

@@ -222,6 +222,15 @@ def by_layer(operation: str, tensors: Sequence[Any]) -> Any:
     """What a layer of ours makes of the tensors, if one does what that function of `vivace.ops` does; or None."""
     if operation in _ACTIVATIONS and len(tensors) == 1 and _is_symbol(tensors[0]):
         return tensors[0].activated(operation)
+    if operation in ("matmul", "add") and len(tensors) == 2:
+        x, weight = tensors if _is_symbol(tensors[0]) or operation == "matmul" else tensors[::-1]
+        if _is_symbol(x) and isinstance(weight, Parameter):
+            from .affine import Product, Shift
+
+            if operation == "matmul" and x.ndim > 1 and weight.ndim == 2:
+                return Product(weight, dtype=x.dtype_of_layers)(x)
+            if operation == "add" and x.ndim > 1 and weight.shape == x.shape[-1:]:
+                return Shift(weight, dtype=x.dtype_of_layers)(x)
     layer = _MERGES.get(operation)
     if layer is None or len(tensors) != 2 or not all(map(_is_symbol, tensors)) or tensors[0].ndim != tensors[1].ndim:
         return None
