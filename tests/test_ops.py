@@ -215,6 +215,7 @@ def test_random_numbers_in_a_call() -> None:
     assert first.std() == pytest.approx(0.5, abs=0.03)
     assert not np.array_equal(first, second)
     assert np.array_equal(Sampling()([mean, log_var]), Sampling()([mean, log_var]))
+    assert vivace.backend.epsilon() == 1e-7
     assert vivace.random.uniform((3,), 2, 4, seed=1).min() >= 2
     np.testing.assert_array_equal(vivace.random.normal((3,), seed=1), vivace.random.normal((3,), seed=1))
 

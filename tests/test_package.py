@@ -28,7 +28,7 @@ ROOMS = [
     ["callbacks"],
     ["progress", "data", "plotting", "explain", "testing"],
     ["fusion", "plan"],
-    ["metrics", "ops"],
+    ["metrics", "ops", "backend"],
     ["layers", "losses", "optimizers", "datasets"],
     ["activations", "step", "utils"],
     ["initializers", "parameters", "random", "config"],

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import (
         activations,
+        backend,
         callbacks,
         config,
         constraints,
@@ -64,6 +65,7 @@ _NAMES = {
 }
 _MODULES = (
     "activations",
+    "backend",
     "callbacks",
     "config",
     "constraints",
@@ -95,6 +97,7 @@ __all__ = [
     "Regularizer",
     "Sequential",
     "activations",
+    "backend",
     "callbacks",
     "config",
     "constraints",
