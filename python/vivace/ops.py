@@ -483,8 +483,10 @@ swish = silu
 
 
 @_op
-def gelu(x: Any) -> Any:
-    """x times the normal distribution, by its approximation with tanh."""
+def gelu(x: Any, approximate: bool = True) -> Any:
+    """x times the normal distribution, by its approximation with tanh; the exact one is `Activation("gelu")`."""
+    if not approximate:
+        raise ValueError("ops.gelu: only the approximate one is here; Activation('gelu') is exact")
     return 0.5 * x * (1 + _np().tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
 
 
