@@ -115,7 +115,10 @@ def test_a_clone_keeps_the_modes_of_calls(rng: np.random.Generator) -> None:
         (lambda: L.MultiHeadAttention(2, 2, sliding_window=0), "sliding_window must be an integer >= 1, received 0"),
         (lambda: L.StringLookup(salt=3), "salt is not supported"),
         (lambda: L.TextVectorization(ragged=True), "ragged is not supported"),
-        (lambda: L.TextVectorization(output_mode="one_hot"), "output_mode must be int, multi_hot, count or tf_idf"),
+        (
+            lambda: L.TextVectorization(output_mode="one_hot"),
+            "output_mode must be int, multi_hot, count, tf_idf",
+        ),
         (lambda: L.Resizing(2, 2, fill_mode="wrap"), "fill_mode must be 'constant', received 'wrap'"),
         (lambda: L.Attention(score_mode="sum"), "score_mode must be 'dot' or 'concat', received 'sum'"),
         (lambda: L.InputLayer((3,), sparse=True), "sparse is not supported"),

@@ -20,6 +20,8 @@ ROWS: list[tuple[L.Layer, Any, str, tuple[int | None, ...], str, Any]] = [
     (L.StringLookup(vocabulary=["b", "a"]), [["a"], ["q"]], "string", (None, 1), "int64", [[2], [0]]),
     (L.StringLookup(vocabulary=["b", "a"], output_mode="one_hot"), [["a"], ["q"]], "string", (None, 3), "float32",
      [[0, 0, 1], [1, 0, 0]]),
+    (L.StringLookup(vocabulary=["b", "a"], output_mode="binary"), [["a", "a"]], "string", (None, 3), "float32",
+     [[0, 0, 1]]),
     (L.StringLookup(vocabulary=["b", "a"], output_mode="count"), [["a", "a"]], "string", (None, 3), "float32",
      [[0, 0, 2]]),
     (L.StringLookup(max_tokens=5, pad_to_max_tokens=True, vocabulary=["b"], output_mode="multi_hot"), [["b", "q"]],

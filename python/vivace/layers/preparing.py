@@ -75,6 +75,8 @@ def gathered(data: Any, steps: int | None = None) -> Any:
 
 
 def check_mode(owner: str, mode: str, modes: Iterable[str] = MODES) -> str:
+    """An output mode, by its name of today."""
+    mode = {"binary": "multi_hot", "tf-idf": "tf_idf"}.get(mode, mode)
     if mode not in modes:
         raise ValueError(f"{owner}: output_mode must be {', '.join(modes)}, received {mode!r}")
     return mode

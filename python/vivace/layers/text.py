@@ -11,7 +11,7 @@ import numpy as np
 from .._typing import Array, BatchShape
 from .base import only_off
 from .lookup import StringLookup
-from .preparing import Preparing, gathered, strings
+from .preparing import Preparing, check_mode, gathered, strings
 
 _STANDARDIZE = ("lower_and_strip_punctuation", "lower", "strip_punctuation", None)
 _PUNCTUATION = re.compile(r"[!\"#$%&()*+,\-./:;<=>?@\[\\\]^_`{|}~']")
@@ -64,10 +64,7 @@ class TextVectorization(Preparing):
             raise ValueError(f"TextVectorization: unknown standardize {standardize!r}")
         if split not in ("whitespace", "character", None) and not callable(split):
             raise ValueError(f"TextVectorization: unknown split {split!r}")
-        if output_mode not in ("int", "multi_hot", "count", "tf_idf"):
-            raise ValueError(
-                f"TextVectorization: output_mode must be int, multi_hot, count or tf_idf, received {output_mode!r}"
-            )
+        output_mode = check_mode("TextVectorization", output_mode, ("int", "multi_hot", "count", "tf_idf"))
         only_off("TextVectorization", sparse=sparse, ragged=ragged)
         self.output_dtype = "int64" if output_mode == "int" else None
         self.max_tokens, self.output_sequence_length = max_tokens, output_sequence_length
