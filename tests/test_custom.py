@@ -28,7 +28,7 @@ F64: dict[str, Any] = {"dtype": "float64"}
 def test_the_program_of_the_documentation() -> None:
     text = (Path(__file__).parents[1] / "docs" / "custom.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     exec("\n".join(blocks), {"__name__": "example"})
 
 
