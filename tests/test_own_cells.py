@@ -9,7 +9,7 @@ import autograd.numpy as anp
 import numpy as np
 import pytest
 
-from vivace import layers, models, testing
+from vivace import layers, models, ops, testing
 from vivace.layers import AutogradLayer, Dense, Input, Layer
 from vivace.saving import load_model
 from vivace.step import Step
@@ -69,6 +69,22 @@ class Derived(AutogradLayer):
         return h, [h]
 
 
+class Computed(Layer):
+    """As Keras's documentation has it."""
+
+    def __init__(self, units: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units = self.state_size = units
+
+    def build(self, input_shape: Any) -> None:
+        self.kernel = self.add_weight(shape=(input_shape[-1], self.units), name="kernel")
+        self.recurrent_kernel = self.add_weight(shape=(self.units, self.units), name="recurrent_kernel")
+
+    def call(self, inputs: Any, states: Any) -> Any:
+        output = ops.tanh(ops.matmul(inputs, self.kernel) + ops.matmul(states[0], self.recurrent_kernel))
+        return output, [output]
+
+
 class Leaky(Layer):
     """Of two states of different sizes, and an output of a third."""
 
@@ -85,7 +101,7 @@ class Leaky(Layer):
         return out(self.join([inputs, b])), [new, second(new) - 0.1 * b]
 
 
-WAYS = [Composed, Written, Derived]
+WAYS = [Composed, Written, Derived, Computed]
 
 
 @pytest.mark.parametrize("way", WAYS)

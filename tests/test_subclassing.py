@@ -385,6 +385,25 @@ def test_a_layer_may_be_composed_of_layers(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(chain(data), chain.predict(data))
 
 
+def test_call_may_stand_in_a_class_further_down(rng: np.random.Generator) -> None:
+    class Named(L.Layer):
+        def described(self) -> str:
+            return f"a {type(self).__name__}"
+
+    class Doubled(Named):
+        def call(self, x: Any) -> Any:
+            return 2 * x
+
+    layer = Doubled()
+    assert layer.described() == "a Doubled"
+    np.testing.assert_array_equal(layer(np.ones((1, 2), "f4")), 2)
+    with pytest.raises(TypeError, match=r"Scaled.call would not be used: Dense computes in forward and backward"):
+
+        class Scaled(Dense):
+            def call(self, x: Any) -> Any:
+                return super().call(x) * 2
+
+
 class ConvBlock(L.Layer):
     def __init__(self) -> None:
         super().__init__()

@@ -144,9 +144,19 @@ class Layer(Configurable):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """A user's class with a `call` instead of a `forward` is composed of other layers, and that is a model."""
         super().__init_subclass__(**kwargs)
-        if Layer in cls.__bases__ and "call" in vars(cls) and "forward" not in vars(cls):
-            model = importlib.import_module("..models", __package__).Model
-            cls.__bases__ = tuple(model if base is Layer else base for base in cls.__bases__)
+        if "call" in vars(cls) and "forward" not in vars(cls):
+            inherited: Any = super(cls, cls)
+            if inherited.forward is Layer.forward:
+                model = importlib.import_module("..models", __package__).Model
+                if Layer in cls.__bases__:
+                    cls.__bases__ = tuple(model if base is Layer else base for base in cls.__bases__)
+                else:
+                    cls.__bases__ = (*cls.__bases__, model)
+            elif inherited.call is Layer.call:
+                raise TypeError(
+                    f"{cls.__name__}.call would not be used: {cls.__bases__[0].__name__} computes in forward and "
+                    "backward. Override these, or write a Layer with a call that has such a layer inside it"
+                )
         if "build" in vars(cls):
             cls.build = _noting(cls.build)  # type: ignore[method-assign]
 
