@@ -148,10 +148,8 @@ class Layer(Configurable):
             inherited: Any = super(cls, cls)
             if inherited.forward is Layer.forward:
                 model = importlib.import_module("..models", __package__).Model
-                if Layer in cls.__bases__:
-                    cls.__bases__ = tuple(model if base is Layer else base for base in cls.__bases__)
-                else:
-                    cls.__bases__ = (*cls.__bases__, model)
+                bases = tuple(model if base is Layer else base for base in cls.__bases__)
+                cls.__bases__ = bases if model in bases else (*bases, model)
             elif inherited.call is Layer.call:
                 raise TypeError(
                     f"{cls.__name__}.call would not be used: {cls.__bases__[0].__name__} computes in forward and "
