@@ -1,6 +1,7 @@
 #include "vivace/images.h"
 
 #include <limits>
+#include <tuple>
 
 #include "map.h"
 #include "philox.h"
@@ -16,8 +17,8 @@ void share_out(const Images& s, index tasks, double cost, F&& f) {
     parallel_for(tasks, static_cast<double>(s.size()) * cost, [&](index task, int) { f(task); });
 }
 
-// What a change of tone does to one image: v = cut(slope x + gray_part gray + offset), where one of the last two is 0, and turn - v where that is not below
-// the threshold (never, if that is NaN). Of contrast, `slope` is the number.
+// What a change of tone does to one image: v = cut(slope x + gray_part gray + offset), where one of the last two is 0, and
+// turn - v where that is not below the threshold (never, if that is NaN). Of contrast, `slope` is the number.
 template <class T>
 struct Toning {
     T slope = 1, gray_part = 0, offset = 0, threshold = std::numeric_limits<T>::quiet_NaN(), turn = 0;
@@ -153,16 +154,6 @@ namespace {
 template <class T>
 constexpr T gray_weights[3] = {static_cast<T>(0.2989), static_cast<T>(0.587), static_cast<T>(0.114)};
 
-// Runs f(first, apart, i) for each row of each image of three channels: channel c of its pixel q is element
-// first + c * apart + q * step, where step is 3 if the channels come last and 1 if they come first.
-template <class T, class F>
-void for_each_colored_row(const Images& s, F&& f) {
-    const index image = s.h * s.w * 3, apart = s.share == 3 ? s.h * s.w : 1, step = s.share == 3 ? 1 : 3;
-    share_out(s, s.drawn() * s.h, 2 * cheap, [&](index task) {
-        f(task / s.h * image + task % s.h * s.w * step, apart, step, task / s.h * s.share);
-    });
-}
-
 // So many pixels of three channels, elements `apart` from each other, at once: in registers, the channels apart.
 template <class T>
 struct Pixels {
@@ -182,40 +173,44 @@ struct Pixels {
     }
 };
 
-template <class T>
-void color_forward(const Images& s, const Toning<T>* tonings, const T* x, T* y) {
-    for_each_colored_row<T>(s, [&](index first, index apart, index step, index image) {
-        const Toning<T> own = tonings[image];
+// Runs f(toning, pixels...) for Pixels of each of the arrays, images of three channels, and puts the last ones to `to`.
+// Channel c of a row's pixel q is element c * apart + q * step of the row.
+template <class T, class F, class... Inputs>
+void map_colors(const Images& s, const Toning<T>* tonings, T* to, F&& f, const Inputs*... x) {
+    const index image = s.h * s.w * 3, apart = s.share == 3 ? s.h * s.w : 1, step = s.share == 3 ? 1 : 3;
+    share_out(s, s.drawn() * s.h, 2 * cheap, [&](index task) {
+        const Toning<T> own = tonings[task / s.h * s.share];
+        const index row = task / s.h * image + task % s.h * s.w * step;
         for (index q = 0; q < s.w; q += lanes<T>) {
-            const index count = std::min(lanes<T>, s.w - q);
-            Pixels<T> pixels(x + first + q * step, apart, step, count);
-            const vec<T> gray = pixels.gray();
-            for (int c = 0; c < 3; ++c) store(pixels.part[c], own.value(own.raw(pixels.channel(c), gray)));
-            pixels.put(y + first + q * step, apart, step, count);
+            const index count = std::min(lanes<T>, s.w - q), first = row + q * step;
+            [&](auto&&... pixels) {
+                f(own, pixels...);
+                std::get<sizeof...(x) - 1>(std::tie(pixels...)).put(to + first, apart, step, count);
+            }(Pixels<T>(x + first, apart, step, count)...);
         }
     });
 }
 
 template <class T>
+void color_forward(const Images& s, const Toning<T>* tonings, const T* x, T* y) {
+    map_colors(s, tonings, y, [](const Toning<T>& own, Pixels<T>& pixels) {
+        const vec<T> gray = pixels.gray();
+        for (int c = 0; c < 3; ++c) store(pixels.part[c], own.value(own.raw(pixels.channel(c), gray)));
+    }, x);
+}
+
+template <class T>
 void color_backward(const Images& s, const Toning<T>* tonings, const T* x, const T* dy, T* dx) {
-    for_each_colored_row<T>(s, [&](index first, index apart, index step, index image) {
-        const Toning<T> own = tonings[image];
-        for (index q = 0; q < s.w; q += lanes<T>) {
-            const index count = std::min(lanes<T>, s.w - q);
-            const Pixels<T> pixels(x + first + q * step, apart, step, count);
-            Pixels<T> d(dy + first + q * step, apart, step, count);
-            const vec<T> gray = pixels.gray();
-            vec<T> sum{};
-            for (int c = 0; c < 3; ++c) {
-                const vec<T> g = own.gradient(own.raw(pixels.channel(c), gray), d.channel(c));
-                sum += g;
-                store(d.part[c], own.slope * g);
-            }
-            for (int c = 0; c < 3; ++c)
-                store(d.part[c], d.channel(c) + own.gray_part * gray_weights<T>[c] * sum);
-            d.put(dx + first + q * step, apart, step, count);
+    map_colors(s, tonings, dx, [](const Toning<T>& own, const Pixels<T>& pixels, Pixels<T>& d) {
+        const vec<T> gray = pixels.gray();
+        vec<T> sum{};
+        for (int c = 0; c < 3; ++c) {
+            const vec<T> g = own.gradient(own.raw(pixels.channel(c), gray), d.channel(c));
+            sum += g;
+            store(d.part[c], own.slope * g);
         }
-    });
+        for (int c = 0; c < 3; ++c) store(d.part[c], d.channel(c) + own.gray_part * gray_weights<T>[c] * sum);
+    }, x, dy);
 }
 
 // A pixel's hue in sixths of a circle: `from` for its largest channel, plus (ahead - behind) / spread.
@@ -265,55 +260,42 @@ VIVACE_INLINE vec<T> wanted_spread(const Hue<T>& hue, const Toning<T>& own) {
 
 template <class T>
 void hue_forward(const Images& s, const Toning<T>* tonings, const T* x, T* y) {
-    for_each_colored_row<T>(s, [&](index first, index apart, index step, index image) {
-        const Toning<T> own = tonings[image];
-        for (index q = 0; q < s.w; q += lanes<T>) {
-            const index count = std::min(lanes<T>, s.w - q);
-            Pixels<T> pixels(x + first + q * step, apart, step, count);
-            const Hue<T> hue(pixels.channel(0), pixels.channel(1), pixels.channel(2), own);
-            const vec<T> wanted = wanted_spread(hue, own);
-            for (int c = 0; c < 3; ++c) store(pixels.part[c], own.cut(hue.most - wanted * hue.lacking(c)));
-            pixels.put(y + first + q * step, apart, step, count);
-        }
-    });
+    map_colors(s, tonings, y, [](const Toning<T>& own, Pixels<T>& pixels) {
+        const Hue<T> hue(pixels.channel(0), pixels.channel(1), pixels.channel(2), own);
+        const vec<T> wanted = wanted_spread(hue, own);
+        for (int c = 0; c < 3; ++c) store(pixels.part[c], own.cut(hue.most - wanted * hue.lacking(c)));
+    }, x);
 }
 
 template <class T>
 void hue_backward(const Images& s, const Toning<T>* tonings, const T* x, const T* dy, T* dx) {
-    for_each_colored_row<T>(s, [&](index first, index apart, index step, index image) {
-        const Toning<T> own = tonings[image];
-        for (index q = 0; q < s.w; q += lanes<T>) {
-            const index count = std::min(lanes<T>, s.w - q);
-            const Pixels<T> pixels(x + first + q * step, apart, step, count);
-            Pixels<T> d(dy + first + q * step, apart, step, count);
-            const Hue<T> hue(pixels.channel(0), pixels.channel(1), pixels.channel(2), own);
-            const vec<T> wanted = wanted_spread(hue, own);
-            vec<T> to_most{}, to_wanted{}, to_hue{};
-            for (int c = 0; c < 3; ++c) {
-                const vec<T> part = hue.lacking(c), g = own.gradient(hue.most - wanted * part, d.channel(c));
-                to_most += g;
-                to_wanted -= g * part;
-                to_hue -= g * wanted * hue.slope(c);
-            }
-            const vec<T> free = own.factor * hue.spread, by_factor = own.factor * to_wanted;
-            const auto limited = hue.colored & (wanted != free);
-            const vec<T> by_limit = wanted < free ? own.highest * to_wanted : own.lowest * to_wanted;
-            const vec<T> to_difference = hue.colored ? to_hue / hue.spread : vec<T>{};
-            const vec<T> turned = hue.colored ? to_difference * hue.difference / hue.spread : vec<T>{};
-            to_most += limited ? by_limit : vec<T>{};
-            const vec<T> to_spread = (hue.colored & ~limited ? by_factor : vec<T>{}) - turned;
-            const vec<T> largest = to_most + to_spread;
-            for (int c = 0; c < 3; ++c) {
-                // Of the difference, the channel behind the largest one, counted round, is ahead, the next behind.
-                const auto is_most = c == 0 ? hue.red : c == 1 ? hue.green : ~hue.red & ~hue.green;
-                const auto ahead = c == 1 ? hue.red : c == 2 ? hue.green : ~hue.red & ~hue.green;
-                vec<T> sum = is_most ? largest : ahead ? to_difference : -to_difference;
-                sum -= pixels.channel(c) == hue.least ? to_spread : vec<T>{};
-                store(d.part[c], sum);
-            }
-            d.put(dx + first + q * step, apart, step, count);
+    map_colors(s, tonings, dx, [](const Toning<T>& own, const Pixels<T>& pixels, Pixels<T>& d) {
+        const Hue<T> hue(pixels.channel(0), pixels.channel(1), pixels.channel(2), own);
+        const vec<T> wanted = wanted_spread(hue, own);
+        vec<T> to_most{}, to_wanted{}, to_hue{};
+        for (int c = 0; c < 3; ++c) {
+            const vec<T> part = hue.lacking(c), g = own.gradient(hue.most - wanted * part, d.channel(c));
+            to_most += g;
+            to_wanted -= g * part;
+            to_hue -= g * wanted * hue.slope(c);
         }
-    });
+        const vec<T> free = own.factor * hue.spread, by_factor = own.factor * to_wanted;
+        const auto limited = hue.colored & (wanted != free);
+        const vec<T> by_limit = wanted < free ? own.highest * to_wanted : own.lowest * to_wanted;
+        const vec<T> to_difference = hue.colored ? to_hue / hue.spread : vec<T>{};
+        const vec<T> turned = hue.colored ? to_difference * hue.difference / hue.spread : vec<T>{};
+        to_most += limited ? by_limit : vec<T>{};
+        const vec<T> to_spread = (hue.colored & ~limited ? by_factor : vec<T>{}) - turned;
+        const vec<T> largest = to_most + to_spread;
+        for (int c = 0; c < 3; ++c) {
+            // Of the difference, the channel behind the largest one, counted round, is ahead, the next behind.
+            const auto is_most = c == 0 ? hue.red : c == 1 ? hue.green : ~hue.red & ~hue.green;
+            const auto ahead = c == 1 ? hue.red : c == 2 ? hue.green : ~hue.red & ~hue.green;
+            vec<T> sum = is_most ? largest : ahead ? to_difference : -to_difference;
+            sum -= pixels.channel(c) == hue.least ? to_spread : vec<T>{};
+            store(d.part[c], sum);
+        }
+    }, x, dy);
 }
 
 template <class T>
