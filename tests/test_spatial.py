@@ -1,4 +1,5 @@
-"""Layers over space, and inputs of which nothing is there: an empty result or a clear error, never more than that."""
+"""What all layers over space have in common: inputs of which nothing is there give an empty result or a clear error,
+and channels may come first."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vivace import explain_kernels
 from vivace import layers as L
 from vivace._core import native
 from vivace.layers import Layer
@@ -83,6 +85,46 @@ def test_nothing_there(rank: int, name: str, arguments: Any, options: Any, chann
         else:
             assert layer.name in refused
             assert empty > 0, shape  # no samples: no results
+
+
+@pytest.mark.parametrize(("rank", "name", "arguments", "options"), [row[:4] for row in LAYERS if row[4]], ids=str)
+def test_channels_that_come_first(rank: int, name: str, arguments: Any, options: Any, rng: np.random.Generator) -> None:
+    """The same as with the channels last, but for the place of the channels: outputs and gradients."""
+    seed = {"seed": 3} if name.startswith(("Random", "Spatial")) else {}
+    last = getattr(L, name)(*arguments, **options, **seed, dtype="float64")
+    first = getattr(L, name)(*arguments, **options, **seed, **FIRST, dtype="float64")
+    x = rng.uniform(0, 255, (2, *SIZES[:rank], 3))
+    turned = np.ascontiguousarray(np.moveaxis(x, -1, 1))
+    expected_y = last(x)
+    y = first(turned)
+    first.set_weights(last.get_weights())
+    y = first(turned)
+    assert y.shape == first.compute_output_shape(turned.shape)
+    np.testing.assert_allclose(y, np.moveaxis(expected_y, -1, 1) if y.ndim > 2 else expected_y, rtol=1e-12)
+    step, other = Step(training=True), Step(training=True)
+    expected_y, expected_saved = last.forward(x, step)
+    y, saved = first.forward(turned, other)
+    np.testing.assert_allclose(y, np.moveaxis(expected_y, -1, 1) if y.ndim > 2 else expected_y, rtol=1e-12)
+    dy = rng.standard_normal(expected_y.shape)
+    turned_dy = np.ascontiguousarray(np.moveaxis(dy, -1, 1)) if dy.ndim > 2 else dy.copy()
+    expected_dx, dx = last.backward(dy, expected_saved, step), first.backward(turned_dy, saved, other)
+    assert expected_dx is not None
+    assert dx is not None
+    assert dx.flags.c_contiguous
+    np.testing.assert_allclose(dx, np.moveaxis(expected_dx, -1, 1), rtol=1e-10, atol=1e-12)
+    for one, two in zip(last.trainable_weights, first.trainable_weights, strict=True):
+        np.testing.assert_allclose(one.gradient, two.gradient, rtol=1e-10, atol=1e-10)
+    inferred = Sequential([first])
+    np.testing.assert_allclose(inferred.predict(turned, verbose=0), first(turned), rtol=1e-12)
+
+
+def test_the_way_of_channels_that_come_first_is_explained() -> None:
+    texts: list[str] = []
+    for shape, options in (((20, 24, 16), {}), ((16, 20, 24), FIRST)):
+        model = Sequential([L.Input(shape), L.Conv2D(16, 3, name="a", **options), L.Conv2D(3, 1, name="b", **options)])
+        explain_kernels(model, print_fn=texts.append)
+    assert texts[0] == texts[1]
+    assert "winograd" in texts[0]
 
 
 def test_no_samples_for_a_fused_model() -> None:
