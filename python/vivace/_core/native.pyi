@@ -468,7 +468,15 @@ class RandomTone:
     def __init__(
         self,
         change: Literal[
-            "brightness", "contrast", "solarization", "degeneration", "grayscale", "inversion", "hue", "saturation"
+            "brightness",
+            "contrast",
+            "solarization",
+            "degeneration",
+            "grayscale",
+            "inversion",
+            "posterization",
+            "hue",
+            "saturation",
         ],
         first: Pair,
         second: Pair,
@@ -478,6 +486,11 @@ class RandomTone:
 
 def random_tone_forward(tone: RandomTone, seed: int, stream: int, x: Array, y: Array) -> None: ...
 def random_tone_backward(tone: RandomTone, seed: int, stream: int, x: Array, dy: Array, dx: Array) -> None: ...
+
+# The same images, whatever the numbers: each channel stretched to the range, or its histogram made even.
+def stretch_forward(channels_first: bool, value_range: Pair, x: Array, y: Array) -> None: ...
+def stretch_backward(channels_first: bool, value_range: Pair, x: Array, dy: Array, dx: Array) -> None: ...
+def equalize(channels_first: bool, bins: int, value_range: Pair, x: Array, y: Array) -> None: ...
 
 # y and dy: a part of x, of the height and width that they have.
 def random_crop_forward(channels_first: bool, seed: int, stream: int, x: Array, y: Array) -> None: ...
