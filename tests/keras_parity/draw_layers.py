@@ -316,6 +316,7 @@ def draw_augmentation(d: Dice, name: str, rank: int) -> Case:
     }[name]
     shape = [2, d.integer(3, 9), d.integer(3, 9), 2]
     if name in ("RandomPosterization", "AutoContrast", "Equalization"):
+        shape[0] = 1 if name == "Equalization" else 2  # of several images Keras makes one histogram
         low, high = config.get("value_range", [0, 255])
         shape = (
             shape if name == "AutoContrast" else formatted(d, shape, config)

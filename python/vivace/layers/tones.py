@@ -43,7 +43,7 @@ class AutoContrast(Images):
 
 
 class Equalization(Images):
-    """In training, makes the histogram of each channel of each image even. Its gradient is 0.
+    """Makes the histogram of each channel of each image even, in training and otherwise. Its gradient is 0.
 
     Args:
         value_range: of the images, (0, 255).
@@ -59,14 +59,12 @@ class Equalization(Images):
         self.bins = positive(self.name, "bins", bins)
 
     def change(self, x: Array, step: Step) -> tuple[Array, Any]:
-        if not step.training:
-            return x, False
         y = step.empty(x.shape, x.dtype)
         native.equalize(self.channels_first, self.bins, self.value_range, x, y)
-        return y, True
+        return y, None
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        if saved and input_gradient:
+        if input_gradient:
             dy.fill(0)
         return dy
 
