@@ -167,7 +167,9 @@ def layers_table() -> list[tuple[Any, ...]]:
         (L.RandomTranslation(0.1, 0.1), image), (L.RandomCrop(2, 2), image), (L.RandomContrast(0.1), image),
         (L.RandomBrightness(0.1), image), (L.RandomShear(0.1), image), (L.RandomInvert(), image),
         (L.Solarization(), image), (L.RandomGrayscale(), colors), (L.RandomColorDegeneration(0.1), colors),
-        (L.RandomHue(0.1), colors), (L.RandomSaturation(0.4), colors),
+        (L.AutoContrast(), image), (L.Equalization(), image), (L.RandomPosterization(4), image),
+        (L.RandomColorJitter(brightness_factor=0.1), colors), (L.RandomHue(0.1), colors),
+        (L.RandomSaturation(0.4), colors),
         (L.Rescaling(2.0), x), (L.Normalization(mean=0.0, variance=1.0), x),
     ]  # fmt: skip
 

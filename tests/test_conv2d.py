@@ -155,7 +155,8 @@ def test_same_bits_for_every_thread_count(core: ModuleType, shape: tuple, rng: n
     ("arguments", "message"),
     [
         (((8, 28, 28, 4), (3, 3, 3, 16)), r"input has 4 channels, kernel expects 3 \(input \(8, 28, 28, 4\), kernel"),
-        (((0, 28, 28, 4), (3, 3, 4, 16)), r"every size of the input must be at least 1, received input \(0, 28, 28, 4"),
+        (((1, 28, 0, 4), (3, 3, 4, 16)), r"at least 1, that of the batch 0, received input \(1, 28, 0, 4\)"),
+        (((-1, 28, 28, 4), (3, 3, 4, 16)), r"that of the batch 0, received input \(-1, 28, 28, 4\)"),
         (((1, 2, 2, 4), (3, 3, 4, 16)), r"the dilated kernel does not fit"),
         (((1, 8, 8, 4), (3, 3, 4, 16), (0, 1)), r"strides must be at least 1, received \(0, 1\)"),
         (((1, 8, 8, 4), (3, 3, 4, 16), (1, 1), (-1, 0, 0, 0)), r"padding must not be negative"),

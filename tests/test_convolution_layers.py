@@ -307,7 +307,10 @@ def test_threads_do_not_change_a_bit(stride: int, rng: Any) -> None:
     [
         (lambda: Conv1D(2, (3, 3)), "kernel_size must be an integer >= 1, received"),
         (lambda: Conv2D(2, 3, padding="causal"), "padding must be 'valid' or 'same', received 'causal'"),
-        (lambda: Conv3D(2, 3).build_once((None, 2, 5, 5, 1)), "conv3d: kernel depth 3 does not fit"),
+        (
+            lambda: Conv3D(2, 3).build_once((None, 2, 5, 5, 1)),
+            r"conv3d: the dilated kernel does not fit the padded input \(input \(1, 2, 5, 5, 1\), kernel \(3, 3, 3, 1",
+        ),
         (lambda: Conv3D(2, 3).build_once((None, 5, 5, 1)), r"add the channel axis with x\[..., None\]"),
         (lambda: Conv2D(2, 3, data_format="nchw"), "data_format must be 'channels_last' or 'channels_first'"),
         (lambda: Conv1DTranspose(2, 3, 2, output_padding=2), r"output_padding must be smaller than strides \(2,\)"),

@@ -49,20 +49,26 @@ def test_group_norm(core: ModuleType, shape: tuple[int, ...], masked: bool, dtyp
     m = np.maximum(counts.sum(1) * (channels // groups), 1)[:, None]
     mean = (split * weight).sum((1, 3)) / m
     variance = (weight * (split - mean[:, None, :, None]) ** 2).sum((1, 3)) / m
-    got_mean, got_variance = np.empty((samples, groups), dtype), np.empty((samples, groups), dtype)
-    xs = x.astype(dtype)
-    core.group_norm_moments(shape, xs, mask, got_mean, got_variance)
-    tolerance = 1e-5 if dtype == "float32" else 1e-13
-    np.testing.assert_allclose(got_mean, mean, rtol=tolerance, atol=tolerance)
-    np.testing.assert_allclose(got_variance, variance, rtol=10 * tolerance, atol=tolerance)
-
     gamma, beta, dy = (rng.standard_normal(s) for s in (channels, channels, x.shape))
     scale = 1 / np.sqrt(variance + 0.1)
     n = ((split - mean[:, None, :, None]) * scale[:, None, :, None]).reshape(x.shape)
-    y = np.empty(x.shape, dtype)
+    xs, y = x.astype(dtype), np.empty(x.shape, dtype)
     args = [a.astype(dtype) for a in (mean, variance)]
+    tolerance = 1e-5 if dtype == "float32" else 1e-13
     core.group_norm_forward(shape, xs, *args, 0.1, gamma.astype(dtype), beta.astype(dtype), y)
     np.testing.assert_allclose(y, n * gamma + beta, rtol=20 * tolerance, atol=20 * tolerance)
+
+    statistics, moving = np.empty((2, samples, groups), dtype), rng.standard_normal((2, samples, groups)).astype(dtype)
+    residual, before = rng.standard_normal(x.shape).astype(dtype), moving.copy()
+    core.group_norm_train(
+        shape, xs, mask, statistics, 0.1, gamma.astype(dtype), beta.astype(dtype), y, residual, True, *moving, 0.9
+    )
+    np.testing.assert_allclose(y, np.maximum(n * gamma + beta + residual, 0), rtol=30 * tolerance, atol=30 * tolerance)
+    for got, now, then, expected in zip(statistics, moving, before, (mean, variance), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=10 * tolerance, atol=tolerance)
+        np.testing.assert_allclose(now, 0.9 * then + 0.1 * expected, rtol=10 * tolerance, atol=tolerance)
+    core.group_norm_train(shape, xs, mask, statistics, 0.1, None, None, y)
+    np.testing.assert_allclose(y, n, rtol=20 * tolerance, atol=20 * tolerance)
 
     g = (dy * gamma).reshape(split.shape)
     ns = n.reshape(split.shape)
@@ -82,9 +88,9 @@ def test_group_norm(core: ModuleType, shape: tuple[int, ...], masked: bool, dtyp
 def test_the_variance_does_not_cancel(core: ModuleType, rng: Any) -> None:
     """The mean square minus the squared mean would leave nothing of it."""
     x = (rng.standard_normal((20_000, 3)) * 0.01 + 100).astype("f4")
-    mean, variance = np.empty(3, "f4"), np.empty(3, "f4")
-    core.group_norm_moments((1, 20_000, 3, 3), x, None, mean, variance)
-    np.testing.assert_allclose(variance, x.astype("f8").var(0), rtol=1e-3)
+    statistics, y = np.empty((2, 1, 3), "f4"), np.empty_like(x)
+    core.group_norm_train((1, 20_000, 3, 3), x, None, statistics, 0.0, None, None, y)
+    np.testing.assert_allclose(statistics[1, 0], x.astype("f8").var(0), rtol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["layer", "rms", "deviation"])

@@ -188,7 +188,7 @@ def test_explain_kernels_names_the_way_of_each_layer() -> None:
     first, second, *dense = text[0].splitlines()[1:5]
     assert "one_channel (one_channel.cpp)" in first
     assert "winograd (winograd.cpp)" in second
-    assert second.count("structured (conv2d_pool.cpp)") == 2
+    assert second.count("structured (conv2d_pool_gradient.cpp)") == 2
     assert all(line.count("product (gemm.cpp)") == 3 for line in dense)
     vivace.explain_kernels(reference_cnn(), batch_size=1, print_fn=text.append)
     assert text[1].count("single row (gemm.cpp)") == 2

@@ -12,22 +12,26 @@ import pytest
 from helpers import distinct
 from layer_checks import check_gradients, output
 from vivace.layers import (
+    AutoContrast,
     CategoryEncoding,
     CenterCrop,
     Dense,
     Discretization,
+    Equalization,
     Flatten,
     Input,
     IntegerLookup,
     Normalization,
     RandomBrightness,
     RandomColorDegeneration,
+    RandomColorJitter,
     RandomContrast,
     RandomCrop,
     RandomFlip,
     RandomGrayscale,
     RandomHue,
     RandomInvert,
+    RandomPosterization,
     RandomRotation,
     RandomSaturation,
     RandomShear,
@@ -60,6 +64,8 @@ RANDOM = [
     lambda **k: RandomHue((0.1, 0.5), (-9, 9), **k),
     lambda **k: RandomSaturation((0.2, 0.7), (-9, 9), **k),
     lambda **k: Solarization(0.3, (0.2, 0.8), (-9, 9), **k),
+    lambda **k: RandomPosterization(4, (-9, 9), **k),
+    lambda **k: RandomColorJitter((-9, 9), 0.1, 0.4, (0.2, 0.7), 0.3, **k),
 ]
 
 
@@ -74,6 +80,8 @@ RANDOM = [
         lambda: Resizing(6, 2, "nearest", crop_to_aspect_ratio=True, **F64),
         lambda: CenterCrop(3, 2, **F64),
         lambda: CenterCrop(7, 2, **F64),
+        lambda: AutoContrast((-2, 3), **F64),
+        lambda: AutoContrast((-2, 3), data_format="channels_first", **F64),
         lambda: Resizing(3, 7, data_format="channels_first", **F64),
     ],
 )
@@ -84,14 +92,14 @@ def test_gradients(layer: Any, rng: Any) -> None:
 @pytest.mark.parametrize("make", [*RANDOM, lambda **k: RandomCrop(2, 3, **k)])
 @pytest.mark.parametrize("options", [{}, {"data_format": "channels_first"}])
 def test_gradients_of_random_layers(make: Any, options: Any, rng: Any) -> None:
-    """All but hue and saturation are linear in x, but for offsets and corners, while the same numbers are drawn."""
+    """All but colors are linear in x, but for offsets and corners, while the same numbers are drawn."""
     x, layer = rng.standard_normal((2, 3, 4, 5) if options else (2, 4, 5, 3)), make(seed=3, **F64, **options)
     again = make(seed=3, **F64, **options)
     step = Step(True)
     y, saved = layer.forward(x, step)
     dy = rng.standard_normal(y.shape)
     dx = layer.backward(dy.copy(), saved, step)
-    curved = isinstance(layer, (RandomHue, RandomSaturation))
+    curved = isinstance(layer, (RandomHue, RandomSaturation, RandomColorJitter))
     change = rng.standard_normal(x.shape) * (1e-6 if curved else 1e-3)
     other, _ = again.forward(x + change, Step(True))
     np.testing.assert_allclose(((other - y) * dy).sum(), (change * dx).sum(), rtol=1e-5 if curved else 1e-8)
@@ -164,7 +172,7 @@ def test_a_crop_of_another_size_counts_from_the_next_call_on(make: Any, height: 
 @pytest.mark.parametrize("make", RANDOM)
 def test_no_channels_are_no_work(make: Any) -> None:
     layer = make(seed=1)
-    channels = getattr(layer, "channels", (0,))
+    channels = (3,) if isinstance(layer, RandomColorJitter) else getattr(layer, "channels", (0,))
     if 0 in channels:
         assert output(layer, np.zeros((2, 4, 5, 0), "f4"), True).shape == (2, 4, 5, 0)
 
@@ -311,6 +319,64 @@ def test_colors(rng: Any) -> None:
         RandomGrayscale()(x[..., :2])
 
 
+def equalized(x: np.ndarray, bins: int, low: float, high: float) -> np.ndarray:
+    v = (x - low) / (high - low) * 255
+    bin_of = np.clip(v * (bins - 1) / 255, 0, bins - 1).astype(int)
+    up_to = np.bincount(bin_of.ravel(), minlength=bins).cumsum()
+    first = up_to[up_to > 0][0]
+    return np.round((up_to[bin_of] - first) * 255 / (x.size - first)) / 255 * (high - low) + low
+
+
+@pytest.mark.parametrize("options", [{}, {"data_format": "channels_first"}])
+@pytest.mark.parametrize(("low", "high"), [(0, 255), (-1, 2)])
+def test_even_contrasts(options: Any, low: float, high: float, rng: Any) -> None:
+    x = rng.uniform(low, high, (2, 3, 40, 50)) * 0.7 + 0.1 * (high - low)
+    x[1, 1] = 0.5  # stays
+    layers: list[Any] = [AutoContrast((low, high), **options, **F64), Equalization((low, high), 60, **options, **F64)]
+    for layer in layers:
+        turned = x if options else np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+        step = Step(True)
+        y, saved = layer.forward(turned, step)
+        dx = layer.backward(np.ones_like(y), saved, step)
+        images = y if options else y.transpose(0, 3, 1, 2)
+        np.testing.assert_array_equal(images[1, 1], x[1, 1])
+        for channel, got in zip(x.reshape(6, -1)[[0, 1, 2, 3, 5]], images.reshape(6, -1)[[0, 1, 2, 3, 5]], strict=True):
+            if isinstance(layer, AutoContrast):
+                expected = (channel - channel.min()) / np.ptp(channel) * (high - low) + low
+            else:
+                expected = equalized(channel, 60, low, high)
+            np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12 * (high - low))
+        assert isinstance(layer, AutoContrast) or not dx.any()
+        np.testing.assert_array_equal(layer(turned), y)
+        np.testing.assert_array_equal(layer(turned[1]), y[1])
+    x[0, 0, 0, 0] = np.nan
+    first = AutoContrast((low, high), data_format="channels_first", **F64)
+    np.testing.assert_array_equal(first(x)[0, 0], x[0, 0])
+
+
+def test_posterization_keeps_the_first_bits() -> None:
+    x = np.arange(256.0).reshape(1, 16, 16, 1)
+    for bits in (1, 3, 8):
+        kept = np.arange(256) >> 8 - bits << 8 - bits
+        np.testing.assert_array_equal(output(RandomPosterization((bits, bits), **F64), x, True).ravel(), kept)
+        y = output(RandomPosterization((bits, bits), (-1, 1), **F64), (x + 0.5) / 127.5 - 1, True)
+        np.testing.assert_allclose(y.ravel(), kept / 127.5 - 1, rtol=1e-12, atol=1e-12)
+    many = output(RandomPosterization(3, seed=2), np.full((200, 1, 1, 1), 255, "f4"), True)
+    assert set(many.ravel()) == {128.0, 192.0}  # one bit or two
+
+
+def test_color_jitter_is_its_parts(rng: Any) -> None:
+    x = rng.uniform(0, 1, (5, 6, 7, 3))
+    whole = RandomColorJitter((0, 1), (0.1, 0.1), None, (0.3, 0.3), None, seed=3, **F64)
+    expected = RandomBrightness((0.1, 0.1), (0, 1), **F64)(x, training=True)
+    expected = RandomSaturation((0.3, 0.3), (0, 1), **F64)(expected, training=True)
+    np.testing.assert_array_equal(whole(x, training=True), expected)
+    np.testing.assert_array_equal(RandomColorJitter(**F64)(x, training=True), x)
+    both = RandomColorJitter((-9, 9), 0.5, 0.5, seed=3, **F64)  # of numbers of their own
+    first, second = both._changes
+    assert first.stream is second.stream is both.stream
+
+
 def test_normalization_adapts(rng: Any) -> None:
     x = rng.standard_normal((50, 4, 3)).astype("f4") * [1, 2, 3] + [5, 0, -5]
     layer = Normalization(**F64)
@@ -398,6 +464,10 @@ def test_discretization_and_category_encoding() -> None:
         (lambda: Resizing(3, 3, "cubic"), "lanczos3, lanczos5, received 'cubic'"),
         (lambda: RandomShear(-0.1), r"x_factor must be in \[0, 1\], received -0.1"),
         (lambda: RandomInvert(1.5), r"factor must be a number or two in \[0, 1\], received 1.5"),
+        (lambda: RandomPosterization(9), r"factor must be an integer or two in \[1, 8\], received 9"),
+        (lambda: AutoContrast((1, 1)), r"value_range must be \(lower, upper\), received \(1, 1\)"),
+        (lambda: Equalization(bins=0), "bins must be an integer >= 1, received 0"),
+        (lambda: RandomColorJitter(hue_factor=0.1).build_once((None, 3, 3, 1)), "takes images of 3 channels, not 1"),
         (lambda: RandomGrayscale(-1), r"factor must lie in \[0, 1\], received -1"),
         (lambda: Solarization(0.1, (0.2, 2)), r"threshold_factor must be a number or two in \[0, 1\]"),
         (lambda: Rescaling("x"), "scale must be a number, or one for each channel, received 'x'"),

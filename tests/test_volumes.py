@@ -171,3 +171,18 @@ def test_penalty(core: ModuleType, dtype: str, rng: np.random.Generator) -> None
     assert core.penalty(w, 0.5, 0.25) == 0.5 * np.abs(w).sum() + 0.25 * np.square(w).sum()
     core.add_penalty_gradient(w, 0.5, 0.25, gradient)
     np.testing.assert_array_equal(gradient, 1 + 0.5 * np.sign(w) + 0.5 * w)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_penalties_of_infinite_and_missing_numbers(core: ModuleType, dtype: str) -> None:
+    """What has no factor is no part of it: 0 times infinity would be NaN."""
+    w = np.array([np.inf, -np.inf, 2.0], dtype)
+    for l1, l2, expected in ((0.5, 0, [0.5, -0.5, 0.5]), (0, 0.5, [np.inf, -np.inf, 2]), (0, 0, [0, 0, 0])):
+        gradient = np.zeros(3, dtype)
+        core.add_penalty_gradient(w, l1, l2, gradient)
+        np.testing.assert_array_equal(gradient, expected)
+        assert core.penalty(w, l1, l2) == (np.inf if l1 or l2 else 0)
+        w[1] = np.nan
+        core.add_penalty_gradient(w, l1, l2, gradient)
+        assert np.isnan(gradient[1]) == bool(l1 or l2)
+        w[1] = -np.inf

@@ -70,12 +70,12 @@ void bind_random(py::module_& m, const char* name, F f) {
         py::arg("x"), py::arg(Amount::name), py::arg("seed"), py::arg("stream"), py::arg("y"));
 }
 
-// f(x, a, b, y): x's channels are as many elements as a and b have, each followed by `inner` elements.
+// f(x, a, b, y): x's channels are as many elements as a and b, unless that is None, have, each followed by `inner` elements.
 template <class F>
 void bind_channels(py::module_& m, const char* name, const char* a_name, const char* b_name, F f) {
     m.def(
         name,
-        [=](const py::array& x, const py::array& a, const py::array& b, index inner, const py::array& y) {
+        [=](const py::array& x, const py::array& a, const py::object& b, index inner, const py::array& y) {
             const Arguments arg(name);
             const index channels = a.size(), block = channels * inner;
             if (inner < 1 || (block == 0 ? x.size() > 0 : x.size() % block != 0))
@@ -84,12 +84,12 @@ void bind_channels(py::module_& m, const char* name, const char* a_name, const c
                 using T = decltype(zero);
                 const T* px = arg.in_flat<T>(x, "x", x.size());
                 const T* pa = arg.in_flat<T>(a, a_name, channels);
-                const T* pb = arg.in_flat<T>(b, b_name, channels);
+                const T* pb = arg.optional_in_flat<T>(b, b_name, channels);
                 T* py = arg.out_flat<T>(y, "y", x.size());
                 if (x.size() > 0) without_gil([&] { f(x.size() / block, channels, inner, px, pa, pb, py); });
             });
         },
-        py::arg("x"), py::arg(a_name), py::arg(b_name), py::arg("inner"), py::arg("y"));
+        py::arg("x"), py::arg(a_name), py::arg(b_name).none(true), py::arg("inner"), py::arg("y"));
 }
 
 }  // namespace
@@ -153,7 +153,7 @@ void bind_elementwise(py::module_& m) {
         },
         py::arg("x"), py::arg("channels_first"), py::arg("rate"), py::arg("seed"), py::arg("stream"), py::arg("y"));
     bind_channels(m, "scale_channels", "scale", "offset", [](auto... a) { scale_channels(a...); });
-    bind_channels(m, "standardize_channels", "mean", "deviation", [](auto... a) { standardize_channels(a...); });
+    bind_channels(m, "standardize_channels", "deviation", "mean", [](auto... a) { standardize_channels(a...); });
     m.def(
         "penalty",
         [](const py::array& x, double l1, double l2) {

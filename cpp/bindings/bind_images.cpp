@@ -15,6 +15,7 @@ ToneChange change_named(const Arguments& arg, const std::string& name) {
     if (name == "degeneration") return ToneChange::degeneration;
     if (name == "grayscale") return ToneChange::grayscale;
     if (name == "inversion") return ToneChange::inversion;
+    if (name == "posterization") return ToneChange::posterization;
     if (name == "hue") return ToneChange::hue;
     if (name == "saturation") return ToneChange::saturation;
     arg.fail("change", "must be the name of a ToneChange", name);
@@ -61,6 +62,45 @@ void bind_tone(py::module_& m) {
             });
         },
         py::arg("tone"), py::arg("seed"), py::arg("stream"), py::arg("x"), py::arg("dy"), py::arg("dx"));
+}
+
+// Changes of each channel by what it holds: of images (first: their channels come first), into a range.
+void bind_contrast(py::module_& m) {
+    const auto check_range = [](const char* op, const Two& range) {
+        if (!(range[0] < range[1]))
+            Arguments(op).fail("value_range", "must be (lower, upper)", std::to_string(range[0]) + ", " + std::to_string(range[1]));
+    };
+    m.def(
+        "stretch_forward",
+        [=](bool channels_first, const Two& range, const py::array& x, const py::array& y) {
+            check_range("stretch_forward", range);
+            with_images("stretch_forward", channels_first, x, "x", y, "y",
+                        [&](const Images& s, auto* px, auto* py) { stretch_forward(s, range[0], range[1], px, py); });
+        },
+        py::arg("channels_first"), py::arg("value_range"), py::arg("x"), py::arg("y"));
+    m.def(
+        "stretch_backward",
+        [=](bool channels_first, const Two& range, const py::array& x, const py::array& dy, const py::array& dx) {
+            const Arguments arg("stretch_backward");
+            check_range("stretch_backward", range);
+            const Images s = images_of(arg, x, "x", channels_first);
+            arg.for_dtype(x, "x", [&](auto zero) {
+                using T = decltype(zero);
+                const T *px = arg.in_flat<T>(x, "x", s.size()), *pdy = arg.in_flat<T>(dy, "dy", s.size());
+                T* pdx = arg.out_flat<T>(dx, "dx", s.size());
+                without_gil([&] { stretch_backward(s, range[0], range[1], px, pdy, pdx); });
+            });
+        },
+        py::arg("channels_first"), py::arg("value_range"), py::arg("x"), py::arg("dy"), py::arg("dx"));
+    m.def(
+        "equalize",
+        [=](bool channels_first, index bins, const Two& range, const py::array& x, const py::array& y) {
+            check_range("equalize", range);
+            if (bins < 1) Arguments("equalize").fail("bins", "must be at least 1", std::to_string(bins));
+            with_images("equalize", channels_first, x, "x", y, "y",
+                        [&](const Images& s, auto* px, auto* py) { equalize(s, bins, range[0], range[1], px, py); });
+        },
+        py::arg("channels_first"), py::arg("bins"), py::arg("value_range"), py::arg("x"), py::arg("y"));
 }
 
 // What is around a part of the images, which begins where the numbers say.
@@ -121,6 +161,7 @@ void bind_images(py::module_& m) {
         },
         py::arg("flip"), py::arg("seed"), py::arg("stream"), py::arg("x"), py::arg("y"));
     bind_tone(m);
+    bind_contrast(m);
     bind_random_crop(m);
 }
 

@@ -28,22 +28,6 @@ RowNorm row_norm_named(const Arguments& arg, const std::string& name) {
 void bind_group_norm(py::module_& m) {
     using Four = std::array<index, 4>;
     m.def(
-        "group_norm_moments",
-        [](const Four& shape, const py::array& x, const py::object& mask, const py::array& mean,
-           const py::array& variance) {
-            const Arguments arg("group_norm_moments");
-            const GroupNormShape s = group_shape(arg, shape);
-            arg.for_dtype(x, "x", [&](auto zero) {
-                using T = decltype(zero);
-                const T* px = arg.in_flat<T>(x, "x", s.size());
-                const auto* pm = arg.optional_in_flat<std::uint8_t>(mask, "mask", s.samples * s.rows);
-                T* pmean = arg.out_flat<T>(mean, "mean", s.samples * s.groups);
-                T* pvariance = arg.out_flat<T>(variance, "variance", s.samples * s.groups);
-                without_gil([&] { group_norm_moments(s, px, pm, pmean, pvariance); });
-            });
-        },
-        py::arg("shape"), py::arg("x"), py::arg("mask").none(true), py::arg("mean"), py::arg("variance"));
-    m.def(
         "group_norm_forward",
         [](const Four& shape, const py::array& x, const py::array& mean, const py::array& variance, double epsilon,
            const py::object& gamma, const py::object& beta, const py::array& y, const py::object& residual, bool relu) {

@@ -40,10 +40,11 @@ using Matrix = std::tuple<index, py::array_t<std::int32_t>, py::array_t<double>>
 Resampling make_resampling(index samples, const std::vector<Matrix>& matrices, index channels) {
     const Arguments arg("Resampling");
     if (samples < 0) arg.fail("samples", "must not be negative", std::to_string(samples));
-    if (channels < 1) arg.fail("channels", "must be at least 1", std::to_string(channels));
+    if (channels < 0) arg.fail("channels", "must not be negative", std::to_string(channels));
     if (matrices.empty()) arg.fail("matrices", "must be at least one", "none");
     Resampling s{samples, channels, {}};
     for (const auto& [inputs, first, weights] : matrices) {
+        if (inputs < 0) arg.fail("matrices", "must not have a negative number of inputs", std::to_string(inputs));
         const index outputs = arg.size(weights, "weights", 2, 0), width = weights.shape(1);
         const std::int32_t* pfirst = arg.in<std::int32_t>(first, "first", {outputs});
         const double* pweights = arg.in<double>(weights, "weights", {outputs, width});
@@ -59,12 +60,14 @@ Resampling make_resampling(index samples, const std::vector<Matrix>& matrices, i
 }
 
 Margins make_margins(const std::array<index, 5>& input, const std::array<std::array<index, 2>, 3>& margins) {
+    const Arguments arg("Margins");
     Margins s{input[0], {}, {}, {}, input[4]};
     for (std::size_t i = 0; i < 3; ++i) {
         s.sizes[i] = input[i + 1], s.before[i] = margins[i][0], s.behind[i] = margins[i][1];
-        if (s.before[i] < 0 || s.behind[i] < 0)
-            Arguments("Margins").fail("margins", "must not be negative", tuple_text(margins[i].data(), 2));
+        if (s.before[i] < 0 || s.behind[i] < 0) arg.fail("margins", "must not be negative", tuple_text(margins[i].data(), 2));
     }
+    if (*std::min_element(input.begin(), input.end()) < 0)
+        arg.fail("input", "must not have negative sizes", tuple_text(input.data(), input.size()));
     return s;
 }
 

@@ -343,6 +343,7 @@ void structured_weight_gradient(const Conv2DShape& s, const Pool2DShape& pool, c
 template <class T>
 void conv2d_pool_weight_gradient(const Conv2DShape& s, const Pool2DShape& pool, const T* x, const T* dy, const T* y,
                                  const std::uint8_t* positions, Activation activation, T* dw, T* db) {
+    if (s.n == 0) return;
     const Conv2DPoolMethod method = conv2d_pool_method<T>(s, pool, Direction::weight_gradient);
     const bool relu = activation == Activation::relu;
     if constexpr (std::is_same_v<T, float>)

@@ -1,47 +1,13 @@
-#include <sstream>
-#include <stdexcept>
-
-#include "vivace/conv2d.h"
-
 #include <algorithm>
 
+#include "shapes.h"
+#include "vivace/conv2d.h"
+
 namespace vivace {
-namespace {
-
-template <std::size_t size>
-std::string tuple(const index (&values)[size]) {
-    std::ostringstream out;
-    for (std::size_t i = 0; i < size; ++i) out << (i ? ", " : "(") << values[i];
-    return out.str() + ")";
-}
-
-template <std::size_t size>
-bool all_at_least(index bound, const index (&values)[size]) {
-    for (index value : values)
-        if (value < bound) return false;
-    return true;
-}
-
-void require(bool rule, const std::string& message) {
-    if (!rule) throw std::invalid_argument("conv2d: " + message);
-}
-
-}  // namespace
 
 Conv2DShape conv2d_shape(const index (&input)[4], const index (&kernel)[4], const index (&strides)[2],
                          const index (&padding)[4], const index (&dilation)[2], index groups) {
-    const std::string shapes = " (input " + tuple(input) + ", kernel " + tuple(kernel) + ")";
-    require(all_at_least(1, input), "every size of the input must be at least 1, received input " + tuple(input));
-    require(all_at_least(1, kernel), "every size of the kernel must be at least 1, received kernel " + tuple(kernel));
-    require(all_at_least(1, strides), "strides must be at least 1, received " + tuple(strides));
-    require(all_at_least(1, dilation), "dilation must be at least 1, received " + tuple(dilation));
-    require(all_at_least(0, padding), "padding must not be negative, received " + tuple(padding));
-    require(groups >= 1, "groups must be at least 1, received " + std::to_string(groups));
-    require(input[3] % groups == 0 && kernel[3] % groups == 0,
-            "groups must divide the input's and the kernel's channels, received groups " + std::to_string(groups) +
-                shapes);
-    require(input[3] == kernel[2] * groups, "input has " + std::to_string(input[3]) + " channels, kernel expects " +
-                                                std::to_string(kernel[2] * groups) + shapes);
+    require_convolution("conv2d", input, kernel, strides, padding, dilation, groups);
     Conv2DShape s{};
     s.n = input[0], s.h = input[1], s.w = input[2], s.c = input[3];
     s.kh = kernel[0], s.kw = kernel[1], s.o = kernel[3];
@@ -49,11 +15,8 @@ Conv2DShape conv2d_shape(const index (&input)[4], const index (&kernel)[4], cons
     s.pad_top = padding[0], s.pad_bottom = padding[1], s.pad_left = padding[2], s.pad_right = padding[3];
     s.dilation_h = dilation[0], s.dilation_w = dilation[1];
     s.groups = groups;
-    const index free_h = s.h + s.pad_top + s.pad_bottom - (s.kh - 1) * s.dilation_h - 1;
-    const index free_w = s.w + s.pad_left + s.pad_right - (s.kw - 1) * s.dilation_w - 1;
-    require(free_h >= 0 && free_w >= 0, "the dilated kernel does not fit the padded input" + shapes);
-    s.p = free_h / s.stride_h + 1;
-    s.q = free_w / s.stride_w + 1;
+    s.p = (s.h + s.pad_top + s.pad_bottom - (s.kh - 1) * s.dilation_h - 1) / s.stride_h + 1;
+    s.q = (s.w + s.pad_left + s.pad_right - (s.kw - 1) * s.dilation_w - 1) / s.stride_w + 1;
     return s;
 }
 

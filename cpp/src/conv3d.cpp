@@ -3,21 +3,15 @@
 // images are made and used up some at a time, so that they stay in cache.
 #include "vivace/conv3d.h"
 
-#include <cstring>
-#include <stdexcept>
-#include <string>
-
 #include "map.h"
+#include "pixels.h"
+#include "shapes.h"
 #include "tile.h"
 #include "vivace/elementwise.h"
 #include "vivace/gemm.h"
 
 namespace vivace {
 namespace {
-
-void require(bool rule, const std::string& message) {
-    if (!rule) throw std::invalid_argument("conv3d: " + message);
-}
 
 // Each slice of the input is an image as it is.
 bool is_flat(const Conv3DShape& s) { return s.kd == 1 && s.r == s.d && s.stride_d == 1; }
@@ -32,7 +26,7 @@ template <class T>
 index piece_count(const Conv3DShape& s) {
     constexpr index bytes = 1536 * 1024;  // measured: half of that, or three times as much, takes up to a third longer
     const index all = s.images.input_size() * static_cast<index>(sizeof(T));
-    return std::clamp<index>(all / bytes, 1, s.images.n);
+    return std::clamp<index>(all / bytes, 1, std::max<index>(1, s.images.n));
 }
 
 Piece piece_of(const Conv3DShape& s, index count, index i) {
@@ -124,17 +118,16 @@ template <class T>
 void finish(index rows, index columns, const T* bias, Activation activation, T* x) {
     const bool relu = activation == Activation::relu;
     if (bias) {
-        // Repeated until it fills whole registers.
-        const index width = columns * lanes<T>, size = rows * columns, block = std::max<index>(1, 4096 / width) * width;
-        Scratch<T> pattern(width);
-        for (index i = 0; i < width; ++i) pattern[i] = bias[i % columns];
-        parallel_for((size + block - 1) / block, cheap * static_cast<double>(size), [&](index task, int) {
-            const index end = std::min(size, (task + 1) * block);
-            for (index first = task * block; first < end; first += width)
-                for_each_vector<T>(std::min(width, end - first), [&](index i, auto n) {
-                    const vec<T> sum = load_n(x + first + i, n) + load_n(pattern + i, n);
-                    store_n(x + first + i, relu ? maximum(vec<T>{}, sum) : sum, n);
-                });
+        const index repeated = repeated_size<T>(columns), group = std::max<index>(1, 16384 / columns);
+        Scratch<T> added(repeated);
+        std::copy_n(bias, columns, added.get());
+        repeat(columns, repeated, added.get());
+        parallel_for((rows + group - 1) / group, cheap * static_cast<double>(rows * columns), [&](index task, int) {
+            T* const own = x + task * group * columns;
+            for_each_in_pixels<T>(std::min(group, rows - task * group) * columns, repeated, [&](index i, index j, auto n) {
+                const vec<T> sum = load_n(own + i, n) + load(added + j);
+                store_n(own + i, relu ? maximum(vec<T>{}, sum) : sum, n);
+            });
         });
     }
     if (activation != Activation::linear && !(bias && relu)) activation_forward(activation, rows * columns, x, x);
@@ -142,24 +135,11 @@ void finish(index rows, index columns, const T* bias, Activation activation, T* 
 
 }  // namespace
 
-Conv2DShape Conv3DShape::slice() const {
-    Conv2DShape one = images;
-    one.n = 1;
-    one.c = c;
-    return one;
-}
-
 Conv3DShape conv3d_shape(const index (&input)[5], const index (&kernel)[5], const index (&strides)[3],
                          const index (&padding)[6], const index (&dilation)[3], index groups) {
+    require_convolution("conv3d", input, kernel, strides, padding, dilation, groups);
     const auto [n, d, h, w, c] = input;
-    const index kd = kernel[0];
-    for (const index size : {n, d, kd, strides[0], dilation[0]})
-        require(size >= 1, "sizes, strides and dilation must be at least 1, received " + std::to_string(size));
-    for (const index pad : {padding[0], padding[1]})
-        require(pad >= 0, "padding must not be negative, received " + std::to_string(pad));
-    const index free = d + padding[0] + padding[1] - (kd - 1) * dilation[0] - 1;
-    require(free >= 0, "kernel depth " + std::to_string(kd) + " does not fit the padded input's " + std::to_string(d) + " slices");
-    const index r = free / strides[0] + 1;
+    const index kd = kernel[0], r = (d + padding[0] + padding[1] - (kd - 1) * dilation[0] - 1) / strides[0] + 1;
     const Conv2DShape images = conv2d_shape({n * r, h, w, kd * c}, {kernel[1], kernel[2], kd * kernel[3], kernel[4]},
                                             {strides[1], strides[2]}, {padding[2], padding[3], padding[4], padding[5]},
                                             {dilation[1], dilation[2]}, groups);

@@ -99,14 +99,14 @@ void with_dropout_factors(index size, double rate, std::uint64_t seed, std::uint
     });
 }
 
-// y = f(x, a, b), where a and b hold a number for each channel of x (outer, channels, inner).
+// y = f(x, a, b), where a and b hold a number for each channel of x (outer, channels, inner). b may be null: zeros.
 template <class T, class F>
 void map_channels(index outer, index channels, index inner, const T* x, const T* a, const T* b, T* y, F&& f) {
-    if (channels == 1)
-        return map(outer * inner, cheap, y, [&](vec<T> v) { return f(v, broadcast(*a), broadcast(*b)); }, x);
+    const auto b_of = [&](index c) { return broadcast(b ? b[c] : T{0}); };
+    if (channels == 1) return map(outer * inner, cheap, y, [&](vec<T> v) { return f(v, broadcast(*a), b_of(0)); }, x);
     if (inner > 1)
         return parallel_rows(outer * channels, inner, cheap, [&](index r) {
-            const vec<T> own_a = broadcast(a[r % channels]), own_b = broadcast(b[r % channels]);
+            const vec<T> own_a = broadcast(a[r % channels]), own_b = b_of(r % channels);
             for_each_vector<T>(inner, [&](index i, auto n) {
                 store_n(y + r * inner + i, f(load_n(x + r * inner + i, n), own_a, own_b), n);
             });
@@ -114,9 +114,12 @@ void map_channels(index outer, index channels, index inner, const T* x, const T*
     const index repeated = repeated_size<T>(channels);
     Scratch<T> as(repeated), bs(repeated);
     std::copy_n(a, channels, as.get());
-    std::copy_n(b, channels, bs.get());
     repeat(channels, repeated, as.get());
-    repeat(channels, repeated, bs.get());
+    std::fill_n(bs.get(), repeated, T{});
+    if (b) {
+        std::copy_n(b, channels, bs.get());
+        repeat(channels, repeated, bs.get());
+    }
     const index group = std::max<index>(1, 16384 / channels), groups = (outer + group - 1) / group;
     parallel_for(groups, static_cast<double>(outer * channels) * cheap, [&](index task, int) {
         const index first = task * group * channels, size = std::min(group, outer - task * group) * channels;
@@ -149,7 +152,7 @@ void spatial_dropout(index outer, index steps, index channels, const T* x, doubl
     if (rate >= 1) return std::fill_n(y, outer * steps * channels, T{}), void();
     // Channels that come first are single ones: (outer * channels, steps, 1).
     const index size = repeated_size<T>(channels);
-    Scratch<T> factors(outer * size + Philox::words);
+    Scratch<T> factors(outer * size);
     with_dropout_factors<T>(outer * channels, rate, seed, stream,
                             [&](index i, auto n, vec<T> factor) { store_n(factors + i, factor, n); });
     for (index o = outer - 1; o >= 0; --o) {  // apart, from the last on: the places of later ones are free
@@ -191,8 +194,8 @@ void scale_channels(index outer, index channels, index inner, const T* x, const 
 }
 
 template <class T>
-void standardize_channels(index outer, index channels, index inner, const T* x, const T* mean, const T* deviation, T* y) {
-    map_channels(outer, channels, inner, x, mean, deviation, y, [](vec<T> v, vec<T> a, vec<T> b) { return (v - a) / b; });
+void standardize_channels(index outer, index channels, index inner, const T* x, const T* deviation, const T* mean, T* y) {
+    map_channels(outer, channels, inner, x, deviation, mean, y, [](vec<T> v, vec<T> a, vec<T> b) { return (v - b) / a; });
 }
 
 template <class T>
@@ -207,7 +210,9 @@ double penalty(index size, const T* x, double l1, double l2) {
             absolute += v < T{0} ? -v : v;
             squares += v * v;
         });
-        parts[b] = l1 * static_cast<double>(horizontal_sum<T>(absolute)) + l2 * static_cast<double>(horizontal_sum<T>(squares));
+        parts[b] = 0;  // plus what there is a factor for: 0 times infinity is not 0
+        if (l1 != 0) parts[b] += l1 * static_cast<double>(horizontal_sum<T>(absolute));
+        if (l2 != 0) parts[b] += l2 * static_cast<double>(horizontal_sum<T>(squares));
     });
     double sum = 0;
     for (index b = 0; b < blocks; ++b) sum += parts[b];
@@ -218,10 +223,13 @@ template <class T>
 void add_penalty_gradient(index size, const T* x, double l1, double l2, T* dx) {
     const vec<T> step = broadcast(static_cast<T>(l1));
     const T slope = static_cast<T>(2 * l2);
-    map(size, cheap, dx, [&](vec<T> d, vec<T> v) {
-        const vec<T> sign = v > T{0} ? step : v < T{0} ? -step : v != v ? v : vec<T>{};
-        return d + (sign + slope * v);
-    }, static_cast<const T*>(dx), x);
+    const auto add = [&](auto gradient) {
+        map(size, cheap, dx, [&](vec<T> d, vec<T> v) { return d + gradient(v); }, static_cast<const T*>(dx), x);
+    };
+    const auto sign = [&](vec<T> v) { return v > T{0} ? step : v < T{0} ? -step : v != v ? v : vec<T>{}; };
+    if (l1 != 0 && l2 != 0) return add([&](vec<T> v) { return sign(v) + slope * v; });
+    if (l1 != 0) return add(sign);
+    if (l2 != 0) return add([&](vec<T> v) { return slope * v; });
 }
 
 void gather_rows(index count, index row_bytes, const void* source, const std::int64_t* rows, void* out) {
@@ -258,18 +266,9 @@ void scatter_add_rows(index count, index columns, const T* dy, const std::int64_
     });
 }
 
-// Runs f(row) for all rows, in runs of some thousands of elements.
-template <class F>
-static void for_rows(index rows, index columns, F&& f) {
-    const index run = std::max<index>(1, 4096 / std::max<index>(1, columns));
-    parallel_for((rows + run - 1) / run, cheap * static_cast<double>(rows * columns), [&](index task, int) {
-        for (index r = task * run; r < std::min(rows, (task + 1) * run); ++r) f(r);
-    });
-}
-
 template <class T>
 void mask_rows(index rows, index columns, const T* x, T value, T* y, std::uint8_t* mask) {
-    for_rows(rows, columns, [&](index r) {
+    parallel_rows(rows, columns, cheap, [&](index r) {
         const T *from = x + r * columns, *last = from + columns;
         mask[r] = std::any_of(from, last, [=](T v) { return v != value; });
         if (y && mask[r]) std::copy(from, last, y + r * columns);
@@ -279,7 +278,7 @@ void mask_rows(index rows, index columns, const T* x, T value, T* y, std::uint8_
 
 template <class T>
 void clear_masked_rows(index rows, index columns, const std::uint8_t* mask, T* x) {
-    for_rows(rows, columns, [&](index r) {
+    parallel_rows(rows, columns, cheap, [&](index r) {
         if (!mask[r]) std::fill_n(x + r * columns, columns, T{});
     });
 }

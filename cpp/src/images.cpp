@@ -1,6 +1,8 @@
 #include "vivace/images.h"
 
+#include <cmath>
 #include <limits>
+#include <tuple>
 
 #include "map.h"
 #include "philox.h"
@@ -16,8 +18,8 @@ void share_out(const Images& s, index tasks, double cost, F&& f) {
     parallel_for(tasks, static_cast<double>(s.size()) * cost, [&](index task, int) { f(task); });
 }
 
-// What a change of tone does to one image: v = cut(slope x + gray_part gray + offset), where one of the last two is 0, and turn - v where that is not below
-// the threshold (never, if that is NaN). Of contrast, `slope` is the number.
+// What a change of tone does to one image: v = cut(slope x + gray_part gray + offset), where one of the last two is 0, and
+// turn - v where that is not below the threshold (never, if that is NaN). Of contrast, `slope` is the number.
 template <class T>
 struct Toning {
     T slope = 1, gray_part = 0, offset = 0, threshold = std::numeric_limits<T>::quiet_NaN(), turn = 0;
@@ -26,6 +28,19 @@ struct Toning {
     // V - origin that it may become.
     T turned = 0, factor = 1, origin = 0, lowest = least, highest = most;
 
+    // Of posterization: how many of 256 steps become one, 0 if it is none.
+    T steps = 0;
+
+    VIVACE_INLINE vec<T> posterized(vec<T> x) const {
+        const T width = most - least;
+        const bool bytes = least == T{0} && width == T{255};  // which stay what they are
+        x = cut(x);
+        const auto whole = [](vec<T> v) {  // of numbers that are not negative
+            return __builtin_convertvector(__builtin_convertvector(v, vec<int_of<T>>), vec<T>);
+        };
+        const vec<T> kept = whole((bytes ? x : (x - least) / width * T{255}) / steps) * steps;
+        return bytes ? kept : kept / T{255} * width + least;
+    }
     VIVACE_INLINE vec<T> raw(vec<T> x) const { return slope * x + offset; }
     VIVACE_INLINE vec<T> raw(vec<T> x, vec<T> gray) const {  // without a part of it, not even its NaNs count
         return gray_part == T{0} ? raw(x) : slope * x + gray_part * gray;
@@ -67,6 +82,11 @@ Toning<T> toning(const Tone& tone, const double (&u)[4]) {
             Toning<T> inverted;
             if (u[1] < first) inverted.slope = -1, inverted.offset = t.most;
             return inverted;
+        }
+        case ToneChange::posterization: {
+            const double bits = std::floor(std::min(first, std::max(tone.upper[0] - 1, tone.lower[0])));
+            t.slope = 0, t.steps = static_cast<T>(std::exp2(8 - bits));
+            return t;
         }
         case ToneChange::hue: t.turned = 6 * (u[1] < 0.5 ? number : -number), t.origin = t.least; return t;
         case ToneChange::saturation: {
@@ -153,16 +173,6 @@ namespace {
 template <class T>
 constexpr T gray_weights[3] = {static_cast<T>(0.2989), static_cast<T>(0.587), static_cast<T>(0.114)};
 
-// Runs f(first, apart, i) for each row of each image of three channels: channel c of its pixel q is element
-// first + c * apart + q * step, where step is 3 if the channels come last and 1 if they come first.
-template <class T, class F>
-void for_each_colored_row(const Images& s, F&& f) {
-    const index image = s.h * s.w * 3, apart = s.share == 3 ? s.h * s.w : 1, step = s.share == 3 ? 1 : 3;
-    share_out(s, s.drawn() * s.h, 2 * cheap, [&](index task) {
-        f(task / s.h * image + task % s.h * s.w * step, apart, step, task / s.h * s.share);
-    });
-}
-
 // So many pixels of three channels, elements `apart` from each other, at once: in registers, the channels apart.
 template <class T>
 struct Pixels {
@@ -182,40 +192,44 @@ struct Pixels {
     }
 };
 
-template <class T>
-void color_forward(const Images& s, const Toning<T>* tonings, const T* x, T* y) {
-    for_each_colored_row<T>(s, [&](index first, index apart, index step, index image) {
-        const Toning<T> own = tonings[image];
+// Runs f(toning, pixels...) for Pixels of each of the arrays, images of three channels, and puts the last ones to `to`.
+// Channel c of a row's pixel q is element c * apart + q * step of the row.
+template <class T, class F, class... Inputs>
+void map_colors(const Images& s, const Toning<T>* tonings, T* to, F&& f, const Inputs*... x) {
+    const index image = s.h * s.w * 3, apart = s.share == 3 ? s.h * s.w : 1, step = s.share == 3 ? 1 : 3;
+    share_out(s, s.drawn() * s.h, 2 * cheap, [&](index task) {
+        const Toning<T> own = tonings[task / s.h * s.share];
+        const index row = task / s.h * image + task % s.h * s.w * step;
         for (index q = 0; q < s.w; q += lanes<T>) {
-            const index count = std::min(lanes<T>, s.w - q);
-            Pixels<T> pixels(x + first + q * step, apart, step, count);
-            const vec<T> gray = pixels.gray();
-            for (int c = 0; c < 3; ++c) store(pixels.part[c], own.value(own.raw(pixels.channel(c), gray)));
-            pixels.put(y + first + q * step, apart, step, count);
+            const index count = std::min(lanes<T>, s.w - q), first = row + q * step;
+            [&](auto&&... pixels) {
+                f(own, pixels...);
+                std::get<sizeof...(x) - 1>(std::tie(pixels...)).put(to + first, apart, step, count);
+            }(Pixels<T>(x + first, apart, step, count)...);
         }
     });
 }
 
 template <class T>
+void color_forward(const Images& s, const Toning<T>* tonings, const T* x, T* y) {
+    map_colors(s, tonings, y, [](const Toning<T>& own, Pixels<T>& pixels) {
+        const vec<T> gray = pixels.gray();
+        for (int c = 0; c < 3; ++c) store(pixels.part[c], own.value(own.raw(pixels.channel(c), gray)));
+    }, x);
+}
+
+template <class T>
 void color_backward(const Images& s, const Toning<T>* tonings, const T* x, const T* dy, T* dx) {
-    for_each_colored_row<T>(s, [&](index first, index apart, index step, index image) {
-        const Toning<T> own = tonings[image];
-        for (index q = 0; q < s.w; q += lanes<T>) {
-            const index count = std::min(lanes<T>, s.w - q);
-            const Pixels<T> pixels(x + first + q * step, apart, step, count);
-            Pixels<T> d(dy + first + q * step, apart, step, count);
-            const vec<T> gray = pixels.gray();
-            vec<T> sum{};
-            for (int c = 0; c < 3; ++c) {
-                const vec<T> g = own.gradient(own.raw(pixels.channel(c), gray), d.channel(c));
-                sum += g;
-                store(d.part[c], own.slope * g);
-            }
-            for (int c = 0; c < 3; ++c)
-                store(d.part[c], d.channel(c) + own.gray_part * gray_weights<T>[c] * sum);
-            d.put(dx + first + q * step, apart, step, count);
+    map_colors(s, tonings, dx, [](const Toning<T>& own, const Pixels<T>& pixels, Pixels<T>& d) {
+        const vec<T> gray = pixels.gray();
+        vec<T> sum{};
+        for (int c = 0; c < 3; ++c) {
+            const vec<T> g = own.gradient(own.raw(pixels.channel(c), gray), d.channel(c));
+            sum += g;
+            store(d.part[c], own.slope * g);
         }
-    });
+        for (int c = 0; c < 3; ++c) store(d.part[c], d.channel(c) + own.gray_part * gray_weights<T>[c] * sum);
+    }, x, dy);
 }
 
 // A pixel's hue in sixths of a circle: `from` for its largest channel, plus (ahead - behind) / spread.
@@ -265,55 +279,42 @@ VIVACE_INLINE vec<T> wanted_spread(const Hue<T>& hue, const Toning<T>& own) {
 
 template <class T>
 void hue_forward(const Images& s, const Toning<T>* tonings, const T* x, T* y) {
-    for_each_colored_row<T>(s, [&](index first, index apart, index step, index image) {
-        const Toning<T> own = tonings[image];
-        for (index q = 0; q < s.w; q += lanes<T>) {
-            const index count = std::min(lanes<T>, s.w - q);
-            Pixels<T> pixels(x + first + q * step, apart, step, count);
-            const Hue<T> hue(pixels.channel(0), pixels.channel(1), pixels.channel(2), own);
-            const vec<T> wanted = wanted_spread(hue, own);
-            for (int c = 0; c < 3; ++c) store(pixels.part[c], own.cut(hue.most - wanted * hue.lacking(c)));
-            pixels.put(y + first + q * step, apart, step, count);
-        }
-    });
+    map_colors(s, tonings, y, [](const Toning<T>& own, Pixels<T>& pixels) {
+        const Hue<T> hue(pixels.channel(0), pixels.channel(1), pixels.channel(2), own);
+        const vec<T> wanted = wanted_spread(hue, own);
+        for (int c = 0; c < 3; ++c) store(pixels.part[c], own.cut(hue.most - wanted * hue.lacking(c)));
+    }, x);
 }
 
 template <class T>
 void hue_backward(const Images& s, const Toning<T>* tonings, const T* x, const T* dy, T* dx) {
-    for_each_colored_row<T>(s, [&](index first, index apart, index step, index image) {
-        const Toning<T> own = tonings[image];
-        for (index q = 0; q < s.w; q += lanes<T>) {
-            const index count = std::min(lanes<T>, s.w - q);
-            const Pixels<T> pixels(x + first + q * step, apart, step, count);
-            Pixels<T> d(dy + first + q * step, apart, step, count);
-            const Hue<T> hue(pixels.channel(0), pixels.channel(1), pixels.channel(2), own);
-            const vec<T> wanted = wanted_spread(hue, own);
-            vec<T> to_most{}, to_wanted{}, to_hue{};
-            for (int c = 0; c < 3; ++c) {
-                const vec<T> part = hue.lacking(c), g = own.gradient(hue.most - wanted * part, d.channel(c));
-                to_most += g;
-                to_wanted -= g * part;
-                to_hue -= g * wanted * hue.slope(c);
-            }
-            const vec<T> free = own.factor * hue.spread, by_factor = own.factor * to_wanted;
-            const auto limited = hue.colored & (wanted != free);
-            const vec<T> by_limit = wanted < free ? own.highest * to_wanted : own.lowest * to_wanted;
-            const vec<T> to_difference = hue.colored ? to_hue / hue.spread : vec<T>{};
-            const vec<T> turned = hue.colored ? to_difference * hue.difference / hue.spread : vec<T>{};
-            to_most += limited ? by_limit : vec<T>{};
-            const vec<T> to_spread = (hue.colored & ~limited ? by_factor : vec<T>{}) - turned;
-            const vec<T> largest = to_most + to_spread;
-            for (int c = 0; c < 3; ++c) {
-                // Of the difference, the channel behind the largest one, counted round, is ahead, the next behind.
-                const auto is_most = c == 0 ? hue.red : c == 1 ? hue.green : ~hue.red & ~hue.green;
-                const auto ahead = c == 1 ? hue.red : c == 2 ? hue.green : ~hue.red & ~hue.green;
-                vec<T> sum = is_most ? largest : ahead ? to_difference : -to_difference;
-                sum -= pixels.channel(c) == hue.least ? to_spread : vec<T>{};
-                store(d.part[c], sum);
-            }
-            d.put(dx + first + q * step, apart, step, count);
+    map_colors(s, tonings, dx, [](const Toning<T>& own, const Pixels<T>& pixels, Pixels<T>& d) {
+        const Hue<T> hue(pixels.channel(0), pixels.channel(1), pixels.channel(2), own);
+        const vec<T> wanted = wanted_spread(hue, own);
+        vec<T> to_most{}, to_wanted{}, to_hue{};
+        for (int c = 0; c < 3; ++c) {
+            const vec<T> part = hue.lacking(c), g = own.gradient(hue.most - wanted * part, d.channel(c));
+            to_most += g;
+            to_wanted -= g * part;
+            to_hue -= g * wanted * hue.slope(c);
         }
-    });
+        const vec<T> free = own.factor * hue.spread, by_factor = own.factor * to_wanted;
+        const auto limited = hue.colored & (wanted != free);
+        const vec<T> by_limit = wanted < free ? own.highest * to_wanted : own.lowest * to_wanted;
+        const vec<T> to_difference = hue.colored ? to_hue / hue.spread : vec<T>{};
+        const vec<T> turned = hue.colored ? to_difference * hue.difference / hue.spread : vec<T>{};
+        to_most += limited ? by_limit : vec<T>{};
+        const vec<T> to_spread = (hue.colored & ~limited ? by_factor : vec<T>{}) - turned;
+        const vec<T> largest = to_most + to_spread;
+        for (int c = 0; c < 3; ++c) {
+            // Of the difference, the channel behind the largest one, counted round, is ahead, the next behind.
+            const auto is_most = c == 0 ? hue.red : c == 1 ? hue.green : ~hue.red & ~hue.green;
+            const auto ahead = c == 1 ? hue.red : c == 2 ? hue.green : ~hue.red & ~hue.green;
+            vec<T> sum = is_most ? largest : ahead ? to_difference : -to_difference;
+            sum -= pixels.channel(c) == hue.least ? to_spread : vec<T>{};
+            store(d.part[c], sum);
+        }
+    }, x, dy);
 }
 
 template <class T>
@@ -372,7 +373,7 @@ void random_tone_forward(const Images& s, const Tone& tone, std::uint64_t seed, 
         const Toning<T> own = tonings[task / s.h];
         for_each_vector<T>(row, [&](index i, auto n) {
             const vec<T> v = load_n(x + task * row + i, n);
-            store_n(y + task * row + i, own.value(own.raw(v, v)), n);
+            store_n(y + task * row + i, own.steps > T{0} ? own.posterized(v) : own.value(own.raw(v, v)), n);
         });
     });
 }
@@ -396,8 +397,90 @@ void random_tone_backward(const Images& s, const Tone& tone, std::uint64_t seed,
     });
 }
 
+namespace {
+
+// Calls f(first element) for each channel of each image, whose elements are s.c apart.
+template <class F>
+void for_each_channel(const Images& s, double cost, F&& f) {
+    share_out(s, s.n * s.c, cost, [&](index task) { f(task / s.c * s.h * s.w * s.c + task % s.c); });
+}
+
+template <class T>
+struct Extremes {
+    T low, high;
+    Extremes(const Images& s, const T* x) : low(*x), high(*x) {
+        for (index i = 0; i < s.h * s.w * s.c; i += s.c) {
+            if (x[i] < low || x[i] != x[i]) low = x[i];  // a NaN comes to stay
+            if (x[i] > high || x[i] != x[i]) high = x[i];
+        }
+    }
+    bool apart() const { return low < high; }
+};
+
+}  // namespace
+
+template <class T>
+void stretch_forward(const Images& s, double least, double most, const T* x, T* y) {
+    if (s.size() == 0) return;
+    for_each_channel(s, 2 * cheap, [&](index first) {
+        const Extremes<T> own(s, x + first);
+        const T start = static_cast<T>(least), end = static_cast<T>(most), slope = (end - start) / (own.high - own.low);
+        for (index i = first; i < first + s.h * s.w * s.c; i += s.c)
+            y[i] = own.apart() ? std::clamp((x[i] - own.low) * slope + start, start, end) : x[i];
+    });
+}
+
+// Of all values, and of the smallest and the largest, which equal ones share.
+template <class T>
+void stretch_backward(const Images& s, double least, double most, const T* x, const T* dy, T* dx) {
+    if (s.size() == 0) return;
+    for_each_channel(s, 4 * cheap, [&](index first) {
+        const Extremes<T> own(s, x + first);
+        const index last = first + s.h * s.w * s.c;
+        const double spread = static_cast<double>(own.high) - static_cast<double>(own.low), slope = (most - least) / spread;
+        double to_low = 0, to_high = 0, lowest = 0, highest = 0;
+        for (index i = first; i < last; i += s.c) {
+            const double part = (static_cast<double>(x[i]) - static_cast<double>(own.low)) / spread;
+            to_low -= static_cast<double>(dy[i]) * slope * (1 - part);
+            to_high -= static_cast<double>(dy[i]) * slope * part;
+            lowest += x[i] == own.low, highest += x[i] == own.high;
+        }
+        for (index i = first; i < last; i += s.c) {
+            const double ends = (x[i] == own.low ? to_low / lowest : 0) + (x[i] == own.high ? to_high / highest : 0);
+            dx[i] = own.apart() ? static_cast<T>(static_cast<double>(dy[i]) * slope + ends) : dy[i];
+        }
+    });
+}
+
+template <class T>
+void equalize(const Images& s, index bins, double least, double most, const T* x, T* y) {
+    const int threads = get_num_threads();
+    const T start = static_cast<T>(least), width = static_cast<T>(most - least), top = static_cast<T>(bins - 1);
+    const auto number = [&](T place) { return place > T{0} ? static_cast<index>(std::min(place, top)) : 0; };
+    const Scratch<index> counts(threads * bins);
+    parallel_for(s.n * s.c, static_cast<double>(s.size()) * 4 * cheap, threads, [&](index task, int thread) {
+        const index first = task / s.c * s.h * s.w * s.c + task % s.c, last = first + s.h * s.w * s.c;
+        index* const up_to = counts + thread * bins;
+        std::fill_n(up_to, bins, index{0});
+        const T scale = T{255} / width, offset = -start * scale;
+        for (index i = first; i < last; i += s.c) ++up_to[number((x[i] * scale + offset) * top / T{255})];
+        const index filled = std::count_if(up_to, up_to + bins, [](index n) { return n > 0; });
+        const index none = *std::find_if(up_to, up_to + bins, [](index n) { return n > 0; });
+        for (index b = 1; b < bins; ++b) up_to[b] += up_to[b - 1];
+        const T all = static_cast<T>(std::max<index>(1, up_to[bins - 1] - none));
+        for (index i = first; i < last; i += s.c) {
+            const index below = up_to[number((x[i] * scale + offset) / T{255} * top)] - none;
+            const T value = std::nearbyint(static_cast<T>(std::max<index>(0, below)) * T{255} / all);
+            y[i] = filled > 1 ? value * (width / T{255}) + start : x[i];
+        }
+    });
+}
+
 #define INSTANTIATE(T)                                                                                                    \
     template void random_flip(const Images&, bool, bool, std::uint64_t, std::uint64_t, const T*, T*);                     \
+    template void stretch_forward(const Images&, double, double, const T*, T*);                                           \
+    template void stretch_backward(const Images&, double, double, const T*, const T*, T*);                                \
+    template void equalize(const Images&, index, double, double, const T*, T*);                                           \
     template void random_tone_forward(const Images&, const Tone&, std::uint64_t, std::uint64_t, const T*, T*);            \
     template void random_tone_backward(const Images&, const Tone&, std::uint64_t, std::uint64_t, const T*, const T*, T*);
 INSTANTIATE(float)

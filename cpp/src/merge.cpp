@@ -1,6 +1,7 @@
 #include "vivace/merge.h"
 
 #include "map.h"
+#include "rows.h"
 
 namespace vivace {
 namespace {
@@ -70,21 +71,14 @@ VIVACE_INLINE void copy(const T* from, index count, T* to) {
 }
 
 // Calls f(i, first element in part i, first element in the whole) for each part of each row.
-template <class F>
-void for_each_part(index rows, index count, const index* columns, index width, double bytes, F&& f) {
-    const index block = std::max<index>(1, 4096 / std::max<index>(1, width));
-    parallel_for((rows + block - 1) / block, bytes, [&](index task, int) {
-        for (index r = task * block; r < std::min(rows, (task + 1) * block); ++r) {
-            index at = r * width;
-            for (index i = 0; i < count; at += columns[i], ++i) f(i, r * columns[i], at);
-        }
+template <class T, class F>
+void for_each_part(index rows, index count, const index* columns, F&& f) {
+    index width = 0;
+    for (index i = 0; i < count; ++i) width += columns[i];
+    parallel_rows(rows, width, cheap / 2 * sizeof(T), [&](index r) {
+        index at = r * width;
+        for (index i = 0; i < count; at += columns[i], ++i) f(i, r * columns[i], at);
     });
-}
-
-index total(index count, const index* columns) {
-    index sum = 0;
-    for (index i = 0; i < count; ++i) sum += columns[i];
-    return sum;
 }
 
 }  // namespace
@@ -104,13 +98,18 @@ void merge_forward(Merge merge, index count, index size, const T* const* x, T* y
 
 template <class T>
 void merge_backward(Merge merge, index count, index size, const T* const* x, const T* dy, T* const* dx) {
+    if (merge == Merge::add)
+        return parallel_blocks(size, cheap / 2 * static_cast<double>(count + 1), [&](index first, index last) {
+            for (index k = 0; k < count; ++k)
+                if (dx[k] != dy) copy(dy + first, last - first, dx[k] + first);
+        });
     const T share = T{1} / static_cast<T>(count);
     with_constants(merge, count, [&](auto constant, auto inputs) {
         constexpr Merge operation = constant.value;
         const Pointers<const T, decltype(inputs)> in(inputs, x);
         const Pointers<T, decltype(inputs)> out(inputs, dx);
         // Where dy is the first input's gradient as it is, there may be nothing to do for that.
-        const index first = (operation == Merge::add || operation == Merge::subtract) && dx[0] == dy ? 1 : 0;
+        const index first = operation == Merge::subtract && dx[0] == dy ? 1 : 0;
         for_each_element<T>(size, 2 * count + 1, [&](index i, auto n) {
             vec<T> d = load_n(dy + i, n);
             if constexpr (operation == Merge::maximum || operation == Merge::minimum) {
@@ -143,16 +142,12 @@ void merge_backward(Merge merge, index count, index size, const T* const* x, con
 
 template <class T>
 void concatenate(index rows, index count, const index* columns, const T* const* x, T* y) {
-    const index width = total(count, columns);
-    for_each_part(rows, count, columns, width, static_cast<double>(rows * width) * 2 * sizeof(T),
-                  [&](index i, index from, index to) { copy(x[i] + from, columns[i], y + to); });
+    for_each_part<T>(rows, count, columns, [&](index i, index from, index to) { copy(x[i] + from, columns[i], y + to); });
 }
 
 template <class T>
 void split(index rows, index count, const index* columns, const T* y, T* const* x) {
-    const index width = total(count, columns);
-    for_each_part(rows, count, columns, width, static_cast<double>(rows * width) * 2 * sizeof(T),
-                  [&](index i, index to, index from) { copy(y + from, columns[i], x[i] + to); });
+    for_each_part<T>(rows, count, columns, [&](index i, index to, index from) { copy(y + from, columns[i], x[i] + to); });
 }
 
 #define INSTANTIATE(T)                                                                     \

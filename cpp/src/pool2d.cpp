@@ -1,20 +1,13 @@
 #include "vivace/pool2d.h"
 
 #include <limits>
-#include <stdexcept>
-#include <string>
 
 #include "parallel.h"
 #include "positions.h"
+#include "shapes.h"
 
 namespace vivace {
 namespace {
-
-std::string pair(index a, index b) { return "(" + std::to_string(a) + ", " + std::to_string(b) + ")"; }
-
-void require(bool rule, const std::string& message) {
-    if (!rule) throw std::invalid_argument("pool2d: " + message);
-}
 
 // The part of window row or column `i` that lies inside the image: [first, last).
 struct Span {
@@ -70,17 +63,16 @@ void for_each_backward_row(const Pool2DShape& s, T* dx, F&& f) {
 
 Pool2DShape pool2d_shape(const index (&input)[4], const index (&window)[2], const index (&strides)[2],
                          const index (&padding)[4]) {
-    for (index size : input)
-        require(size >= 1, "every size of the input must be at least 1, received " + std::to_string(size));
-    require(window[0] >= 1 && window[1] >= 1, "the window must be at least (1, 1), received " + pair(window[0], window[1]));
-    require(strides[0] >= 1 && strides[1] >= 1, "strides must be at least 1, received " + pair(strides[0], strides[1]));
+    require_sizes("pool2d", input);
+    require("pool2d", all_at_least(1, window), "the window must be at least (1, 1), received " + tuple(window));
+    require("pool2d", all_at_least(1, strides), "strides must be at least 1, received " + tuple(strides));
     for (index i = 0; i < 4; ++i)
-        require(padding[i] >= 0 && padding[i] < window[i / 2],
+        require("pool2d", padding[i] >= 0 && padding[i] < window[i / 2],
                 "padding must not be negative and be smaller than the window, received padding " +
-                    std::to_string(padding[i]) + " with window " + pair(window[0], window[1]));
+                    std::to_string(padding[i]) + " with window " + tuple(window));
     const index h = input[1] + padding[0] + padding[1], w = input[2] + padding[2] + padding[3];
-    require(window[0] <= h && window[1] <= w,
-            "window " + pair(window[0], window[1]) + " does not fit the padded input " + pair(h, w));
+    require("pool2d", window[0] <= h && window[1] <= w,
+            "window " + tuple(window) + " does not fit the padded input " + tuple({h, w}));
     Pool2DShape s{input[0], input[1], input[2], input[3], window[0], window[1], 0, 0, strides[0], strides[1],
                   padding[0], padding[1], padding[2], padding[3]};
     s.p = (h - window[0]) / strides[0] + 1;

@@ -1,24 +1,19 @@
 #include "vivace/pool3d.h"
 
-#include <stdexcept>
-#include <string>
-
 #include "parallel.h"
 #include "positions.h"
+#include "shapes.h"
 
 namespace vivace {
 namespace {
 
-void require(bool rule, const std::string& message) {
-    if (!rule) throw std::invalid_argument("pool3d: " + message);
-}
-
 PoolAxis pool_axis(index size, const std::vector<Window>& windows) {
     const Window none{0, 0};
     const Window* before = &none;
-    require(!windows.empty(), "every axis must have a window");
+    require("pool3d", !windows.empty(), "every axis must have a window");
     for (const Window& window : windows) {
-        require(window.first >= before->first && window.end >= before->end && window.first < window.end && window.end <= size,
+        require("pool3d",
+                window.first >= before->first && window.end >= before->end && window.first < window.end && window.end <= size,
                 "windows must have elements, lie in an axis of " + std::to_string(size) + ", and ascend, received [" +
                     std::to_string(window.first) + ", " + std::to_string(window.end) + ")");
         before = &window;
@@ -122,9 +117,7 @@ void fill_gaps(const Pool3DShape& s, T* dx) {
 }  // namespace
 
 Pool3DShape pool3d_shape(const index (&input)[5], const std::vector<Window> (&windows)[3]) {
-    require(input[0] >= 0, "the number of samples must not be negative, received " + std::to_string(input[0]));
-    for (index i = 1; i < 5; ++i)
-        require(input[i] >= 1, "every size of the input must be at least 1, received " + std::to_string(input[i]));
+    require_sizes("pool3d", input);
     Pool3DShape s{input[0], pool_axis(input[1], windows[0]), pool_axis(input[2], windows[1]), pool_axis(input[3], windows[2]),
                   input[4], 1};
     for (const PoolAxis* axis : {&s.depth, &s.height, &s.width}) {

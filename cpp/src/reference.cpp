@@ -112,12 +112,13 @@ void for_each_box_element(const Pool3DShape& s, F&& f) {
 // Calls f(x_index, w_index, y_index) for every product in a convolution of volumes: those of each slice of the kernel.
 template <class F>
 void for_each_product(const Conv3DShape& s, F&& f) {
+    Conv2DShape slice = s.images;
+    slice.n = 1, slice.c = s.c;
     for (index n = 0; n < s.n; ++n)
         for (index r = 0; r < s.r; ++r)
             for (index i = 0; i < s.kd; ++i) {
                 const index d = r * s.stride_d + i * s.dilation_d - s.pad_front;
                 if (d < 0 || d >= s.d) continue;
-                const Conv2DShape slice = s.slice();
                 for_each_product(slice, [&](index ix, index iw, index iy) {
                     f((n * s.d + d) * slice.input_size() + ix, i * slice.kernel_size() + iw,
                       (n * s.r + r) * slice.output_size() + iy);

@@ -210,9 +210,43 @@ void random_affine_backward(const Affine& s, const RandomMovement& r, std::uint6
     affine_backward(s, maps.get(), dy, dx);
 }
 
+namespace {
+
+// multiply_bands() of single elements: as many rows of them as a register has lanes, side by side.
+template <class T>
+void multiply_rows(index outer, index inputs, index outputs, index width, const std::int32_t* first, const T* weights,
+                   const T* x, T* y) {
+    constexpr index side = lanes<T>;
+    const index tasks = (outer + side - 1) / side, size = (inputs + side - 1) / side * side * side;
+    const int threads = get_num_threads();
+    const Scratch<T> scratch(threads * size);
+    parallel_for(tasks, static_cast<double>(outer * (inputs + outputs * width)) * 2, threads, [&](index task, int thread) {
+        T* const turned = scratch + thread * size;
+        const auto row = [&](index r) { return std::min(task * side + r, outer - 1); };  // the last one again where none is left
+        vec<T> block[side] = {};
+        for_each_vector<T>(inputs, [&](index i, auto n) {
+            for (index r = 0; r < side; ++r) block[r] = load_n(x + row(r) * inputs + i, n);
+            transpose<T>(block);
+            for (index r = 0; r < side; ++r) store(turned + (i + r) * side, block[r]);
+        });
+        for_each_vector<T>(outputs, [&](index p, auto n) {
+            for (index q = 0; q < n; ++q) {
+                const T *in = turned + first[p + q] * side, *w = weights + (p + q) * width;
+                block[q] = vec<T>{};
+                for (index k = 0; k < width; ++k) block[q] += w[k] * load(in + k * side);
+            }
+            transpose<T>(block);
+            for (index r = 0; r < side; ++r) store_n(y + row(r) * outputs + p, block[r], n);
+        });
+    });
+}
+
+}  // namespace
+
 template <class T>
 void multiply_bands(index outer, index inputs, index outputs, index inner, index width, const std::int32_t* first,
                     const T* weights, const T* x, T* y) {
+    if (inner == 1) return multiply_rows(outer, inputs, outputs, width, first, weights, x, y);
     const auto run = [&](auto few) {
         parallel_for(outer, static_cast<double>(outer * outputs * inner * width) * 2, [&](index o, int) {
             for (index p = 0; p < outputs; ++p) {
@@ -233,7 +267,8 @@ void multiply_bands(index outer, index inputs, index outputs, index inner, index
             }
         });
     };
-    with_few(inner, run);
+    if (inner == 3) return run(std::integral_constant<index, 3>{});
+    run(std::integral_constant<index, 0>{});
 }
 
 index Resampling::input_size() const {
@@ -250,7 +285,8 @@ index Resampling::output_size() const {
 
 template <class T>
 void resample(const Resampling& s, const T* x, T* y) {
-    index outer = s.input_size() / std::max<index>(1, s.c), inner = s.c, largest = 0;
+    if (s.input_size() == 0 || s.output_size() == 0) return std::fill_n(y, s.output_size(), T{}), void();
+    index outer = s.input_size() / s.c, inner = s.c, largest = 0;
     for (std::size_t i = s.axes.size(), size = static_cast<std::size_t>(s.input_size()); i-- > 1;) {
         size = size / static_cast<std::size_t>(s.axes[i].inputs) * s.axes[i].first.size();
         largest = std::max(largest, static_cast<index>(size));

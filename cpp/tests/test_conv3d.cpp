@@ -103,8 +103,8 @@ void test_conv3d() {
     threads_agree(conv3d_shape({4, 1, 60, 50, 3}, {1, 3, 3, 3, 8}, {1, 2, 2}, {0, 0, 1, 1, 1, 1}, {1, 1, 1}, 1));
     set_num_threads(threads);
 
-    CHECK(refused({1, 2, 4, 4, 1}, {3, 1, 1, 1, 1}, "conv3d: kernel depth 3 does not fit the padded input's 2 slices"));
-    CHECK(refused({1, 4, 4, 4, 2}, {3, 1, 1, 1, 1}, "channels"));
+    CHECK(refused({1, 2, 4, 4, 1}, {3, 1, 1, 1, 1}, "does not fit the padded input (input (1, 2, 4, 4, 1), kernel (3, 1, 1, 1, 1))"));
+    CHECK(refused({1, 4, 4, 4, 2}, {3, 1, 1, 1, 1}, "input has 2 channels, kernel expects 1 (input (1, 4, 4, 4, 2)"));
     CHECK(refused({1, 4, 2, 4, 1}, {1, 3, 1, 1, 1}, "does not fit the padded input"));
 }
 

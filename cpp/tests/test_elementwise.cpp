@@ -287,17 +287,20 @@ void alpha(double rate) {
 
 template <class T>
 void numbers_for_channels(index outer, index channels, index inner) {
-    const auto x = integers<T>(outer * channels * inner), a = integers<T>(channels);
-    auto b = integers<T>(channels), y = unset<T>(outer * channels * inner), expected = y;
-    for (T& divisor : b) divisor = divisor == T{0} ? T{2} : divisor;
-    for (bool standardized : {false, true}) {
-        for (std::size_t i = 0; i < x.size(); ++i) {
-            const std::size_t c = i / static_cast<std::size_t>(inner) % a.size();
-            expected[i] = standardized ? (x[i] - a[c]) / b[c] : x[i] * a[c] + b[c];
+    const auto x = integers<T>(outer * channels * inner), b = integers<T>(channels);
+    auto a = integers<T>(channels), y = unset<T>(outer * channels * inner), expected = y;
+    for (T& divisor : a) divisor = divisor == T{0} ? T{2} : divisor;
+    for (bool standardized : {false, true})
+        for (const T* added : {b.data(), static_cast<const T*>(nullptr)}) {
+            for (std::size_t i = 0; i < x.size(); ++i) {
+                const std::size_t c = i / static_cast<std::size_t>(inner) % a.size();
+                const T own = added ? added[c] : T{0};
+                expected[i] = standardized ? (x[i] - own) / a[c] : x[i] * a[c] + own;
+            }
+            const auto f = standardized ? standardize_channels<T> : scale_channels<T>;
+            f(outer, channels, inner, x.data(), a.data(), added, y.data());
+            CHECK_EQUAL(y, expected, show(outer, channels, inner, standardized, added != nullptr));
         }
-        (standardized ? standardize_channels<T> : scale_channels<T>)(outer, channels, inner, x.data(), a.data(), b.data(), y.data());
-        CHECK_EQUAL(y, expected, show(outer, channels, inner, standardized));
-    }
 }
 
 template <class T>

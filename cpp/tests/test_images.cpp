@@ -156,6 +156,64 @@ void tones(const Images& s, const std::string& images) {
     }
 }
 
+// Element by element: the values of its channel, in order.
+template <class T>
+void even_contrasts(const Images& s, const std::string& context) {
+    const double epsilon = static_cast<double>(std::numeric_limits<T>::epsilon());
+    constexpr index bins = 9;
+    auto x = integers<T>(s.size());
+    const auto dy = reals<T>(s.size());
+    auto stretched = unset<T>(s.size()), even = stretched, expected = stretched, expected_even = stretched, dx = stretched;
+    std::vector<std::vector<T>> channels(static_cast<std::size_t>(s.n * s.c));
+    const auto channel = [&](index i, index c) -> std::vector<T>& { return channels[static_cast<std::size_t>(i * s.c + c)]; };
+    for_each_element(s, [&](std::size_t e, index i, index, index, index c) { channel(i, c).push_back(x[e]); });
+    for (auto& values : channels) std::sort(values.begin(), values.end());
+    const auto bin = [](T v) { return static_cast<index>((static_cast<double>(v) + 4) / 8 * (bins - 1)); };
+    for_each_element(s, [&](std::size_t e, index i, index, index, index c) {
+        const auto& values = channel(i, c);
+        const double low = static_cast<double>(values.front()), high = static_cast<double>(values.back()), v = static_cast<double>(x[e]);
+        expected[e] = low < high ? static_cast<T>((v - low) / (high - low) * 8 - 4) : x[e];
+        const auto up_to = [&](T value) {
+            return static_cast<double>(std::count_if(values.begin(), values.end(), [&](T one) { return bin(one) <= bin(value); }));
+        };
+        const double none = up_to(values.front()), all = up_to(values.back());
+        expected_even[e] = low < high ? static_cast<T>(std::nearbyint((up_to(x[e]) - none) * 255 / (all - none)) / 255 * 8 - 4) : x[e];
+    });
+    stretch_forward(s, -4, 4, x.data(), stretched.data());
+    CHECK_CLOSE(stretched, expected, 16 * epsilon, 16 * epsilon, context);
+    equalize(s, bins, -4, 4, x.data(), even.data());
+    CHECK_CLOSE(even, expected_even, 16 * epsilon, 16 * epsilon, context);
+    // Along the values themselves and along a constant nothing changes but the two ends, which are the range's.
+    stretch_backward(s, -4, 4, x.data(), dy.data(), dx.data());
+    std::vector<double> along(channels.size()), sums(channels.size()), sizes(channels.size());
+    for_each_element(s, [&](std::size_t e, index i, index, index, index c) {
+        const std::size_t k = static_cast<std::size_t>(i * s.c + c);
+        const bool apart = channels[k].front() < channels[k].back();
+        along[k] += apart ? static_cast<double>(dx[e]) * static_cast<double>(x[e]) : 0;
+        sums[k] += apart ? static_cast<double>(dx[e]) : 0;
+        sizes[k] += 8 * std::fabs(static_cast<double>(dx[e]));
+        CHECK_FOR(apart || dx[e] == dy[e], context);
+    });
+    for (std::size_t k = 0; k < sums.size(); ++k)
+        CHECK_FOR(std::fabs(sums[k]) + std::fabs(along[k]) <= 16 * epsilon * (1 + sizes[k]), context + show(sums[k], along[k]));
+}
+
+template <class T>
+void posterized() {
+    const Images s{1, 16, 16, 1};
+    std::vector<T> x(256), y(256), expected(256);
+    for (int bits : {1, 4, 8}) {
+        for (std::size_t i = 0; i < 256; ++i)
+            x[i] = static_cast<T>(i), expected[i] = static_cast<T>(static_cast<int>(i) >> (8 - bits) << (8 - bits));
+        const double first = bits;
+        random_tone_forward(s, Tone{ToneChange::posterization, {first, 0}, {first, 0}, 0, 255}, seed, stream, x.data(), y.data());
+        CHECK_EQUAL(y, expected, show(bits));
+        random_tone_backward(s, Tone{ToneChange::posterization, {first, 0}, {first, 0}, 0, 255}, seed, stream, x.data(), x.data(),
+                             y.data());
+        CHECK_EQUAL(y, std::vector<T>(256), show(bits));
+    }
+}
+
 template <class T>
 void threads_agree() {
     const Images s{5, 60, 70, 3};
@@ -171,6 +229,9 @@ void threads_agree() {
             random_tone_forward(s, tone, seed, stream, x.data(), y.data()), keep();
             random_tone_backward(s, tone, seed, stream, x.data(), x.data(), y.data()), keep();
         }
+        stretch_forward(s, -1, 1, x.data(), y.data()), keep();
+        stretch_backward(s, -1, 1, x.data(), x.data(), y.data()), keep();
+        equalize(s, 256, -1, 1, x.data(), y.data()), keep();
         if (threads == 1) first = all;
         CHECK_FOR(same_bits(all, first), show(threads));
     }
@@ -183,7 +244,9 @@ void all() {
         const std::string context = show(s.n, s.h, s.w, s.c, s.share, sizeof(T));
         flips_and_corners<T>(s, context);
         tones<T>(s, context);
+        even_contrasts<T>(s, context);
     }
+    posterized<T>();
     threads_agree<T>();
 }
 

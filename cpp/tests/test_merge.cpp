@@ -78,6 +78,7 @@ void equals_formulas(Merge merge, std::size_t count, index size) {
     CHECK_EQUAL(y, expected, context);
     merge_backward(merge, static_cast<index>(count), size, pointers(std::as_const(x)).data(), dy.data(), pointers(dx).data());
     for (std::size_t k = 0; k < count; ++k) CHECK_EQUAL(dx[k], expected_dx[k], context);
+    dx.assign(count, unset<T>(size));
     dx[0] = dy;  // in place
     merge_backward(merge, static_cast<index>(count), size, pointers(std::as_const(x)).data(), dx[0].data(), pointers(dx).data());
     for (std::size_t k = 0; k < count; ++k) CHECK_EQUAL(dx[k], expected_dx[k], context);

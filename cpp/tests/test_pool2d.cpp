@@ -158,7 +158,7 @@ void test_pool2d() {
     threads_agree(pool2d_shape({68, 32, 31, 19}, {2, 3}, {3, 4}, {0, 0, 1, 1}));
     set_num_threads(threads);
 
-    CHECK(refused({1, 4, 4, 0}, {2, 2}, {1, 1}, {0, 0, 0, 0}, "at least 1, received 0"));
+    CHECK(refused({1, 4, 4, 0}, {2, 2}, {1, 1}, {0, 0, 0, 0}, "at least 1, that of the batch 0, received input (1, 4, 4, 0)"));
     CHECK(refused({1, 4, 4, 1}, {0, 2}, {1, 1}, {0, 0, 0, 0}, "(0, 2)"));
     CHECK(refused({1, 4, 4, 1}, {2, 2}, {1, 0}, {0, 0, 0, 0}, "(1, 0)"));
     CHECK(refused({1, 4, 4, 1}, {2, 3}, {1, 1}, {2, 0, 0, 0}, "padding 2 with window (2, 3)"));

@@ -9,6 +9,7 @@ from ._core import native
 from .fusion import ConvPool
 from .layers.conv import Conv1D, Conv2D
 from .layers.core import Dense
+from .layers.geometry import last_shape
 from .layers.regularization import Penalized
 
 _DIRECTIONS: tuple[native.Direction, ...] = ("forward", "input_gradient", "weight_gradient")
@@ -19,7 +20,7 @@ _FILES = {
     "direct": "conv2d.cpp",
     "one_channel": "one_channel.cpp",
     "separate": "conv2d.cpp, pool2d.cpp",
-    "structured": "conv2d_pool.cpp",
+    "structured": "conv2d_pool_gradient.cpp",
     "dense": "conv2d.cpp",
 }
 
@@ -49,7 +50,7 @@ def explain_kernels(model: Any, batch_size: int = 32, print_fn: Callable[[str], 
             files = [forward, *(_FILES[method] for method in methods[1:])]
             rows.append((f"{unit.conv.name} + {unit.pool.name}", *_cells(methods, files)))
         elif isinstance(unit, (Conv1D, Conv2D)):
-            shape = unit.shape_for((batch_size, *unit.input_shape[1:]))  # type: ignore[index]
+            shape = unit.shape_for((batch_size, *last_shape(unit.channels_first, unit.input_shape)[1:]))  # type: ignore[arg-type]
             methods = [native.conv2d_method(shape, direction) for direction in _DIRECTIONS]
             rows.append((unit.name, *_cells(methods, [_FILES[method] for method in methods])))
         elif isinstance(unit, Dense):

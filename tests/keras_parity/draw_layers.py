@@ -303,15 +303,25 @@ def draw_resizing(d: Dice, name: str, rank: int) -> Case:
 
 
 def draw_augmentation(d: Dice, name: str, rank: int) -> Case:
-    """Random layers whose range is a single value."""
-    f, g = d.number(-0.4, 0.4), d.number(-0.4, 0.4)
+    """Random layers whose range is a single value, and those that draw nothing."""
+    f, g, ends, bits = d.number(-0.4, 0.4), d.number(-0.4, 0.4), d.pick([-1, 1], [0, 255]), d.integer(1, 8)
     config: dict[str, Any] = {
         "RandomRotation": {"factor": [f, f]},
         "RandomZoom": {"height_factor": [f, f], "width_factor": d.pick(None, [g, g])},
         "RandomTranslation": {"height_factor": [f, f], "width_factor": [g, g]},
-        "RandomBrightness": {"factor": [f, f], "value_range": d.pick([-1, 1], [0, 255])},
+        "RandomBrightness": {"factor": [f, f], "value_range": ends},
+        "RandomPosterization": {"factor": [bits, bits], **d.some(value_range=ends)},
+        "AutoContrast": d.some(value_range=ends),
+        "Equalization": {"bins": d.integer(2, 40), **d.some(value_range=ends)},  # (Keras takes a step for each bin)
     }[name]
     shape = [2, d.integer(3, 9), d.integer(3, 9), 2]
+    if name in ("RandomPosterization", "AutoContrast", "Equalization"):
+        shape[0] = 1 if name == "Equalization" else 2  # of several images Keras makes one histogram
+        low, high = config.get("value_range", [0, 255])
+        shape = (
+            shape if name == "AutoContrast" else formatted(d, shape, config)
+        )  # of whose format Keras takes no notice
+        return layer(name, config, {"x0": d.uniform(*shape, low=low, high=high)}, call={"training": True})
     if name != "RandomBrightness":
         config |= d.some(fill_mode=d.pick("reflect", "nearest", "constant", "wrap"), fill_value=0.5)
         config |= d.some(interpolation=d.pick("bilinear", "bilinear", "nearest"))
@@ -349,7 +359,8 @@ TABLE = [
                                          "Concatenate")]),
     (draw_dot, [("Dot", 0)]),
     (draw_resizing, [("Resizing", 2), ("CenterCrop", 2)]),
-    (draw_augmentation, [(f"Random{kind}", 2) for kind in ("Rotation", "Zoom", "Translation", "Brightness")]),
+    (draw_augmentation, [("AutoContrast", 2), ("Equalization", 2)] + [(f"Random{kind}", 2) for kind in (
+        "Rotation", "Zoom", "Translation", "Brightness", "Posterization")]),
     (draw_inert, [("Dropout", 0), ("SpatialDropout1D", 1), ("SpatialDropout2D", 2), ("SpatialDropout3D", 3),
                   ("GaussianNoise", 0), ("GaussianDropout", 0), ("AlphaDropout", 0)]),
 ]  # fmt: skip

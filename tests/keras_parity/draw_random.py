@@ -49,12 +49,18 @@ def draw_image_change(d: Dice, name: str, rank: int) -> Case:
         "RandomInvert": d.some(factor=d.pick(shear[1], shear), value_range=ends),
         "RandomColorDegeneration": {"factor": height, **d.some(value_range=ends)},
         "RandomHue": {"factor": d.pick(shear[1], shear), **d.some(value_range=ends)},
+        "RandomColorJitter": {
+            "brightness_factor": height,
+            "contrast_factor": d.numbers(2),
+            "hue_factor": shear,
+            **d.some(value_range=ends, saturation_factor=0.6),
+        },
         "RandomSaturation": {"factor": d.pick(shear[1] * 0.9, height), **d.some(value_range=ends)},
         # of a range's ends, Keras takes the lower for a number between 0 and 255, the upper for a part of 255
         "Solarization": d.some(addition_factor=shear[0], threshold_factor=shear[1], value_range=ends),
     }[name]
     shape = [d.integer(4, 6), d.integer(5, 7), d.integer(1, 2)]
-    if name in ("RandomGrayscale", "RandomColorDegeneration", "RandomHue", "RandomSaturation"):
+    if name in ("RandomGrayscale", "RandomColorDegeneration", "RandomHue", "RandomSaturation", "RandomColorJitter"):
         shape[2] = 3
     if name in ("RandomRotation", "RandomZoom", "RandomTranslation", "RandomShear"):
         config |= d.some(fill_mode=d.pick("reflect", "nearest", "constant", "wrap"), fill_value=d.number())
@@ -87,7 +93,7 @@ TABLE = [
                   ("GaussianNoise", 0), ("GaussianDropout", 0), ("AlphaDropout", 0)]),
     (draw_image_change, [("Solarization", 2)] + [(f"Random{kind}", 2) for kind in (
         "Flip", "Rotation", "Zoom", "Translation", "Shear", "Crop", "Brightness", "Contrast", "Grayscale", "Invert",
-        "ColorDegeneration", "Hue", "Saturation")]),
+        "ColorDegeneration", "ColorJitter", "Hue", "Saturation")]),
     (draw_dropping, [(name, 0) for name in ("SimpleRNN", "LSTM", "GRU", "MultiHeadAttention", "Attention",
                                             "AdditiveAttention")]),
 ]  # fmt: skip

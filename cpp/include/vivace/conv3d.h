@@ -15,7 +15,6 @@ struct Conv3DShape {
     Conv2DShape images;    // the slices that meet in a kernel stand side by side as channels: an image for each output slice
 
     index groups() const { return images.groups; }
-    Conv2DShape slice() const;  // of one slice of the kernel over one of the input
     index input_size() const { return n * d * h * w * c; }
     index kernel_size() const { return images.kernel_size(); }
     index output_size() const { return images.output_size(); }

@@ -42,11 +42,12 @@ void alpha_dropout_forward(index size, const T* x, double rate, std::uint64_t se
 template <class T>
 void alpha_dropout_backward(index size, const T* dy, double rate, std::uint64_t seed, std::uint64_t stream, T* dx);
 
-// y = x scale + offset, and y = (x - mean) / deviation: of x (outer, channels, inner), with numbers for each channel.
+// y = x scale + offset, and y = (x - mean) / deviation: of x (outer, channels, inner), with numbers for each channel. offset
+// and mean may be null: zeros.
 template <class T>
 void scale_channels(index outer, index channels, index inner, const T* x, const T* scale, const T* offset, T* y);
 template <class T>
-void standardize_channels(index outer, index channels, index inner, const T* x, const T* mean, const T* deviation, T* y);
+void standardize_channels(index outer, index channels, index inner, const T* x, const T* deviation, const T* mean, T* y);
 
 // l1 sum |x| + l2 sum x^2, and its gradient: dx += l1 sign(x) + 2 l2 x.
 template <class T>

@@ -36,11 +36,13 @@ Corner random_corner(const Images& s, index height, index width, std::uint64_t s
 //   degeneration   cut(x + first (gray - x))
 //   grayscale      gray, with the probability first
 //   inversion      most - x, with the probability first
+//   posterization  the first `bits` of cut(x)'s eight, as a part of the range: bits a whole number from first's lower bound on,
+//                  below the upper one unless both are the same. It has no gradient.
 // Of three channels, in terms of the largest V of a pixel's, their spread C and the hue:
 //   hue            cut, the hue turned by first full circles, or with probability 1/2 as far the other way
 //   saturation     C times first / (1 - first), within V times the range
 // what V does not exceed has no hue: of `hue` the least value, of `saturation` 0.
-enum class ToneChange { brightness, contrast, solarization, degeneration, grayscale, inversion, hue, saturation };
+enum class ToneChange { brightness, contrast, solarization, degeneration, grayscale, inversion, posterization, hue, saturation };
 
 struct Tone {
     ToneChange change;
@@ -56,5 +58,19 @@ void random_tone_forward(const Images& s, const Tone& tone, std::uint64_t seed, 
 template <class T>
 void random_tone_backward(const Images& s, const Tone& tone, std::uint64_t seed, std::uint64_t stream, const T* x, const T* dy,
                           T* dx);
+
+// Each channel of each image stretched from its smallest and largest value to the range. A channel of a single value, or with
+// a NaN, stays as it is.
+template <class T>
+void stretch_forward(const Images& s, double least, double most, const T* x, T* y);
+template <class T>
+void stretch_backward(const Images& s, double least, double most, const T* x, const T* dy, T* dx);
+
+// The histogram of each channel of each image, of so many bins, made even: of the values v = 255 (x - least) / (most - least),
+// with b(v) = v (bins - 1) / 255 cut to a bin's number, y is in v's place
+//   round(255 (N(b(v)) - N(b0)) / (N - N(b0))),   N(b): values of bins up to b, b0: the first that has any, N: all values.
+// A channel of a single bin stays as it is.
+template <class T>
+void equalize(const Images& s, index bins, double least, double most, const T* x, T* y);
 
 }  // namespace vivace

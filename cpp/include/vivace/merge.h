@@ -7,8 +7,8 @@ namespace vivace {
 
 enum class Merge { add, subtract, multiply, average, maximum, minimum };
 
-// y = x_1 op x_2 op ..., of `count` inputs; subtract: of two; average: their sum / count. A NaN wins an extremum. y may be
-// one of the inputs.
+// y = x_1 op x_2 op ..., of `count` inputs; subtract: of two; average: their sum times 1 / count. A NaN wins an extremum. y may
+// be one of the inputs.
 template <class T>
 void merge_forward(Merge merge, index count, index size, const T* const* x, T* y);
 

@@ -170,7 +170,6 @@ def gemm(
     a: Array, b: Array, c: Array, transpose_a: bool = False, transpose_b: bool = False, accumulate: bool = False
 ) -> None: ...
 
-# x (n, i), kernel (i, o), bias (o,), y (n, o)
 # x (..., inputs), kernel (..., inputs, outputs), whose axes in front are 1, bias (outputs), y (..., outputs).
 def dense_forward(x: Array, kernel: Array, bias: Array | None, y: Array, activation: Activation = "linear") -> None: ...
 def dense_input_gradient(dy: Array, kernel: Array, dx: Array) -> None: ...
@@ -368,9 +367,6 @@ def multi_head_backward(
 
 # shape (samples, rows, channels, groups); x, y, dx, dy of so many elements; mask uint8 (samples, rows); mean and
 # variance (samples, groups); gamma, beta, dgamma, dbeta (channels,). With y, dy is overwritten.
-def group_norm_moments(
-    shape: tuple[int, int, int, int], x: Array, mask: NDArray[np.uint8] | None, mean: Array, variance: Array
-) -> None: ...
 def group_norm_forward(
     shape: tuple[int, int, int, int],
     x: Array,
@@ -472,7 +468,15 @@ class RandomTone:
     def __init__(
         self,
         change: Literal[
-            "brightness", "contrast", "solarization", "degeneration", "grayscale", "inversion", "hue", "saturation"
+            "brightness",
+            "contrast",
+            "solarization",
+            "degeneration",
+            "grayscale",
+            "inversion",
+            "posterization",
+            "hue",
+            "saturation",
         ],
         first: Pair,
         second: Pair,
@@ -482,6 +486,11 @@ class RandomTone:
 
 def random_tone_forward(tone: RandomTone, seed: int, stream: int, x: Array, y: Array) -> None: ...
 def random_tone_backward(tone: RandomTone, seed: int, stream: int, x: Array, dy: Array, dx: Array) -> None: ...
+
+# The same images, whatever the numbers: each channel stretched to the range, or its histogram made even.
+def stretch_forward(channels_first: bool, value_range: Pair, x: Array, y: Array) -> None: ...
+def stretch_backward(channels_first: bool, value_range: Pair, x: Array, dy: Array, dx: Array) -> None: ...
+def equalize(channels_first: bool, bins: int, value_range: Pair, x: Array, y: Array) -> None: ...
 
 # y and dy: a part of x, of the height and width that they have.
 def random_crop_forward(channels_first: bool, seed: int, stream: int, x: Array, y: Array) -> None: ...
@@ -553,8 +562,8 @@ def multiply_noise(x: Array, deviation: float, seed: int, stream: int, y: Array)
 def spatial_dropout(x: Array, channels_first: bool, rate: float, seed: int, stream: int, y: Array) -> None: ...
 
 # A number for each channel of x and y: (..., channels, inner), of any shape.
-def scale_channels(x: Array, scale: Array, offset: Array, inner: int, y: Array) -> None: ...
-def standardize_channels(x: Array, mean: Array, deviation: Array, inner: int, y: Array) -> None: ...
+def scale_channels(x: Array, scale: Array, offset: Array | None, inner: int, y: Array) -> None: ...
+def standardize_channels(x: Array, deviation: Array, mean: Array | None, inner: int, y: Array) -> None: ...
 
 # out[i] = source[rows[i]] for any dtype, rows of any shape; rows outside the source raise IndexError.
 # out has source's dtype; or float32 where source is uint8. nonzero[i] = rows[i] != 0.

@@ -15,7 +15,8 @@ class _AdaptivePooling(BoxPooling):
 
     Args:
         output_size: m, for all axes between the batch and the channels, or one for each.
-        data_format: "channels_last" (None, the default), or "channels_first", which is transposed first: a copy.
+        data_format: "channels_last" (None, the default), or "channels_first", which is transposed to it and back: two
+            copies each way.
     """
 
     def __init__(self, output_size: int | Sequence[int], data_format: str | None = None, **kwargs: Any) -> None:

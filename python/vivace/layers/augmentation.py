@@ -25,11 +25,9 @@ class RandomImages(Images):
         self.seed = seed
         self.stream = Stream(seed)
 
-    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
+    def change(self, x: Array, step: Step) -> tuple[Array, Any]:
         if not step.training:
             return x, None
-        if len(x.shape) == 3:
-            return self.forward(x[None], step)[0][0], None
         number = self.stream.next()
         y = step.empty(x.shape, x.dtype)
         return y, self.draw(self._ways.get(None) or self.new_way(None), self.stream.seed, number, x, y)

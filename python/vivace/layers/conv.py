@@ -54,7 +54,8 @@ class Way(NamedTuple):
 class Windowed(Activated):
     """A layer that slides a window of weights over sequences (rank 1), images (2) or volumes (3).
 
-    A subclass implements `geometry`, `output_shape_of`, `convolve` and `convolve_backward` with the channels last.
+    A subclass implements `geometry`, `output_shape_of`, `convolve` and `convolve_backward` with the channels last; the
+    last two come from `OneKernel` where there is one native op.
     """
 
     rank = 2
@@ -205,7 +206,56 @@ class KernelForms:
         return form
 
 
-class _Convolution(Windowed):
+class OneKernel(Windowed):
+    """A convolution that is one native op.
+
+    A subclass makes `kernel` and names the op's three directions, native functions of the arguments that Conv2D's have.
+    """
+
+    kernel: Parameter
+    ops = "conv2d_forward", "conv2d_weight_gradient", "conv2d_input_gradient"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.forms = KernelForms()
+
+    def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
+        shape, output, form_name = self._ways.get(x.shape) or self.new_way(x.shape)
+        y, bias = step.empty(output, x.dtype), self.bias.array if self.bias else None
+        op = getattr(native, self.ops[0])
+        if step.training or form_name == "original":
+            op(shape, x, self.kernel.array, bias, y, activation)
+        else:
+            form = self.forms.get(self.kernel, shape, None, form_name)
+            op(shape, x, self.kernel.array, bias, y, activation, form)
+        return y, (x, shape)
+
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
+        """See `vivace.plan`."""
+        if self.channels_first:
+            return None
+        shape, output, form_name = self._ways.get(x.shape) or self.new_way(x.shape)
+        y, bias = step.empty(output, x.dtype), self.bias.array if self.bias else None
+        form = [] if form_name == "original" else [self.forms.get(self.kernel, shape, None, form_name)]
+        op = getattr(native, self.ops[0])
+        call = partial(op, shape, x, self.kernel.array, bias, y, self.fused_activation, *form)
+        return y, [call, *self.bound_activation(y)]
+
+    def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
+        x, shape = saved
+        dbias = self.bias.gradient if self.bias else None
+        getattr(native, self.ops[1])(shape, x, dz, self.kernel.gradient, dbias)
+        if not input_gradient:
+            return None
+        dx = step.empty(x.shape, x.dtype)
+        self.op_input_gradient(shape, dz, dx)
+        return dx
+
+    def op_input_gradient(self, shape: Any, dz: Array, dx: Array) -> None:
+        getattr(native, self.ops[2])(shape, dz, self.kernel.array, dx)
+
+
+class _Convolution(OneKernel):
     def __init__(
         self,
         filters: int,
@@ -237,7 +287,6 @@ class _Convolution(Windowed):
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
         self.kernel_constraint = constraints.get(kernel_constraint)
-        self.forms = KernelForms()
 
     def build(self, input_shape: BatchShape) -> None:
         kernel = (*self.kernel_size, self.channels(input_shape) // self.groups, self.filters)
@@ -263,34 +312,6 @@ class _Convolution(Windowed):
         assert self.input_shape is not None
         return self.shape_for(self.sample(last_shape(self.channels_first, self.input_shape))).flops
 
-    def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
-        shape, output, form_name = self._ways.get(x.shape) or self.new_way(x.shape)
-        y = step.empty(output, x.dtype)
-        bias, form = self.bias.array if self.bias else None, None
-        if not step.training and form_name != "original":
-            form = self.forms.get(self.kernel, shape, None, form_name)
-        native.conv2d_forward(shape, x, self.kernel.array, bias, y, activation, form)
-        return y, (x, shape)
-
-    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
-        """See `vivace.plan`."""
-        if self.channels_first:
-            return None
-        shape, output, form_name = self._ways.get(x.shape) or self.new_way(x.shape)
-        y, form = step.empty(output, x.dtype), self.forms.get(self.kernel, shape, None, form_name)
-        bias, fused = self.bias.array if self.bias else None, self.fused_activation
-        call = partial(native.conv2d_forward, shape, x, self.kernel.array, bias, y, fused, form)
-        return y, [call, *self.bound_activation(y)]
-
-    def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
-        x, shape = saved
-        native.conv2d_weight_gradient(shape, x, dz, self.kernel.gradient, self.bias.gradient if self.bias else None)
-        if not input_gradient:
-            return None
-        dx = step.empty(x.shape, x.dtype)
-        native.conv2d_input_gradient(shape, dz, self.kernel.array, dx)
-        return dx
-
 
 class Conv1D(_Convolution):
     __doc__ = f"""1-D convolution over sequences.
@@ -308,7 +329,7 @@ class Conv1D(_Convolution):
 
     rank = 1
     paddings = ("valid", "same", "causal")
-    bind = _Convolution.bind
+    bind = OneKernel.bind
 
 
 class Conv2D(_Convolution):
@@ -327,7 +348,7 @@ class Conv2D(_Convolution):
         groups: channels are convolved in this many separate groups, 1.{_SHARED}
     """
 
-    bind = _Convolution.bind
+    bind = OneKernel.bind
 
 
 class Conv3D(_Convolution):
@@ -344,6 +365,8 @@ class Conv3D(_Convolution):
     """
 
     rank = 3
+    ops = "conv3d_forward", "conv3d_weight_gradient", "conv3d_input_gradient"
+    bind = OneKernel.bind
 
     def geometry(self, x_shape: Shape) -> native.Conv3DShape:
         kernel = (*self.kernel_size, x_shape[-1] // self.groups, self.filters)
@@ -353,30 +376,6 @@ class Conv3D(_Convolution):
         geometry = self.geometry(shape)
         return Way(geometry, geometry.output, "original")
 
-    def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
-        shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
-        y = step.empty(output, x.dtype)
-        native.conv3d_forward(shape, x, self.kernel.array, self.bias.array if self.bias else None, y, activation)
-        return y, (x, shape)
-
-    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
-        """See `vivace.plan`."""
-        if self.channels_first:
-            return None
-        shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
-        y, bias = step.empty(output, x.dtype), self.bias.array if self.bias else None
-        call = partial(native.conv3d_forward, shape, x, self.kernel.array, bias, y, self.fused_activation)
-        return y, [call, *self.bound_activation(y)]
-
-    def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
-        x, shape = saved
-        native.conv3d_weight_gradient(shape, x, dz, self.kernel.gradient, self.bias.gradient if self.bias else None)
-        if not input_gradient:
-            return None
-        dx = step.empty(x.shape, x.dtype)
-        native.conv3d_input_gradient(shape, dz, self.kernel.array, dx)
-        return dx
-
 
 Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D
-__all__ = ["Conv1D", "Conv2D", "Conv3D", "Convolution1D", "Convolution2D", "Convolution3D", "Windowed"]
+__all__ = ["Conv1D", "Conv2D", "Conv3D", "Convolution1D", "Convolution2D", "Convolution3D", "OneKernel", "Windowed"]

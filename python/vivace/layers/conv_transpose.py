@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from .. import constraints, initializers, regularizers
@@ -11,9 +10,8 @@ from .._core import native
 from .._typing import Array, BatchShape, Initializer, Shape
 from ..constraints import Constraint
 from ..regularizers import L1L2
-from ..step import Step
 from .base import positive
-from .conv import Way, Windowed
+from .conv import OneKernel, Way
 from .geometry import last_shape, sizes
 
 _SHARED = """
@@ -32,7 +30,9 @@ _SHARED = """
         kernel_constraint, bias_constraint: of `vivace.constraints`, none by default."""
 
 
-class _ConvTranspose(Windowed):
+class _ConvTranspose(OneKernel):
+    ops = "conv3d_transpose_forward", "conv3d_transpose_weight_gradient", "conv3d_forward"
+
     def __init__(
         self,
         filters: int,
@@ -68,6 +68,9 @@ class _ConvTranspose(Windowed):
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
         self.kernel_constraint = constraints.get(kernel_constraint)
+
+    def op_input_gradient(self, shape: native.Conv3DShape, dz: Array, dx: Array) -> None:
+        native.conv3d_forward(shape, dz, self.kernel.array, None, dx)
 
     def build(self, input_shape: BatchShape) -> None:
         shape = (*self.kernel_size, self.filters, self.channels(input_shape))
@@ -116,32 +119,6 @@ class _ConvTranspose(Windowed):
         flops: int = self.shape_for(self.sample(last_shape(self.channels_first, self.input_shape))).flops
         return flops
 
-    def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
-        shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
-        y = step.empty(output, x.dtype)
-        bias = self.bias.array if self.bias else None
-        native.conv3d_transpose_forward(shape, x, self.kernel.array, bias, y, activation)
-        return y, (x, shape)
-
-    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
-        """See `vivace.plan`."""
-        if self.channels_first:
-            return None
-        shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
-        y, bias = step.empty(output, x.dtype), self.bias.array if self.bias else None
-        call = partial(native.conv3d_transpose_forward, shape, x, self.kernel.array, bias, y, self.fused_activation)
-        return y, [call, *self.bound_activation(y)]
-
-    def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
-        x, shape = saved
-        dbias = self.bias.gradient if self.bias else None
-        native.conv3d_transpose_weight_gradient(shape, x, dz, self.kernel.gradient, dbias)
-        if not input_gradient:
-            return None
-        dx = step.empty(x.shape, x.dtype)
-        native.conv3d_forward(shape, dz, self.kernel.array, None, dx)
-        return dx
-
 
 class Conv1DTranspose(_ConvTranspose):
     __doc__ = f"""Transposed convolution of sequences.
@@ -155,7 +132,7 @@ class Conv1DTranspose(_ConvTranspose):
     """
 
     rank = 1
-    bind = _ConvTranspose.bind
+    bind = OneKernel.bind
 
 
 class Conv2DTranspose(_ConvTranspose):
@@ -169,7 +146,7 @@ class Conv2DTranspose(_ConvTranspose):
         kernel_size: an integer or (height, width).{_SHARED}
     """
 
-    bind = _ConvTranspose.bind
+    bind = OneKernel.bind
 
 
 class Conv3DTranspose(_ConvTranspose):
@@ -184,7 +161,7 @@ class Conv3DTranspose(_ConvTranspose):
     """
 
     rank = 3
-    bind = _ConvTranspose.bind
+    bind = OneKernel.bind
 
     def __init__(
         self,

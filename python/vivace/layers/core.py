@@ -326,6 +326,10 @@ class Cast(Layer):
         return None
 
 
+def _flat(x: Array) -> Array:
+    return x.reshape(x.shape[0], -1 if x.size else math.prod(x.shape[1:]))
+
+
 class Flatten(Layer):
     """(batch, a, b, ...) -> (batch, a * b * ...), in row-major order, without copying.
 
@@ -348,11 +352,11 @@ class Flatten(Layer):
             self.drop_mask(step)
         if self.channels_first:
             x = to_last(x.ndim > 2, x, step)
-        return x.reshape(x.shape[0], -1), x.shape
+        return _flat(x), x.shape
 
     def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
         """See `vivace.plan`."""
-        return None if self.channels_first else (x.reshape(len(x), -1), [])
+        return None if self.channels_first else (_flat(x), [])
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         return to_first(self.channels_first and len(saved) > 2, dy.reshape(saved), step)

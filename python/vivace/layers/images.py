@@ -10,13 +10,15 @@ from .._core import native
 from .._typing import Array, BatchShape, Shape
 from ..step import Step, Stream
 from .base import Layer, check_rank, data_array, positive
-from .geometry import check_data_format, first_shape, last_shape, to_first, to_last
+from .geometry import check_data_format, first_shape, last_shape
 from .reshaping import Resampled, check_interpolation, margins, resampled, resizing
 
 
 class Images(Layer):
-    """A layer over images, or over a single one where it is called on an array. Its `forward` is that of `change` and
-    `change_backward`, which see a batch with the channels last."""
+    """A layer over images, or over a single one where it is called on an array.
+
+    A subclass implements `change`, the `forward` of a batch, and `backward`.
+    """
 
     def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -44,22 +46,10 @@ class Images(Layer):
     def change(self, x: Array, step: Step) -> tuple[Array, Any]:
         raise TypeError(f"{type(self).__name__} must define change")
 
-    def change_backward(self, dy: Array, saved: Any, step: Step) -> Array:
-        raise TypeError(f"{type(self).__name__} must define change_backward")
-
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         if len(x.shape) == 3:
-            return self.forward(x[None], step)[0][0], None
-        if not self.channels_first:
-            return self.change(x, step)
-        y, saved = self.change(to_last(True, x, step), step)
-        return to_first(True, y, step), saved
-
-    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        if not input_gradient:
-            return None
-        dx = self.change_backward(to_last(self.channels_first, dy, step), saved, step)
-        return to_first(self.channels_first, dx, step)
+            return self.change(x[None], step)[0][0], None
+        return self.change(x, step)
 
 
 class Resizing(Images):
@@ -73,7 +63,7 @@ class Resizing(Images):
         pad_to_aspect_ratio: pad to the new shape first, instead of distorting (False).
         fill_mode, fill_value: what is padded: "constant" is the only mode; 0.
         antialias: in shrinking, average over all pixels, instead of sampling some (False).
-        data_format: "channels_last" (None, the default), or "channels_first", which is transposed to it and back.
+        data_format: "channels_last" (None, the default) or "channels_first".
     """
 
     def __init__(
@@ -123,17 +113,20 @@ class Resizing(Images):
 
     def make_way(self, shape: Shape) -> tuple[Resampled, Array | None]:
         """What resizes, and what has to be added for the part of each pixel that is padding."""
-        _, h, w, _ = shape
+        h, w = shape[2:] if self.channels_first else shape[1:3]
         axes = zip((h, w), (self.height, self.width), self._parts(h, w), strict=True)
         forward, backward, sums = zip(
             *(resizing(n, to, self.interpolation, self.antialias, part) for n, to, part in axes), strict=True
         )
         padding = None
         if self.pad_to_aspect_ratio and self.fill_value:
-            padding = (self.fill_value * (1 - np.outer(*sums))[..., None]).astype(self.dtype)
-        return resampled(shape, list(zip(forward, backward, strict=True))), padding
+            padding = (self.fill_value * (1 - np.outer(*sums))).astype(self.dtype)
+            padding = padding if self.channels_first else padding[..., None]
+        return resampled(shape, list(zip(forward, backward, strict=True)), self.channels_first), padding
 
-    def change_backward(self, dy: Array, saved: Any, step: Step) -> Array:
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        if not input_gradient:
+            return None
         backward, shape = saved
         dx = step.empty(shape, dy.dtype)
         native.resample(backward, dy, dx)
@@ -176,9 +169,7 @@ class CenterCrop(Images):
         pairs = [((n - to) // 2, (n - to + 1) // 2) for n, to in zip((h, w), size, strict=True)]
         return _Cut(margins(output, pairs, self.channels_first), resize, output)
 
-    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        if len(x.shape) == 3:
-            return self.forward(x[None], step)[0][0], None
+    def change(self, x: Array, step: Step) -> tuple[Array, Any]:
         way: _Cut = self._ways.get(x.shape) or self.new_way(x.shape)
         if way.margins is None:
             y, saved = way.resize.forward(x, step)
@@ -220,9 +211,7 @@ class RandomCrop(CenterCrop):
         self.seed = seed
         self.stream = Stream(seed)
 
-    def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        if len(x.shape) == 3:
-            return self.forward(x[None], step)[0][0], None
+    def change(self, x: Array, step: Step) -> tuple[Array, Any]:
         way: _Cut = self._ways.get(x.shape) or self.new_way(x.shape)
         if way.margins is None or not step.training:
             y, saved = way.resize.forward(x, step)

@@ -38,14 +38,11 @@ Windows = list[tuple[int, int]]
 class _Way(NamedTuple):
     """One pass over images or volumes."""
 
-    shape: Any
+    shape: Any  # native.Pool2DShape or Pool3DShape
     output: Shape
-    positions: Any  # the dtype of the winners' positions
-
-
-def _way(shape: Any, output: Shape, window: int) -> _Way:
-    """window: elements in it."""
-    return _Way(shape, output, np.dtype(np.uint8 if window <= 256 else np.uint32))
+    forward: str  # the native functions' names
+    backward: str
+    positions: Any  # the dtype of the winners' positions; None: means have none
 
 
 class _Pooling(Layer):
@@ -53,7 +50,6 @@ class _Pooling(Layer):
 
     rank = 2
     maximum = True
-    in_boxes = False  # whether a way's shape is that of volumes
 
     def __init__(self, data_format: str | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -65,51 +61,53 @@ class _Pooling(Layer):
         check_rank(f"{self.name} ({type(self).__name__})", input_shape, self.rank + 2, f"(batch, {axes})")
         return last_shape(self.channels_first, input_shape)
 
+    def way(self, shape: Any, output: Shape, window: int) -> _Way:
+        """window: elements in the largest one."""
+        op = f"{'max' if self.maximum else 'average'}_pool{'3d' if isinstance(shape, native.Pool3DShape) else '2d'}"
+        kind = np.dtype(np.uint8 if window <= 256 else np.uint32) if self.maximum else None
+        return _Way(shape, output, f"{op}_forward", f"{op}_backward", kind)
+
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         if step.mask is not None:
             self.drop_mask(step)
         if self.channels_first:
             x = to_last(True, x, step)
-        y, saved = self.pool(self._ways.get(x.shape) or self.new_way(x.shape), x, step)
-        return to_first(True, y, step) if self.channels_first else y, (saved, x.shape)
+        y, saved = self.pool(x, step)
+        return to_first(True, y, step) if self.channels_first else y, saved
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if not input_gradient:
             return None
-        saved, shape = saved
-        dy = to_last(self.channels_first, dy, step)
-        return to_first(self.channels_first, self.pool_backward(dy, saved, step).reshape(shape), step)
+        dx = self.pool_backward(to_last(self.channels_first, dy, step), saved, step)
+        return to_first(self.channels_first, dx, step)
 
     def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
         """See `vivace.plan`."""
         if self.channels_first:
             return None
-        shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
+        shape, output, forward, _, positions = self._ways.get(x.shape) or self.new_way(x.shape)
         y = step.empty(output, x.dtype)
-        if self.maximum:
-            forward: Any = native.max_pool3d_forward if self.in_boxes else native.max_pool2d_forward
-            return y, [partial(forward, shape, x, y, None)]
-        forward = native.average_pool3d_forward if self.in_boxes else native.average_pool2d_forward
-        return y, [partial(forward, shape, x, y)]
+        return y, [partial(getattr(native, forward), shape, x, y, *([] if positions is None else [None]))]
 
-    def pool(self, way: _Way, x: Array, step: Step) -> tuple[Array, Any]:
-        shape, output, kind = way
-        if not self.maximum:
+    def pool(self, x: Array, step: Step) -> tuple[Array, Any]:
+        way = self._ways.get(x.shape) or self.new_way(x.shape)
+        shape, output, forward, _, kind = way
+        if kind is None:
             y = step.empty(output, x.dtype)
-            (native.average_pool3d_forward if self.in_boxes else native.average_pool2d_forward)(shape, x, y)
-            return y, (shape, None)
+            getattr(native, forward)(shape, x, y)
+            return y, (way, None, x.shape)
         positions = step.empty(output, kind) if step.training else None
         y = step.empty(output, x.dtype)
-        (native.max_pool3d_forward if self.in_boxes else native.max_pool2d_forward)(shape, x, y, positions)
-        return y, (shape, positions)
+        getattr(native, forward)(shape, x, y, positions)
+        return y, (way, positions, x.shape)
 
     def pool_backward(self, dy: Array, saved: Any, step: Step) -> Array:
-        shape, positions = saved
-        dx = step.empty(shape.input, dy.dtype)
-        if self.maximum:
-            (native.max_pool3d_backward if self.in_boxes else native.max_pool2d_backward)(shape, dy, positions, dx)
+        way, positions, x_shape = saved
+        dx = step.empty(x_shape, dy.dtype)
+        if positions is None:
+            getattr(native, way.backward)(way.shape, dy, dx)
         else:
-            (native.average_pool3d_backward if self.in_boxes else native.average_pool2d_backward)(shape, dy, dx)
+            getattr(native, way.backward)(way.shape, dy, positions, dx)
         return dx
 
 
@@ -119,8 +117,6 @@ class BoxPooling(_Pooling):
     A subclass implements `windows`.
     """
 
-    in_boxes = True
-
     def windows(self, shape: Shape) -> list[Windows]:
         """Of each axis between the batch and the channels: what each output sees, its first element and the end."""
         raise TypeError(f"{type(self).__name__} must define windows(shape)")
@@ -129,7 +125,7 @@ class BoxPooling(_Pooling):
         windows, missing = self.windows(shape), 3 - self.rank
         volume = (shape[0], *(1,) * missing, *shape[1:])
         boxes = native.Pool3DShape(volume, [*[[(0, 1)]] * missing, *windows])  # type: ignore[arg-type]
-        return _way(boxes, (shape[0], *map(len, windows), shape[-1]), boxes.largest)
+        return self.way(boxes, (shape[0], *map(len, windows), shape[-1]), boxes.largest)
 
 
 class _WindowPooling(_Pooling):
@@ -173,7 +169,7 @@ class _WindowPooling(_Pooling):
             pads = (same_padding(*axis) for axis in zip(image[1:3], window, strides, strict=True))
             padding = [p for pad in pads for p in pad]
         geometry = native.Pool2DShape(image, window, strides, tuple(padding))  # type: ignore[arg-type]
-        return _way(geometry, (shape[0], *geometry.output[3 - self.rank :]), self._area)
+        return self.way(geometry, (shape[0], *geometry.output[3 - self.rank :]), self._area)
 
     def shape_for(self, x_shape: Shape) -> native.Pool2DShape:
         """The geometry of images (or sequences) of this shape, channels last."""
@@ -256,17 +252,14 @@ class _GlobalPooling(_Pooling):
                 self.drop_mask(step)
         if self.channels_first:
             x = to_last(True, x, step)
-        saved: Any
         if self.rank == 1 and mask is not None and not self.maximum:
-            y, saved = self._masked_mean(x, mask, step)
-        else:
-            y, saved = self.pool(self._ways.get(x.shape) or self.new_way(x.shape), x, step)
-        return y, (saved, x.shape)
+            return self._masked_mean(x, mask, step)
+        return self.pool(x, step)
 
     def make_way(self, shape: Shape) -> _Way:
         window = math.prod(shape[1:-1])
         image = native.Pool2DShape((shape[0], 1, window, shape[-1]), (1, window), (1, window))
-        return _way(image, self._output(shape), window)
+        return self.way(image, self._output(shape), window)
 
     def _output(self, x_shape: Shape) -> Shape:
         """The output's shape for an input that has its channels last."""
@@ -275,24 +268,24 @@ class _GlobalPooling(_Pooling):
         kept: Any = first_shape(self.channels_first, (x_shape[0], *(1,) * self.rank, x_shape[-1]))
         return kept
 
-    def _masked_mean(self, x: Array, mask: Array, step: Step) -> tuple[Array, Array]:
-        """The mean of the steps that count (0 / 0 of none, as in Keras), and each step's share in it."""
+    def _masked_mean(self, x: Array, mask: Array, step: Step) -> tuple[Array, Any]:
+        """The mean of the steps that count (0 / 0 of none, as in Keras); no way, but each step's share in it."""
         share = mask.astype(x.dtype)
         with np.errstate(invalid="ignore"):
             share /= share.sum(1, keepdims=True)
         y = step.empty(self._output(x.shape), x.dtype)
-        np.einsum("nt,ntc->nc", share, x, out=y.reshape(len(x), -1))
-        return y, share
+        np.einsum("nt,ntc->nc", share, x, out=y.reshape(len(x), x.shape[2]))
+        return y, (None, share, x.shape)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if not input_gradient:
             return None
-        saved, shape = saved
-        if isinstance(saved, np.ndarray):
-            dx = step.empty(shape, dy.dtype)
-            np.multiply(saved[:, :, None], dy.reshape(len(dy), 1, -1), out=dx)
+        way, share, x_shape = saved
+        if way is None:
+            dx = step.empty(x_shape, dy.dtype)
+            np.multiply(share[:, :, None], dy.reshape(len(dy), 1, x_shape[2]), out=dx)
         else:
-            dx = self.pool_backward(dy, saved, step).reshape(shape)
+            dx = self.pool_backward(dy, saved, step)
         return to_first(self.channels_first, dx, step)
 
 

@@ -35,14 +35,14 @@ class Rescaling(Layer):
                 raise ValueError(f"{self.name}: {argument} {rule}, received {value!r}") from None
         self.scale, self.offset = scale, offset
 
-    def make_way(self, shape: Shape) -> tuple[Array, Array, Array]:
-        """Scale, offset and as many zeros: of the input's last axes as many as they have."""
+    def make_way(self, shape: Shape) -> tuple[Array, Array]:
+        """Scale and offset: of the input's last axes as many as they have."""
         scale, offset = np.asarray(self.scale, self.dtype), np.asarray(self.offset, self.dtype)
         rank = max(scale.ndim, offset.ndim)
         if rank > len(shape):
             raise ValueError(f"scale and offset have {rank} axes, the input has {len(shape)}")
         wide = [np.ascontiguousarray(np.broadcast_to(one, shape[len(shape) - rank :])) for one in (scale, offset)]
-        return wide[0], wide[1], np.zeros_like(wide[0])
+        return wide[0], wide[1]
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         way = self._ways.get(x.shape) or self.new_way(x.shape)
@@ -52,14 +52,13 @@ class Rescaling(Layer):
 
     def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]]:
         """See `vivace.plan`."""
-        scale, offset, _ = self._ways.get(x.shape) or self.new_way(x.shape)
+        scale, offset = self._ways.get(x.shape) or self.new_way(x.shape)
         y = step.empty(x.shape, x.dtype)
         return y, [partial(native.scale_channels, x, scale, offset, 1, y)]
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if input_gradient:
-            scale, _, zeros = saved
-            native.scale_channels(dy, scale, zeros, 1, dy)
+            native.scale_channels(dy, saved[0], None, 1, dy)
         return dy
 
 
@@ -146,9 +145,9 @@ class Normalization(Layer):
         wide = np.broadcast_to(one, [sizes[axis] for axis in kept])
         return wide.reshape([size if axis in kept else 1 for axis, size in enumerate(sizes)])
 
-    def make_way(self, shape: tuple[Shape, int]) -> tuple[Array, Array, Array, int]:
-        """Mean, deviation and as many zeros, from the first kept axis to the last, as of a count of changes; and the
-        elements behind these axes.
+    def make_way(self, shape: tuple[Shape, int]) -> tuple[Array, Array, int]:
+        """Mean and deviation, from the first kept axis to the last, as of a count of changes; and the elements behind
+        these axes.
         """
         sizes, _ = shape
         mean, variance = self.given or (self.adapt_mean.array, self.adapt_variance.array)
@@ -161,26 +160,26 @@ class Normalization(Layer):
             alone = np.broadcast_to(one, [sizes[axis] for axis in kept]).reshape(thin[span])
             # copies: the weights themselves may change before they are looked at again
             wide.append(np.array(np.broadcast_to(alone, sizes[span]), order="C"))
-        return wide[0], wide[1], np.zeros_like(wide[0]), math.prod(sizes[span.stop :]) if kept else 1
+        return wide[0], wide[1], math.prod(sizes[span.stop :]) if kept else 1
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         key = x.shape, Changes.count
         exposed = self.given is None and (self.adapt_mean.exposed or self.adapt_variance.exposed)
         way = self.make_way(key) if exposed else self._ways.get(key) or self.new_way(key)
-        mean, deviation, _, inner = way
+        mean, deviation, inner = way
         y = step.empty(x.shape, x.dtype)
         if self.invert:
             native.scale_channels(x, deviation, mean, inner, y)
         else:
-            native.standardize_channels(x, mean, deviation, inner, y)
+            native.standardize_channels(x, deviation, mean, inner, y)
         return y, way
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        _, deviation, zeros, inner = saved
+        _, deviation, inner = saved
         if self.invert:
-            native.scale_channels(dy, deviation, zeros, inner, dy)
+            native.scale_channels(dy, deviation, None, inner, dy)
         else:
-            native.standardize_channels(dy, zeros, deviation, inner, dy)
+            native.standardize_channels(dy, deviation, None, inner, dy)
         return dy
 
 

@@ -13,7 +13,7 @@ from .._core import native
 from .._typing import Array, BatchShape, Shape
 from ..step import Step
 from .base import Layer, check_rank
-from .geometry import AXES, check_data_format, first_shape, last_shape, sizes, to_first, to_last
+from .geometry import AXES, check_data_format, first_shape, last_shape, sizes
 
 
 class Reshape(Layer):
@@ -44,13 +44,19 @@ class Reshape(Layer):
             )
         return (input_shape[0], *(elements // known if size == -1 else size for size in self.target_shape))
 
+    def _reshaped(self, x: Array) -> Array:
+        if x.size == 0:  # which leaves no size to be found
+            shape: Any = self.compute_output_shape(x.shape)
+            return x.reshape(shape)
+        return x.reshape(len(x), *self.target_shape)
+
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         self.drop_mask(step)
-        return x.reshape(len(x), *self.target_shape), x.shape
+        return self._reshaped(x), x.shape
 
     def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]]:
         """See `vivace.plan`."""
-        return x.reshape(len(x), *self.target_shape), []
+        return self._reshaped(x), []
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         return dy.reshape(saved)
@@ -183,10 +189,15 @@ class _Spatial(Layer):
         return last_shape(self.channels_first, input_shape)
 
 
+def with_channels_last(shape: Any, channels_first: bool) -> Any:
+    """A shape (batch, ..., channels) of as many elements in the same order: channels that come first are samples."""
+    return (shape[0] * shape[1], *shape[2:], 1) if channels_first else shape
+
+
 def margins(shape: Any, pairs: Sequence[tuple[int, int]], channels_first: bool) -> native.Margins:
     """What surrounds an array of this shape on an outer one: so many elements before and behind on each axis."""
     missing = 3 - len(pairs)
-    n, *middle, c = (shape[0] * shape[1], *shape[2:], 1) if channels_first else shape
+    n, *middle, c = with_channels_last(shape, channels_first)
     return native.Margins((n, *(1,) * missing, *middle, c), (*((0, 0),) * missing, *pairs))
 
 
@@ -326,7 +337,7 @@ class _UpSampling(_Spatial):
 
     Args:
         size: how often along each axis: an integer or one for each axis, 2.
-        data_format: "channels_last" (None, the default), or "channels_first", which is transposed to it and back.
+        data_format: "channels_last" (None, the default) or "channels_first".
     """
 
     interpolation = "nearest"
@@ -341,26 +352,23 @@ class _UpSampling(_Spatial):
         return first_shape(self.channels_first, (batch, *repeated, channels))
 
     def make_way(self, shape: Shape) -> Resampled:
-        """shape: channels last."""
-        axes = zip(shape[1:-1], self.size, strict=True)
-        if self.interpolation == "nearest":
-            return resampled(shape, [_repeated(n, times) for n, times in axes])
-        return resampled(shape, [resizing(n, n * times, self.interpolation)[:2] for n, times in axes])
+        axes = zip(last_shape(self.channels_first, shape)[1:-1], self.size, strict=True)
+        if self.interpolation == "nearest" or 0 in shape:
+            pairs = [_repeated(n or 0, times) for n, times in axes]
+        else:
+            pairs = [resizing(n or 0, (n or 0) * times, self.interpolation)[:2] for n, times in axes]
+        return resampled(shape, pairs, self.channels_first)
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         if step.mask is not None:
             self.drop_mask(step)
-        if self.channels_first:
-            x = to_last(True, x, step)
         output, forward, backward = self._ways.get(x.shape) or self.new_way(x.shape)
         y = step.empty(output, x.dtype)
         native.resample(forward, x, y)
-        return to_first(True, y, step) if self.channels_first else y, (backward, x.shape)
+        return y, (backward, x.shape)
 
-    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
+    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]]:
         """See `vivace.plan`."""
-        if self.channels_first:
-            return None
         output, forward, _ = self._ways.get(x.shape) or self.new_way(x.shape)
         y = step.empty(output, x.dtype)
         return y, [partial(native.resample, forward, x, y)]
@@ -370,8 +378,8 @@ class _UpSampling(_Spatial):
             return None
         backward, shape = saved
         dx = step.empty(shape, dy.dtype)
-        native.resample(backward, to_last(self.channels_first, dy, step), dx)
-        return to_first(self.channels_first, dx, step)
+        native.resample(backward, dy, dx)
+        return dx
 
 
 class UpSampling1D(_UpSampling):
@@ -451,11 +459,12 @@ class Resampled(NamedTuple):
     backward: native.Resampling
 
 
-def resampled(shape: Shape, axes: Sequence[tuple[Bands, Bands]]) -> Resampled:
-    """What multiplies each axis between the batch and the channels by a matrix; given with its transpose."""
-    n, c = shape[0], shape[-1]
+def resampled(shape: Shape, axes: Sequence[tuple[Bands, Bands]], channels_first: bool) -> Resampled:
+    """What multiplies each axis but the batch and the channels by a matrix; given with its transpose."""
+    n, *_, c = with_channels_last(shape, channels_first)
     forward, backward = ([pair[way] for pair in axes] for way in (0, 1))
-    output = (n, *(len(first) for _, first, _ in forward), c)
+    middle = [len(first) for _, first, _ in forward]
+    output = (*shape[:2], *middle) if channels_first else (n, *middle, c)
     return Resampled(output, native.Resampling(n, forward, c), native.Resampling(n, backward, c))
 
 
@@ -490,6 +499,8 @@ def resizing(
     part: where that starts which is resized, and its size; the whole axis. Beyond the axis lie zeros.
     """
     start, size = part or (0, inputs)
+    if inputs < 1:
+        raise ValueError("there is nothing to resize along an axis of size 0")
     at = (np.arange(outputs) + 0.5) * size / outputs - 0.5
     if interpolation == "nearest":
         matrix = np.zeros((outputs, size))

@@ -13,7 +13,7 @@ from ..constraints import Constraint
 from ..regularizers import L1L2
 from ..step import Step
 from .base import positive
-from .conv import Windowed
+from .conv import OneKernel, Way, Windowed
 from .geometry import last_shape
 
 _SHARED = """
@@ -47,19 +47,10 @@ class _Depthwise(Windowed):
         assert self.input_shape is not None
         return self.shape_for(self.sample(last_shape(self.channels_first, self.input_shape))).flops
 
-    def depthwise_backward(
-        self, x: Array, kernel: Array, dz: Array, dkernel: Array, dbias: Array | None, step: Step, input_gradient: bool
-    ) -> Array | None:
-        shape = self.shape_for(x.shape)
-        native.depthwise2d_weight_gradient(shape, x, dz, dkernel, dbias)
-        if not input_gradient:
-            return None
-        dx = step.empty(x.shape, x.dtype)
-        native.depthwise2d_input_gradient(shape, dz, kernel, dx)
-        return dx
 
+class _DepthwiseConv(_Depthwise, OneKernel):
+    ops = "depthwise2d_forward", "depthwise2d_weight_gradient", "depthwise2d_input_gradient"
 
-class _DepthwiseConv(_Depthwise):
     def __init__(
         self,
         kernel_size: int | Sequence[int],
@@ -98,24 +89,8 @@ class _DepthwiseConv(_Depthwise):
     def output_shape_of(self, shape: BatchShape) -> BatchShape:
         return self.depthwise_shape_of(shape)
 
-    def convolve(self, x: Array, step: Step, activation: Any) -> tuple[Array, Any]:
-        shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
-        y, bias = step.empty(output, x.dtype), self.bias
-        native.depthwise2d_forward(shape, x, self.kernel.array, bias.array if bias else None, y, activation)
-        return y, x
-
-    def bind(self, x: Array, step: Step) -> tuple[Array, list[Any]] | None:
-        """See `vivace.plan`."""
-        if self.channels_first:
-            return None
-        shape, output, _ = self._ways.get(x.shape) or self.new_way(x.shape)
-        y, bias = step.empty(output, x.dtype), self.bias.array if self.bias else None
-        call = partial(native.depthwise2d_forward, shape, x, self.kernel.array, bias, y, self.fused_activation)
-        return y, [call, *self.bound_activation(y)]
-
-    def convolve_backward(self, dz: Array, saved: Any, step: Step, input_gradient: bool) -> Array | None:
-        dbias = self.bias.gradient if self.bias else None
-        return self.depthwise_backward(saved, self.kernel.array, dz, self.kernel.gradient, dbias, step, input_gradient)
+    def make_way(self, shape: Shape) -> Way:
+        return super().make_way(shape)._replace(form="original")
 
 
 class DepthwiseConv1D(_DepthwiseConv):
@@ -132,7 +107,7 @@ class DepthwiseConv1D(_DepthwiseConv):
     """
 
     rank = 1
-    bind = _DepthwiseConv.bind
+    bind = OneKernel.bind
 
 
 class DepthwiseConv2D(_DepthwiseConv):
@@ -148,7 +123,7 @@ class DepthwiseConv2D(_DepthwiseConv):
         depthwise_constraint, bias_constraint: of `vivace.constraints`, none by default.
     """
 
-    bind = _DepthwiseConv.bind
+    bind = OneKernel.bind
 
 
 class _Way(NamedTuple):
@@ -255,9 +230,13 @@ class _SeparableConv(_Depthwise):
         dbetween = step.empty(between.shape, x.dtype)
         kernel = self.pointwise_kernel.array.reshape(-1, self.filters)
         native.dense_input_gradient(dz, kernel, dbetween.reshape(rows.shape))
-        return self.depthwise_backward(
-            x, self.depthwise_kernel.array, dbetween, self.depthwise_kernel.gradient, None, step, input_gradient
-        )
+        shape = self.shape_for(x.shape)
+        native.depthwise2d_weight_gradient(shape, x, dbetween, self.depthwise_kernel.gradient, None)
+        if not input_gradient:
+            return None
+        dx = step.empty(x.shape, x.dtype)
+        native.depthwise2d_input_gradient(shape, dbetween, self.depthwise_kernel.array, dx)
+        return dx
 
 
 class SeparableConv1D(_SeparableConv):

@@ -1,4 +1,4 @@
-"""Random changes of the values of images (batch, height, width, channels) in training."""
+"""Changes of the values of images (batch, height, width, channels): random ones in training, and even contrasts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,64 @@ from .._core import native
 from .._typing import Array, BatchShape
 from ..step import Step
 from .augmentation import RandomImages, Range
+from .base import positive
+from .images import Images
+
+
+def _range(owner: str, value_range: Sequence[float]) -> Range:
+    if len(value_range) != 2 or not value_range[0] < value_range[1]:
+        raise ValueError(f"{owner}: value_range must be (lower, upper), received {value_range!r}")
+    return float(value_range[0]), float(value_range[1])
+
+
+class AutoContrast(Images):
+    """Stretches each channel of each image, from its smallest and largest value to the value range, in training and
+    otherwise. A channel of a single value stays as it is.
+
+    Args:
+        value_range: of the images, (0, 255).
+    """
+
+    def __init__(self, value_range: Sequence[float] = (0, 255), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.value_range = _range(self.name, value_range)
+
+    def change(self, x: Array, step: Step) -> tuple[Array, Any]:
+        y = step.empty(x.shape, x.dtype)
+        native.stretch_forward(self.channels_first, self.value_range, x, y)
+        return y, x
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        if input_gradient:
+            native.stretch_backward(self.channels_first, self.value_range, saved, dy, dy)
+        return dy
+
+
+class Equalization(Images):
+    """Makes the histogram of each channel of each image even, in training and otherwise. Its gradient is 0.
+
+    Args:
+        value_range: of the images, (0, 255).
+        bins: of the histogram, 256.
+        data_format: "channels_last" (None, the default) or "channels_first".
+    """
+
+    def __init__(
+        self, value_range: Sequence[float] = (0, 255), bins: int = 256, data_format: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(data_format, **kwargs)
+        self.value_range = _range(self.name, value_range)
+        self.bins = positive(self.name, "bins", bins)
+
+    def change(self, x: Array, step: Step) -> tuple[Array, Any]:
+        y = step.empty(x.shape, x.dtype)
+        native.equalize(self.channels_first, self.bins, self.value_range, x, y)
+        return y, None
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        if input_gradient:
+            dy.fill(0)
+        return dy
 
 
 class _RandomTone(RandomImages):
@@ -18,9 +76,7 @@ class _RandomTone(RandomImages):
 
     def __init__(self, value_range: Sequence[float], seed: int | None, **kwargs: Any) -> None:
         super().__init__(seed, **kwargs)
-        if len(value_range) != 2 or not value_range[0] < value_range[1]:
-            raise ValueError(f"{self.name}: value_range must be (lower, upper), received {value_range!r}")
-        self.value_range = float(value_range[0]), float(value_range[1])
+        self.value_range = _range(self.name, value_range)
 
     def positive_range(self, argument: str, factor: float | Sequence[float]) -> Range:
         """Within [0, 1]; one number stands for (0, factor)."""
@@ -159,6 +215,37 @@ class RandomInvert(_RandomTone):
         return self.factor, (0, 0)
 
 
+class RandomPosterization(_RandomTone):
+    """In training, keeps the first bits of each value's eight. Its gradient is 0.
+
+    Args:
+        factor: how many bits, between 1 and 8: (lower, upper), the upper not drawn unless both are the same; an integer
+            f stands for (1, f).
+        value_range: of the images, (0, 255), which the eight bits tell apart.
+        data_format: "channels_last" (None, the default) or "channels_first".
+        seed: fixes the sequence; by default the next seed of the global stream.
+    """
+
+    tone = "posterization"
+
+    def __init__(
+        self,
+        factor: int | Sequence[int],
+        value_range: Sequence[float] = (0, 255),
+        data_format: str | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(value_range, seed, data_format=data_format, **kwargs)
+        given = (1, factor) if isinstance(factor, (int, float)) else tuple(factor)
+        if len(given) != 2 or not 1 <= min(given) <= max(given) <= 8:
+            raise ValueError(f"{self.name}: factor must be an integer or two in [1, 8], received {factor!r}")
+        self.factor = min(given), max(given)
+
+    def drawn(self) -> tuple[Range, Range]:
+        return self.factor, (0, 0)
+
+
 class _RandomColor(_RandomTone):
     """A change of colors; gray is 0.2989 red + 0.587 green + 0.114 blue."""
 
@@ -258,13 +345,77 @@ class RandomSaturation(_ByFactor):
     tone = "saturation"
 
 
+class RandomColorJitter(RandomImages):
+    """In training, RandomBrightness, RandomContrast, RandomSaturation and RandomHue in this order, those of which a
+    factor is given.
+
+    Args:
+        value_range: of the images, (0, 255).
+        brightness_factor, contrast_factor, saturation_factor, hue_factor: the layers' factors; None, the default: not
+            this one. The last two take images of three channels.
+        seed: fixes the sequence; by default the next seed of the global stream.
+        data_format: "channels_last" (None, the default) or "channels_first".
+    """
+
+    def __init__(
+        self,
+        value_range: Sequence[float] = (0, 255),
+        brightness_factor: float | Sequence[float] | None = None,
+        contrast_factor: float | Sequence[float] | None = None,
+        saturation_factor: float | Sequence[float] | None = None,
+        hue_factor: float | Sequence[float] | None = None,
+        seed: int | None = None,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(seed, data_format, **kwargs)
+        self.value_range = _range(self.name, value_range)
+        self.brightness_factor, self.contrast_factor = brightness_factor, contrast_factor
+        self.saturation_factor, self.hue_factor = saturation_factor, hue_factor
+        kinds: list[tuple[Any, Any]] = [
+            (RandomBrightness, brightness_factor),
+            (RandomContrast, contrast_factor),
+            (RandomSaturation, saturation_factor),
+            (RandomHue, hue_factor),
+        ]
+        same: dict[str, Any] = {"data_format": data_format, "dtype": self.dtype, "name": self.name}
+        self._changes: list[Any] = [
+            kind(factor, self.value_range, seed=self.stream.seed, **same)
+            for kind, factor in kinds
+            if factor is not None
+        ]
+        for layer in self._changes:  # which draw from one stream, each by numbers of its own
+            layer.stream = self.stream
+
+    def changed_shape(self, shape: BatchShape) -> BatchShape:
+        for layer in self._changes:
+            layer.changed_shape(shape)
+        return shape
+
+    def change(self, x: Array, step: Step) -> tuple[Array, Any]:
+        saved = []
+        for layer in self._changes:
+            x, kept = layer.change(x, step)
+            saved.append(kept)
+        return x, saved
+
+    def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
+        for layer, kept in zip(reversed(self._changes), reversed(saved), strict=True):
+            dy = layer.backward(dy, kept, step, input_gradient)
+        return dy
+
+
 __all__ = [
+    "AutoContrast",
+    "Equalization",
     "RandomBrightness",
     "RandomColorDegeneration",
+    "RandomColorJitter",
     "RandomContrast",
     "RandomGrayscale",
     "RandomHue",
     "RandomInvert",
+    "RandomPosterization",
     "RandomSaturation",
     "Solarization",
 ]
