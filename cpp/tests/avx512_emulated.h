@@ -98,7 +98,8 @@ EMULATED __m512i set1_epi64(long long x) {
 }
 EMULATED __m512i maskz_mul_epu32(unsigned mask, __m512i a, __m512i b) {
     return reinterpret_cast<__m512i>(lanes<Longs>([&](unsigned i) {
-        return mask >> i & 1 ? (a[i] & 0xffffffff) * (b[i] & 0xffffffff) : 0;
+        const unsigned long long low_a = static_cast<unsigned>(a[i]), low_b = static_cast<unsigned>(b[i]);
+        return static_cast<long long>(mask >> i & 1 ? low_a * low_b : 0);
     }));
 }
 
