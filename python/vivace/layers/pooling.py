@@ -269,21 +269,22 @@ class _GlobalPooling(_Pooling):
         return kept
 
     def _masked_mean(self, x: Array, mask: Array, step: Step) -> tuple[Array, Any]:
-        """The mean of the steps that count (0 / 0 of none, as in Keras); no way, but each step's share in it."""
+        """The mean of the steps that count (0 / 0 of none, as in Keras): a product with each step's share in it."""
         share = mask.astype(x.dtype)
         with np.errstate(invalid="ignore"):
             share /= share.sum(1, keepdims=True)
         y = step.empty(self._output(x.shape), x.dtype)
-        np.einsum("nt,ntc->nc", share, x, out=y.reshape(len(x), x.shape[2]))
-        return y, (None, share, x.shape)
+        op = native.Einsum("nt", "ntc", "nc", share.shape, x.shape, ())
+        native.einsum_forward(op, share, x, None, y.reshape(op.output))
+        return y, (op, share, x)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if not input_gradient:
             return None
-        way, share, x_shape = saved
-        if way is None:
-            dx = step.empty(x_shape, dy.dtype)
-            np.multiply(share[:, :, None], dy.reshape(len(dy), 1, x_shape[2]), out=dx)
+        if isinstance(saved[0], native.Einsum):
+            op, share, x = saved
+            dx = step.empty(x.shape, dy.dtype)
+            native.einsum_backward(op, share, x, dy.reshape(op.output), (None, dx, None), False)
         else:
             dx = self.pool_backward(dy, saved, step)
         return to_first(self.channels_first, dx, step)
