@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 
 import vivace
-from vivace import activations, callbacks, config, initializers, layers, losses, metrics, optimizers, utils
+from vivace import (
+    activations,
+    callbacks,
+    config,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    optimizers,
+    regularizers,
+    utils,
+)
 from vivace.layers import Dense, Input
 from vivace.models import Model, Sequential, clone_model
 from vivace.testing import check_gradients
@@ -184,6 +195,14 @@ ARGUMENTS: list[tuple[str, Callable[[], Any], Any]] = [
     ("an argument Keras lacks", lambda: "data_format" in layers.UpSampling1D(3).get_config(), False),
     ("arguments Keras lacks", lambda: sorted(layers.SpatialDropout1D(0.1).get_config()),
      ["dtype", "name", "rate", "seed"]),
+    ("the class's own defaults", lambda: regularizers.get("L1L2").get_config(), {"l1": 0.0, "l2": 0.0}),
+    ("the function's of old", lambda: regularizers.get("l1_l2").get_config(), {"l1": 0.01, "l2": 0.01}),
+    ("axes of fans are told", lambda: initializers.HeNormal(1, [0], [1]).get_config(),
+     {"seed": 1, "input_axes": [0], "output_axes": [1]}),
+    ("metrics by their classes' names",
+     lambda: [type(metrics.get(n)).__name__ for n in ("LogCoshError", "BinaryIoU", "FBetaScore", "log_cosh_error")],
+     ["LogCoshError", "BinaryIoU", "FBetaScore", "LogCoshError"]),
+    ("weights of labels before the first", lambda: metrics.AUC(multi_label=True, label_weights=[1, 2]).result(), 0.0),
     ("summary before the weights", lambda: Sequential([Dense(1)]).summary(print_fn=str), None),
 ]  # fmt: skip
 
@@ -208,6 +227,38 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
 def test_refused(call: Callable[[], Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("axes", "fans"),
+    [((None, None), (20, 30)), (([0], [1]), (5, 4)), (([0, 2], [1]), (30, 4)), (([0], None), (20, 30))],
+)
+def test_fans_are_counted_over_the_axes_told(axes: tuple[Any, Any], fans: tuple[int, int]) -> None:
+    """Of a shape (5, 4, 6), by the width of a uniform distribution."""
+    for mode, count in zip(("fan_in", "fan_out"), fans, strict=True):
+        drawn = initializers.VarianceScaling(3.0, mode, "uniform", 1, *axes)((5, 4, 6))
+        wanted = 3 / math.sqrt(count)  # sqrt(3 variance)
+        assert 0.9 * wanted < np.abs(drawn).max() <= wanted
+
+
+@pytest.mark.parametrize("front", [layers.Rescaling(2.0), layers.Dense(4), layers.Dropout(0.5), layers.Reshape((2, 2))])
+def test_an_embedding_takes_what_a_layer_makes(front: layers.Layer) -> None:
+    x = Input((4,))
+    made = layers.Embedding(9, 3)(front(x))
+    model = Model(x, layers.Dense(2)(layers.Flatten()(made)))
+    if front.weights:
+        front.set_weights([np.eye(4), np.full(4, 0.5)])
+    model.compile(optimizers.SGD(1.0), "mse")
+    ids = np.arange(8.0).reshape(2, 4) // 2
+    before = [w.copy() for w in model.get_weights()]
+    table = before[-3]
+    rows = (2 * ids if isinstance(front, layers.Rescaling) else ids).astype(int)
+    inner = Model(x, made)
+    np.testing.assert_array_equal(inner.predict(ids, verbose=0), table[rows].reshape(2, *made.shape[1:]))
+    model.train_on_batch(ids, np.ones((2, 2)))
+    for weight, (old, new) in enumerate(zip(before[:-3], model.get_weights(), strict=False)):
+        np.testing.assert_array_equal(old, new, err_msg=f"weight {weight} in front of the rows has no gradient")
+    assert not np.array_equal(model.get_weights()[-3], table)
 
 
 # Losses and metrics

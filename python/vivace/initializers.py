@@ -7,7 +7,7 @@ global stream (`vivace.utils.set_random_seed`); a fixed seed gives the same valu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,8 @@ from ._config import serialize as serialize
 from ._naming import lookup
 from ._typing import Array, Shape
 from ._typing import Initializer as Function
+
+_Axes = Sequence[int] | None
 
 
 class Initializer(Configurable):
@@ -103,8 +105,12 @@ class TruncatedNormal(_Seeded):
         return _truncated_normal(self._rng(), self.mean, self.stddev, shape).astype(dtype)
 
 
-def fans(shape: Shape) -> tuple[float, float]:
-    """Inputs and outputs of one unit: (in, out) of a matrix, times the receptive field of an HWIO kernel."""
+def fans(shape: Shape, inputs: _Axes = None, outputs: _Axes = None) -> tuple[float, float]:
+    """Inputs and outputs of one unit: the product of those axes; unless both are told, (in, out) of a matrix, times the
+    receptive field of an HWIO kernel.
+    """
+    if inputs is not None and outputs is not None:
+        return float(math.prod(shape[axis] for axis in inputs)), float(math.prod(shape[axis] for axis in outputs))
     if len(shape) < 2:
         size = float(shape[0]) if shape else 1.0
         return size, size
@@ -116,6 +122,8 @@ class VarianceScaling(_Seeded):
     """Variance scale / n, where n is the number of inputs ("fan_in"), outputs ("fan_out") or their mean ("fan_avg").
 
     distribution: "truncated_normal", "untruncated_normal" or "uniform".
+    input_axes, output_axes: the shape's axes that inputs and outputs are counted over; None: as of a dense layer's or
+        a convolution's kernel. The same holds for the classes below, which set the rest.
     (He et al. 2015; Glorot & Bengio 2010; as Keras defines it, the truncated normal's variance is corrected.)
     """
 
@@ -125,8 +133,11 @@ class VarianceScaling(_Seeded):
         mode: str = "fan_in",
         distribution: str = "truncated_normal",
         seed: int | None = None,
+        input_axes: _Axes = None,
+        output_axes: _Axes = None,
     ) -> None:
         super().__init__(seed)
+        self.input_axes, self.output_axes = input_axes, output_axes
         if scale <= 0:
             raise ValueError(f"VarianceScaling: scale must be positive, received {scale}")
         if mode not in ("fan_in", "fan_out", "fan_avg"):
@@ -139,7 +150,7 @@ class VarianceScaling(_Seeded):
         self.scale, self.mode, self.distribution = scale, mode, distribution
 
     def __call__(self, shape: Shape, dtype: Any = "float32") -> Array:
-        fan_in, fan_out = fans(shape)
+        fan_in, fan_out = fans(shape, self.input_axes, self.output_axes)
         n = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
         variance = self.scale / max(1.0, n)
         rng = self._rng()
@@ -155,43 +166,43 @@ class VarianceScaling(_Seeded):
 class GlorotUniform(VarianceScaling):
     """Uniform with variance 2 / (fan_in + fan_out): the default of kernels."""
 
-    def __init__(self, seed: int | None = None) -> None:
-        super().__init__(1.0, "fan_avg", "uniform", seed)
+    def __init__(self, seed: int | None = None, input_axes: _Axes = None, output_axes: _Axes = None) -> None:
+        super().__init__(1.0, "fan_avg", "uniform", seed, input_axes, output_axes)
 
 
 class GlorotNormal(VarianceScaling):
     """Truncated normal with variance 2 / (fan_in + fan_out)."""
 
-    def __init__(self, seed: int | None = None) -> None:
-        super().__init__(1.0, "fan_avg", "truncated_normal", seed)
+    def __init__(self, seed: int | None = None, input_axes: _Axes = None, output_axes: _Axes = None) -> None:
+        super().__init__(1.0, "fan_avg", "truncated_normal", seed, input_axes, output_axes)
 
 
 class HeUniform(VarianceScaling):
     """Uniform with variance 2 / fan_in."""
 
-    def __init__(self, seed: int | None = None) -> None:
-        super().__init__(2.0, "fan_in", "uniform", seed)
+    def __init__(self, seed: int | None = None, input_axes: _Axes = None, output_axes: _Axes = None) -> None:
+        super().__init__(2.0, "fan_in", "uniform", seed, input_axes, output_axes)
 
 
 class HeNormal(VarianceScaling):
     """Truncated normal with variance 2 / fan_in."""
 
-    def __init__(self, seed: int | None = None) -> None:
-        super().__init__(2.0, "fan_in", "truncated_normal", seed)
+    def __init__(self, seed: int | None = None, input_axes: _Axes = None, output_axes: _Axes = None) -> None:
+        super().__init__(2.0, "fan_in", "truncated_normal", seed, input_axes, output_axes)
 
 
 class LecunUniform(VarianceScaling):
     """Uniform with variance 1 / fan_in."""
 
-    def __init__(self, seed: int | None = None) -> None:
-        super().__init__(1.0, "fan_in", "uniform", seed)
+    def __init__(self, seed: int | None = None, input_axes: _Axes = None, output_axes: _Axes = None) -> None:
+        super().__init__(1.0, "fan_in", "uniform", seed, input_axes, output_axes)
 
 
 class LecunNormal(VarianceScaling):
     """Truncated normal with variance 1 / fan_in."""
 
-    def __init__(self, seed: int | None = None) -> None:
-        super().__init__(1.0, "fan_in", "truncated_normal", seed)
+    def __init__(self, seed: int | None = None, input_axes: _Axes = None, output_axes: _Axes = None) -> None:
+        super().__init__(1.0, "fan_in", "truncated_normal", seed, input_axes, output_axes)
 
 
 class Orthogonal(_Seeded):

@@ -110,13 +110,14 @@ class OrthogonalRegularizer(L1L2):
 
 
 deserialize = partial(deserialize_in, "regularizers")
-_BY_NAME: dict[str, Any] = {"l1": L1, "l2": L2, "l1_l2": lambda: L1L2(0.01, 0.01), "l1l2": lambda: L1L2(0.01, 0.01)}
+_BY_NAME: dict[str, Any] = {"l1": L1, "l2": L2, "l1_l2": lambda: L1L2(0.01, 0.01)}
+_BY_NAME["l1l2"] = L1L2  # "L1L2", the class's name, is the class with its own defaults
 _BY_NAME["orthogonal_regularizer"] = OrthogonalRegularizer
 
 
 def get(identifier: str | Mapping[str, Any] | Regularizer | None) -> L1L2 | None:
-    """The regularizer of that name ("l1", "l2", "l1_l2", each with 0.01), or that a dict describes; the object
-    itself, or None.
+    """The regularizer of that name ("l1", "l2", "l1_l2" with 0.01; "L1L2" with its defaults of 0), or that a dict
+    describes; the object itself, or None.
     """
     if identifier is None or isinstance(identifier, Regularizer):
         return identifier  # type: ignore[return-value]  # one of the user's serves as well

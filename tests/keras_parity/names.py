@@ -84,8 +84,6 @@ LACKING = {
     "layers.*.lora_*": QUANTIZED,
     "layers.*.quantization_config": QUANTIZED,
     "layers.EinsumDense.gptq_unpacked_column_size": QUANTIZED,
-    "*.input_axes": "fans follow from the shape",
-    "*.output_axes": "fans follow from the shape",
     "layers.Layer.autocast": "an array is converted to the layer's dtype",
     "callbacks.CallbackList.*": "internal to fit",
     "utils.Sequence.*": "batches are made in the process itself",

@@ -25,13 +25,9 @@ pytestmark = [
 
 # Arguments that ours do not have, and why not: nothing here has low-rank or quantized variants or sparse tensors.
 _LORA = {"lora_rank", "lora_alpha", "quantization_config"}
-_FANS = {"input_axes", "output_axes"}
 ABSENT = {
     "layers.Dense": _LORA, "layers.Embedding": _LORA, "layers.EinsumDense": _LORA | {"gptq_unpacked_column_size"},
     "layers.CategoryEncoding": {"sparse"},
-    **{f"initializers.{kind}{shape}": _FANS for kind in ("Glorot", "He", "Lecun") for shape in ("Normal", "Uniform")},
-    **{f"initializers.{kind}_{shape}": _FANS for kind in ("glorot", "he", "lecun") for shape in ("normal", "uniform")},
-    "initializers.VarianceScaling": _FANS, "initializers.variance_scaling": _FANS,
 }  # fmt: skip
 BASES = ("layers.Layer", "losses.Loss", "metrics.Metric", "optimizers.Optimizer", "initializers.Initializer",
          "regularizers.Regularizer", "constraints.Constraint", "optimizers.schedules.LearningRateSchedule")  # fmt: skip

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
-
-import numpy as np
 
 from .. import constraints, initializers, regularizers
 from .._core import native
@@ -126,20 +125,15 @@ class EinsumDense(Activated):
 
     def build(self, input_shape: BatchShape) -> None:
         _, kernel, bias = self._shapes(input_shape)
-
-        def first(shape: Shape, dtype: Any) -> Array:
-            """The kernel as a matrix of inputs and outputs, which tell its fans, in the kernel's order of axes."""
+        initializer = self.kernel_initializer
+        if isinstance(initializer, initializers.VarianceScaling) and initializer.input_axes is None:
             _, axes, y = self._terms
-            order = sorted(range(len(axes)), key=lambda i: axes[i] in y)
-            inputs = math.prod(shape[i] for i in order if axes[i] not in y)
-            matrix = self.kernel_initializer((inputs, math.prod(shape) // inputs), dtype)
-            return np.transpose(matrix.reshape([shape[i] for i in order]), np.argsort(order))
-
-        scaled = isinstance(self.kernel_initializer, initializers.VarianceScaling)
+            initializer = copy.copy(initializer)
+            initializer.input_axes = [i for i, axis in enumerate(axes) if axis not in y]
+            initializer.output_axes = [i for i, axis in enumerate(axes) if axis in y]
         self.kernel = self.add_weight(
-            "kernel", kernel, first if scaled else self.kernel_initializer, True, self.kernel_regularizer,
-            self.kernel_constraint,
-        )  # fmt: skip
+            "kernel", kernel, initializer, True, self.kernel_regularizer, self.kernel_constraint
+        )
         self.bias = None
         if self.bias_axes is not None:
             self.bias = self.add_weight(

@@ -16,6 +16,7 @@ from ..step import Step
 from .base import Layer, check_rank, positive
 
 _BYTE = np.dtype(np.uint8)
+_INT64 = np.dtype(np.int64)
 
 
 class Embedding(Layer):
@@ -69,22 +70,28 @@ class Embedding(Layer):
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
         table = self.embeddings.array
+        ids = x if x.dtype == _INT64 else x.astype(_INT64)  # of a layer in front, which makes floats
         mask = step.empty(x.shape, _BYTE) if self.mask_zero else None
         y = step.empty((*x.shape, self.output_dim), table.dtype)
         try:
-            native.gather_rows(table, x, y, mask)
+            native.gather_rows(table, ids, y, mask)
         except IndexError:
-            bad = x[(x < 0) | (x >= self.input_dim)][0]
+            bad = ids[(ids < 0) | (ids >= self.input_dim)][0]
             raise ValueError(
                 f"{self.name} (Embedding): integers must lie in [0, {self.input_dim}), received {bad}"
             ) from None
         if mask is not None:
             step.mask = mask
-        return y, x
+        return y, (ids, ids is not x)
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        native.scatter_add_rows(dy, saved, self.embeddings.gradient)
-        return None
+        ids, floats = saved
+        native.scatter_add_rows(dy, ids, self.embeddings.gradient)
+        if not (floats and input_gradient):
+            return None
+        dx = step.empty(ids.shape, dy.dtype)
+        dx.fill(0)
+        return dx
 
 
 class Masking(Layer):

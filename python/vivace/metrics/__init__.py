@@ -125,6 +125,9 @@ _BY_NAME: dict[str, Callable[..., Metric]] = {
     "msle": MeanSquaredLogarithmicError,
     "kld": KLDivergence,
     "log_cosh": LogCoshError,
+    "log_cosh_error": LogCoshError,  # as the class's name is in snake case
+    "binary_io_u": BinaryIoU,
+    "f_beta_score": FBetaScore,
     "bce": BinaryCrossentropy,
 }
 

@@ -310,7 +310,8 @@ class AUC(Confusion):
         areas = (self._interpolated() if self._interpolates() else self._trapezia()).sum(0)
         if not self.by_label:
             return float(areas)
-        return float(areas.mean() if self.label_weights is None else np.average(areas, weights=self.label_weights))
+        weights = self.label_weights if areas.size > 1 else None  # a single one: how many labels is not known yet
+        return float(np.average(areas, weights=weights))
 
     def _interpolates(self) -> bool:
         return self.curve == "PR" and self.summation_method == "interpolation"
