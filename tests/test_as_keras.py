@@ -14,6 +14,7 @@ from vivace import (
     activations,
     callbacks,
     config,
+    constraints,
     initializers,
     layers,
     losses,
@@ -202,6 +203,13 @@ ARGUMENTS: list[tuple[str, Callable[[], Any], Any]] = [
     ("metrics by their classes' names",
      lambda: [type(metrics.get(n)).__name__ for n in ("LogCoshError", "BinaryIoU", "FBetaScore", "log_cosh_error")],
      ["LogCoshError", "BinaryIoU", "FBetaScore", "LogCoshError"]),
+    ("initializers by short names", lambda: [initializers.get(n)((1,)).item() for n in ("one", "zero")], [1, 0]),
+    ("normal ones", lambda: type(initializers.get("normal")), initializers.RandomNormal),
+    ("a class of initializers", lambda: initializers.get(initializers.Ones)((2,)).tolist(), [1, 1]),
+    ("a class of regularizers", lambda: regularizers.get(regularizers.L2)(np.ones(2)), 0.02),
+    ("a class of constraints", lambda: constraints.get(constraints.NonNeg)(np.array([-1.0])).tolist(), [0]),
+    ("a class of losses", lambda: type(losses.get(losses.Huber)), losses.Huber),
+    ("a class of metrics", lambda: metrics.get(metrics.AUC).name, "auc"),
     ("weights of labels before the first", lambda: metrics.AUC(multi_label=True, label_weights=[1, 2]).result(), 0.0),
     ("summary before the weights", lambda: Sequential([Dense(1)]).summary(print_fn=str), None),
 ]  # fmt: skip
@@ -227,6 +235,15 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
 def test_refused(call: Callable[[], Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_program_of_classes() -> None:
+    model = Sequential(
+        [Input((3,)), Dense(1, kernel_initializer=initializers.Ones, kernel_regularizer=regularizers.L2)]
+    )
+    model.compile("sgd", losses.MeanSquaredError, metrics=[metrics.MeanAbsoluteError])
+    assert model.get_weights()[0].tolist() == [[1], [1], [1]]
+    assert list(model.evaluate(X, X[:, :1], verbose=0, return_dict=True)) == ["loss", "mean_absolute_error"]
 
 
 @pytest.mark.parametrize(

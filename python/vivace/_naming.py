@@ -19,6 +19,11 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z])", "_", name).lower()
 
 
+def made(identifier: Any) -> Any:
+    """An object with its defaults of a class that stands for one; anything else as it is."""
+    return identifier() if isinstance(identifier, type) else identifier
+
+
 def custom_objects() -> Mapping[str, Any]:
     """Classes and functions of the user's own by name: those that hold here, then those that are registered."""
     return {**REGISTERED, **CUSTOM.get()}

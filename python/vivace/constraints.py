@@ -10,7 +10,7 @@ import numpy as np
 
 from ._config import Configurable, deserialize_in, from_dict
 from ._config import serialize as serialize
-from ._naming import lookup
+from ._naming import lookup, made
 from ._typing import Array
 
 EPSILON = 1e-7
@@ -93,7 +93,8 @@ _BY_NAME: dict[str, type[Constraint]] = {
 
 
 def get(identifier: str | Mapping[str, Any] | Callable[[Array], Array] | None) -> Callable[[Array], Array] | None:
-    """The constraint of that name with its defaults, or that a dict describes; a function itself, or None."""
+    """The constraint of that name or class with its defaults, or that a dict describes; a function itself, or None."""
+    identifier = made(identifier)
     if identifier is None or callable(identifier):
         return identifier
     if isinstance(identifier, Mapping):

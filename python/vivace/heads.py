@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import data, losses, metrics
+from ._naming import made
 from ._typing import Array, BatchShape
 from .step import Step
 
@@ -175,11 +176,12 @@ class Heads:
             raise ValueError(f"{owner}: {argument} must be a list or a dict by output name, received {given!r}")
         if len(self.names) == 1 and not data.by_name(given):
             nested = len(given) == 1 and isinstance(given[0], (list, tuple))
-            return [list(given[0] if nested else given)]
+            return [list(map(made, given[0] if nested else given))]
         if not given:
             return [[] for _ in self.names]
         of_outputs = data.in_order(f"{owner}: {argument}", "output", given, self.names, missing=())
-        return [list(m) if isinstance(m, (list, tuple)) else [] if m is None else [m] for m in of_outputs]
+        lists = [list(m) if isinstance(m, (list, tuple)) else [] if m is None else [m] for m in of_outputs]
+        return [list(map(made, mine)) for mine in lists]
 
     def _name_metrics(self, plain: list[list[Any]]) -> None:
         """As Keras does: an output's name first if there are several; a number, or "weighted_", for a second one."""

@@ -16,7 +16,7 @@ import numpy as np
 from . import random
 from ._config import Configurable, deserialize_in, from_dict
 from ._config import serialize as serialize
-from ._naming import lookup
+from ._naming import lookup, made
 from ._typing import Array, Shape
 from ._typing import Initializer as Function
 
@@ -240,7 +240,10 @@ _BY_NAME: dict[str, Any] = {
     "constant": Constant,
     "random_normal": RandomNormal,
     "random_uniform": RandomUniform,
+    "normal": RandomNormal,
     "uniform": RandomUniform,
+    "zero": Zeros,
+    "one": Ones,
     "truncated_normal": TruncatedNormal,
     "variance_scaling": VarianceScaling,
     "glorot_uniform": GlorotUniform,
@@ -255,10 +258,11 @@ _BY_NAME: dict[str, Any] = {
 
 
 def get(identifier: str | Mapping[str, Any] | Function) -> Function:
-    """The initializer of that name ("glorot_uniform", "GlorotUniform"), or of a dict; a callable itself.
+    """The initializer of that name ("glorot_uniform", "GlorotUniform"), or of a dict, or of a class; a callable itself.
 
     Raises ValueError for an unknown name, TypeError for anything else.
     """
+    identifier = made(identifier)
     if isinstance(identifier, str):
         name = identifier.removesuffix("Initializer")  # as Keras calls two of them
         initializer: Function = lookup("initializer", name, _BY_NAME)()

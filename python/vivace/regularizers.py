@@ -11,7 +11,7 @@ import numpy as np
 from ._config import Configurable, deserialize_in, from_dict
 from ._config import serialize as serialize
 from ._core import native
-from ._naming import lookup
+from ._naming import lookup, made
 from ._typing import FLOATS, Array
 from .differentiation import pullback
 
@@ -117,8 +117,9 @@ _BY_NAME["orthogonal_regularizer"] = OrthogonalRegularizer
 
 def get(identifier: str | Mapping[str, Any] | Regularizer | None) -> L1L2 | None:
     """The regularizer of that name ("l1", "l2", "l1_l2" with 0.01; "L1L2" with its defaults of 0), or that a dict
-    describes; the object itself, or None.
+    or a class stands for; the object itself, or None.
     """
+    identifier = made(identifier)
     if identifier is None or isinstance(identifier, Regularizer):
         return identifier  # type: ignore[return-value]  # one of the user's serves as well
     if isinstance(identifier, Mapping):

@@ -316,23 +316,23 @@ class ReduceLROnPlateau(MonitorCallback):
         )
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        self.best, self.wait, self.cooling = None, 0, 0
+        self.best, self.wait, self.cooldown_counter = None, 0, 0
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         _add_learning_rate(self.model, logs)
         value = self.value(logs)
         if value is None:
             return
-        if self.cooling:
-            self.cooling, self.wait = self.cooling - 1, 0
+        if self.cooldown_counter:
+            self.cooldown_counter, self.wait = self.cooldown_counter - 1, 0
         if self.improved(value, self.best):
             self.best, self.wait = value, 0
-        elif not self.cooling:
+        elif not self.cooldown_counter:
             self.wait += 1
             rate = self.model.optimizer.learning_rate
             if self.wait >= self.patience and rate > self.min_lr:
                 self.model.optimizer.learning_rate = rate = max(rate * self.factor, self.min_lr)
-                self.cooling, self.wait = self.cooldown, 0
+                self.cooldown_counter, self.wait = self.cooldown, 0
                 say(f"Epoch {epoch + 1}: the learning rate is reduced to {rate}", self.verbose)
 
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from .._config import deserialize_in, from_dict, serialize
-from .._naming import lookup, shown
+from .._naming import lookup, made, shown
 from . import functions
 from .base import EPSILON, Loss
 from .crossentropy import (
@@ -108,7 +108,8 @@ _KNOWN = _BY_NAME | {short: _BY_NAME[name] for short, name in _SHORT.items()}
 
 
 def get(identifier: str | Loss | Callable[..., Any] | Mapping[str, Any]) -> Loss:
-    """The loss of that name, of a function of (y_true, y_pred), or that a dict describes; or the loss itself."""
+    """The loss of that name or class, of a function of (y_true, y_pred), or that a dict describes; the loss itself."""
+    identifier = made(identifier)
     if isinstance(identifier, Loss):
         return identifier
     if isinstance(identifier, str):
@@ -119,7 +120,7 @@ def get(identifier: str | Loss | Callable[..., Any] | Mapping[str, Any]) -> Loss
     name = getattr(identifier, "__name__", "")
     if name in _BY_NAME and getattr(functions, name) is identifier:
         return _BY_NAME[name]()
-    if callable(identifier) and not isinstance(identifier, type):
+    if callable(identifier):
         return LossFunctionWrapper(identifier)
     raise TypeError(f"loss must be a name, a loss, or a function of (y_true, y_pred), received {shown(identifier)}")
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from .._config import deserialize_in, from_dict, serialize
-from .._naming import custom_objects, lookup
+from .._naming import custom_objects, lookup, made
 from .._typing import BatchShape
 from ..losses import (
     binary_crossentropy,
@@ -137,12 +137,13 @@ def get(
     target_rank: int = 2,
     output_shape: BatchShape = (None, None),
 ) -> Metric:
-    """The metric of that name, the mean of a function of (y_true, y_pred), or the metric itself.
+    """The metric of that name or class, the mean of a function of (y_true, y_pred), or the metric itself.
 
     "accuracy" (or "acc") and "crossentropy" (or "ce") are resolved as Keras does: binary for a single output, sparse
     for targets with one axis less than the output (or a last axis of 1), categorical otherwise. The name stays as the
     user wrote it.
     """
+    identifier = made(identifier)
     if isinstance(identifier, Metric):
         return identifier
     if isinstance(identifier, Mapping):
