@@ -209,7 +209,7 @@ ARGUMENTS: list[tuple[str, Callable[[], Any], Any]] = [
     ("a class of regularizers", lambda: regularizers.get(regularizers.L2)(np.ones(2)), 0.02),
     ("a class of constraints", lambda: constraints.get(constraints.NonNeg)(np.array([-1.0])).tolist(), [0]),
     ("a class of losses", lambda: type(losses.get(losses.Huber)), losses.Huber),
-    ("a class of metrics", lambda: metrics.get(metrics.AUC).name, "auc"),
+    ("a class of metrics", lambda: type(metrics.get(metrics.AUC)), metrics.AUC),
     ("weights of labels before the first", lambda: metrics.AUC(multi_label=True, label_weights=[1, 2]).result(), 0.0),
     ("summary before the weights", lambda: Sequential([Dense(1)]).summary(print_fn=str), None),
 ]  # fmt: skip
@@ -276,6 +276,37 @@ def test_an_embedding_takes_what_a_layer_makes(front: layers.Layer) -> None:
     for weight, (old, new) in enumerate(zip(before[:-3], model.get_weights(), strict=False)):
         np.testing.assert_array_equal(old, new, err_msg=f"weight {weight} in front of the rows has no gradient")
     assert not np.array_equal(model.get_weights()[-3], table)
+
+
+NAMED: list[tuple[Callable[[], Any], dict[str, Any]]] = [
+    (lambda: Dense(2), {"inputs": X}),
+    (lambda: layers.Dropout(0.5), {"inputs": X, "training": False}),
+    (lambda: layers.Add(), {"inputs": [X, X]}),
+    (lambda: layers.Conv1D(2, 2), {"inputs": X[None]}),
+    (lambda: layers.LSTM(2), {"sequences": X[None]}),
+    (lambda: Sequential([Dense(2)]), {"inputs": X}),
+    (lambda: Model(x := Input((3,)), Dense(2)(x)), {"inputs": X}),
+]
+
+
+@pytest.mark.parametrize(("make", "arguments"), NAMED)
+def test_the_input_may_be_named(make: Callable[[], Any], arguments: dict[str, Any]) -> None:
+    layer = make()
+    first, *more = arguments
+    plain = layer(arguments[first], **{name: arguments[name] for name in more})
+    np.testing.assert_array_equal(layer(**arguments), plain)
+    tensors: Any = arguments[first]
+    tensors = [Input(one.shape[1:]) for one in tensors] if isinstance(tensors, list) else Input(tensors.shape[1:])
+    assert layer(**{first: tensors}).shape[1:] == plain.shape[1:]
+
+
+def test_a_chain_by_position_and_its_clone() -> None:
+    model = Sequential([Dense(2)], False, "chain")
+    assert (model.trainable, model.name) == (False, "chain")
+    model.build((None, 3))
+    clone = clone_model(model)
+    clone.set_weights(model.get_weights())
+    np.testing.assert_array_equal(clone(X), model(X))
 
 
 # Losses and metrics

@@ -226,9 +226,9 @@ class Layer(Configurable):
 
     # Calling
 
-    def call_inputs(self, x: Any, *more: Any) -> Any:
+    def call_inputs(self, inputs: Any, *more: Any) -> Any:
         """What the arguments of a call are to `forward`: one input, or a list of several."""
-        return as_inputs(x, more)
+        return as_inputs(inputs, more)
 
     def __call__(self, *args: Any, training: bool | None = None, mask: Any = None, **kwargs: Any) -> Any:
         """On symbolic tensors: the symbolic outputs. On arrays: the outputs as new arrays, in inference mode.

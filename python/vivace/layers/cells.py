@@ -350,9 +350,9 @@ class RNN(Layer):
         size = self.cell.state_size
         return list(size) if isinstance(size, list) else [size]
 
-    def call_inputs(self, x: Any, initial_state: Any = None) -> Any:
+    def call_inputs(self, sequences: Any, initial_state: Any = None) -> Any:
         """initial_state: of all cells in order, each (batch, units); zeros by default."""
-        return as_inputs(x, tuple(flat(initial_state)))
+        return as_inputs(sequences, tuple(flat(initial_state)))
 
     def sublayers(self) -> dict[str, Layer]:
         return {"cell": self.cell}

@@ -21,10 +21,10 @@ class _Joining(Layer):
     several_inputs = True
     takes_any = True
 
-    def call_inputs(self, x: Any, *more: Any) -> Any:
-        inputs = super().call_inputs(x, *more)
-        single = isinstance(x, (list, tuple)) and len(x) == 1 and not isinstance(inputs, list)
-        return [inputs] if single else inputs
+    def call_inputs(self, inputs: Any, *more: Any) -> Any:
+        found = super().call_inputs(inputs, *more)
+        single = isinstance(inputs, (list, tuple)) and len(inputs) == 1 and not isinstance(found, list)
+        return [found] if single else found
 
 
 class _Way(NamedTuple):

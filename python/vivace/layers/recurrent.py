@@ -319,10 +319,10 @@ class Recurrent(Layer):
             y = self._with_states(y, final, step)
         return y, (None, x, tape, None, (mask,), given is not None)
 
-    def call_inputs(self, x: Any, initial_state: Any = None) -> Any:
+    def call_inputs(self, sequences: Any, initial_state: Any = None) -> Any:
         """initial_state: h or [h], for an LSTM [h, c], each (batch, units); zeros by default."""
         states = [] if initial_state is None else initial_state
-        return as_inputs(x, tuple(states) if isinstance(states, (list, tuple)) else (states,))
+        return as_inputs(sequences, tuple(states) if isinstance(states, (list, tuple)) else (states,))
 
 
 def sequence(input_shape: Any) -> BatchShape:

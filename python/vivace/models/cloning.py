@@ -80,7 +80,10 @@ def clone_model(
         first: list[Any] = _list(input_tensors) if input_tensors is not None else []
         if not first and model.declared_input_shape is not None:
             first = [InputLayer(model.declared_input_shape, dtype=model.input_dtype or model.dtype)]
-        return Sequential([*first, *map(again, model.layers)], name=model.name)
+        clone = Sequential([*first, *map(again, model.layers)], name=model.name)
+        if model.built and not clone.built and model.input_shape is not None:
+            clone.build(model.input_shape)
+        return clone
     if isinstance(model, Functional):
         return _cloned_graph(model, _list(input_tensors), again, call_function or _call)
     if clone_function is not None or input_tensors is not None or call_function is not None:

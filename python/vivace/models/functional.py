@@ -127,8 +127,9 @@ class Functional(Model):
 
     # The pair
 
-    def call_inputs(self, x: Any, *more: Any) -> Any:
-        return data.in_order(self.name, "input", x, self.input_names) if data.by_name(x) else as_inputs(x, more)
+    def call_inputs(self, inputs: Any, *more: Any) -> Any:
+        named = data.by_name(inputs)
+        return data.in_order(self.name, "input", inputs, self.input_names) if named else as_inputs(inputs, more)
 
     def running(self) -> list[Any]:
         """What runs, in order: layers, and what neighbouring layers were fused to; each once."""

@@ -212,17 +212,17 @@ class Model(Trainer):
             "graph, Model(inputs, outputs)"
         )
 
-    def call_inputs(self, x: Any, *more: Any) -> Any:
-        if isinstance(x, Mapping) and not more:
-            self._structured(list(x))
+    def call_inputs(self, inputs: Any, *more: Any) -> Any:
+        if isinstance(inputs, Mapping) and not more:
+            self._structured(list(inputs))
             names = self._structure if isinstance(self._structure, list) else self._of_mode(False).input_names
-            parts = data.in_order(self.name, "input", x, names)
+            parts = data.in_order(self.name, "input", inputs, names)
             return parts if len(parts) > 1 else parts[0]
         if more and self._is_cell():
-            return [x, *flat(more)]
-        found = super().call_inputs(x, *more)
-        if isinstance(x, (list, tuple)) and isinstance(found, list):
-            self._structured(type(x))
+            return [inputs, *flat(more)]
+        found = super().call_inputs(inputs, *more)
+        if isinstance(inputs, (list, tuple)) and isinstance(found, list):
+            self._structured(type(inputs))
         return found
 
     def _structured(self, structure: Any) -> None:

@@ -29,13 +29,18 @@ class Sequential(Model):
 
     Args:
         layers: layers to add, in order.
+        trainable: False freezes all of them.
         name: "sequential", "sequential_1", ... when omitted.
     """
 
     def __init__(
-        self, layers: Iterable[Layer | SymbolicTensor] | None = None, name: str | None = None, **kwargs: Any
+        self,
+        layers: Iterable[Layer | SymbolicTensor] | None = None,
+        trainable: bool = True,
+        name: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(name=name, **kwargs)
+        super().__init__(name=name, trainable=trainable, **kwargs)
         if type(self) is Sequential:
             self._given = (), {}  # the layers tell, see get_config
         self._layers = []
@@ -107,7 +112,7 @@ class Sequential(Model):
         if "layers" not in config:
             return super()._made_again(config)
         layers = [deserialize(entry) for entry in config["layers"]]  # each knows itself whether it trains
-        model = cls(layers, config.get("name"), trainable=config.get("trainable", True))
+        model = cls(layers, config.get("trainable", True), config.get("name"))
         if config.get("build_input_shape") is not None and not model.built and model.layers:
             model.build(tuple(config["build_input_shape"]))
         return model
@@ -116,8 +121,8 @@ class Sequential(Model):
 
     several_inputs = False
 
-    def call_inputs(self, x: Any, *more: Any) -> Any:
-        return as_inputs(x, more)
+    def call_inputs(self, inputs: Any, *more: Any) -> Any:
+        return as_inputs(inputs, more)
 
     def _prepare_x(self, what: str, x: Any) -> Any:
         return Trainer._prepare_x(self, what, x)
