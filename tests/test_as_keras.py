@@ -182,6 +182,8 @@ ARGUMENTS: list[tuple[str, Callable[[], Any], Any]] = [
     ("input's sparse and ragged", lambda: Input((2,), sparse=False, ragged=None).shape, (None, 2)),
     ("set_floatx(value=...)", lambda: config.set_floatx(value="float32"), None),
     ("sparse of CategoryEncoding", lambda: layers.CategoryEncoding(3, sparse=False).num_tokens, 3),
+    ("a single number", lambda: layers.CategoryEncoding(3)(1).tolist(), [0, 1, 0]),
+    ("in a row of its own", lambda: layers.CategoryEncoding(3, "one_hot")(1).tolist(), [[0, 1, 0]]),
     ("its output shape", lambda: layers.CategoryEncoding(3, "one_hot").compute_output_shape((2, 4)), (2, 4, 3)),
     ("OrthogonalInitializer", lambda: type(initializers.get("OrthogonalInitializer")).__name__, "Orthogonal"),
     ("glu by name", lambda: activations.get("glu"), activations.glu),

@@ -93,10 +93,12 @@ def encoded_shape(input_shape: BatchShape, depth: int, mode: str) -> BatchShape:
 def encode(owner: str, numbers: Array, depth: int, mode: str, dtype: Any = "float32", weights: Any = None) -> Array:
     """Integers in [0, depth) as they are, or as vectors of length `depth`; negative ones stand for nothing.
 
-    "one_hot": (..., depth), a last axis of size 1 gives way; "multi_hot" and "count": the last axis is one sample.
+    "one_hot": (..., depth), a last axis of size 1 gives way; "multi_hot" and "count": the last axis is one sample. A
+    single number is a sample of one.
     """
     if mode == "int":
         return numbers
+    numbers = np.atleast_1d(numbers)
     if numbers.size and numbers.max() >= depth:
         raise ValueError(f"{owner}: integers must lie below {depth}, received {numbers.max()}")
     vectors: Array = np.zeros(encoded_shape(numbers.shape, depth, mode), dtype)
