@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import importlib
 import inspect
 import json
@@ -64,6 +65,38 @@ def test_arguments_and_their_order(keras: Any) -> None:
         if have[: len(expected)] != expected:
             wrong.append(f"{name}: Keras has {expected}, we {have}")
         compared += 1
+    assert not wrong, "\n".join(wrong)
+    assert compared > 200
+
+
+# Names that stand for nothing here: base classes, what vivace does not have, and metrics that are none of targets and
+# outputs. "accuracy" follows the shapes, as it does in Keras's compile.
+UNNAMED = {
+    "constraints": ("[Cc]onstraint",), "initializers": ("[Ii]nitializer", "STFT*", "stft*"), "losses": ("[Ll]oss",),
+    "metrics": ("[Mm]etric", "[Mm]ean", "[Ss]um", "[Aa]ccuracy"), "optimizers": ("*loss*scale*", "*multi*", "*free*"),
+    "regularizers": ("[Rr]egularizer",),
+}  # fmt: skip
+
+
+def test_names_and_classes_stand_for_objects(keras: Any) -> None:
+    compared, wrong = 0, []
+    for family, name, kind, config, by_class in keras[0]["named"]:
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in UNNAMED.get(family, ())):
+            continue
+        module = importlib.import_module(f"vivace.{family}")
+        compared += 1
+        try:
+            found = [module.get(name), *([module.get(getattr(module, name))] if by_class else [])]
+        except (TypeError, ValueError) as error:
+            wrong.append(f"{family}.get({name!r}): {error}")
+            continue
+        for one in found:
+            have = getattr(one, "__name__", type(one).__name__)
+            if family not in ("activations", "losses") and have != kind:
+                wrong.append(f"{family}.get({name!r}): Keras gives {kind}, we {have}")
+            own = {} if config is None else one.get_config()
+            if any(own[key] != (pytest.approx(v) if isinstance(v, float) else v) for key, v in (config or {}).items()):
+                wrong.append(f"{family}.get({name!r}): Keras has {config}, we {own}")
     assert not wrong, "\n".join(wrong)
     assert compared > 200
 

@@ -3,6 +3,7 @@
 python worker_configs.py OUT.json OUT.npz. Knows nothing of vivace.
 """
 
+import importlib
 import importlib.util
 import inspect
 import json
@@ -52,6 +53,21 @@ def made(name, cls):
     return cls(**needed)
 
 
+def named():
+    """What stands for an object where one is asked for: names, and classes that need no arguments."""
+    for family in ("activations", "constraints", "initializers", "losses", "metrics", "optimizers", "regularizers"):
+        known = importlib.import_module(f"keras.src.{family}").ALL_OBJECTS_DICT
+        get = getattr(keras, family).get
+        for name, thing in known.items():
+            try:
+                found = get(name)
+                config = found.get_config() if family in ("initializers", "regularizers", "constraints") else None
+            except Exception:  # it needs arguments, or is a base class
+                continue
+            by_class = inspect.isclass(thing) and thing.__name__ == name and family not in ("optimizers", "activations")
+            yield family, name, getattr(found, "__name__", type(found).__name__), config, by_class
+
+
 def models():
     x = L.Input((12, 12, 3), name="image")
     h = L.Conv2D(4, 3, padding="same", activation="relu", kernel_constraint="max_norm")(x)
@@ -72,7 +88,7 @@ def models():
 
 
 def main(text_path, arrays_path):
-    said = {"parameters": {}, "configs": {}, "failed": {}, "models": []}
+    said = {"named": list(named()), "parameters": {}, "configs": {}, "failed": {}, "models": []}
     for name, cls in classes():
         said["parameters"][name] = [p.name for p in parameters(cls)]
         try:
