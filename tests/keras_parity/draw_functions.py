@@ -419,6 +419,11 @@ def draw_initializer(d: Dice, name: str, rank: int) -> Case:
     elif name == "Orthogonal":
         config, more["shape"] = d.some(gain=d.number(0.5, 2)), d.pick([60, 70], [70, 60], [3, 3, 20, 50])
     config |= d.some(seed=d.integer(0, 9)) if not more["exact"] else {}
+    if name.startswith(("VarianceScaling", "Glorot", "He", "Lecun")) and d.chance(0.3):
+        last = len(shape) - 1
+        config |= {"input_axes": d.pick([0], [last], list(range(last + 1)))} | d.some(
+            output_axes=d.pick([last], [0, -1])
+        )
     more["bounded"] = "Uniform" in name
     return job("initializer", name, config, **more), {}
 
