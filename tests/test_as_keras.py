@@ -311,6 +311,29 @@ def test_a_chain_by_position_and_its_clone() -> None:
     np.testing.assert_array_equal(clone(X), model(X))
 
 
+def test_layers_of_a_chain_have_symbolic_outputs() -> None:
+    chain = Sequential([Input((3,)), Dense(4, "tanh"), Dense(2)])
+    features = chain.layers[-2].output  # before anybody asked for the chain's own
+    assert (features.shape, chain.layers[0].input.shape) == ((None, 4), (None, 3))
+    np.testing.assert_array_equal(Model(chain.inputs, features).predict(X, verbose=0), chain.layers[0](X))
+    with pytest.raises(ValueError, match="nor is it in a Sequential that knows"):
+        _ = Sequential([Dense(2)]).layers[0].output
+    chain.pop()
+    chain.add(Dense(5))
+    assert chain.layers[-1].output.shape == (None, 5)
+
+
+def test_a_schedule_of_ones_own_needs_no_name() -> None:
+    class Halving(optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step: int) -> float:
+            return float(0.5**step)
+
+    model = Sequential([Input((3,)), Dense(1)])
+    model.compile(optimizers.SGD(Halving()), "mse")
+    model.fit(X, X[:, :1], batch_size=2, verbose=0)
+    assert (Halving().name, model.optimizer.learning_rate) == ("Halving", 0.25)
+
+
 # Losses and metrics
 
 

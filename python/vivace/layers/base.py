@@ -91,6 +91,7 @@ class Layer(Configurable):
     takes_any = False  # whether it takes arrays of any dtype
     passes_on = False  # whether it passes them on as they are, too
     holder = ""  # what the weights' paths have behind the layer's name: the cell of a recurrent layer
+    _chain: Any = None  # a weak reference to the Sequential that it was last added to
     _dropped_a_mask = False
     _penalties: list[float] = []  # noqa: RUF012   # of the last call on arrays
     _accepted: tuple[Any, Any] = None, None  # shape (of several: a list) and dtype of what it takes as it is
@@ -342,10 +343,13 @@ class Layer(Configurable):
             raise ValueError(f"{self.name} ({type(self).__name__}) takes one input, received {count}")
 
     def _first_node(self, what: str) -> Node:
+        chain = self._chain and self._chain()
+        if not self._nodes and chain is not None and chain.built:
+            chain.call_layers(what)
         if not self._nodes:
             raise ValueError(
-                f"{self.name}.{what}: the layer has not been called on a symbolic tensor; in a Sequential it is when "
-                "you ask for the model's `inputs`"
+                f"{self.name}.{what}: the layer has not been called on a symbolic tensor, nor is it in a Sequential "
+                "that knows the shape of its input"
             )
         return self._nodes[0]
 
@@ -519,7 +523,7 @@ class Layer(Configurable):
     def __getstate__(self) -> dict[str, Any]:
         # Geometry is derived, and of native types that cannot be copied or pickled: it is made again when needed.
         # The graphs that a layer stands in are not its own.
-        derived: dict[str, Any] = {"_ways": {}, "_nodes": []}
+        derived: dict[str, Any] = {"_ways": {}, "_nodes": [], "_chain": None}
         return {name: derived.get(name, value) for name, value in self.__dict__.items()}
 
     def __repr__(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -75,6 +76,7 @@ class Sequential(Model):
                 f"{self.name}.add: {layer.name} has dtype {layer.dtype}, the model {self.dtype}; give all one dtype"
             )
         self.layers.append(layer)
+        layer._chain = weakref.ref(self)
         self._flat = self._fused = None
         if self.declared_input_shape is not None:
             try:
@@ -156,8 +158,10 @@ class Sequential(Model):
 
     # The chain as a graph, for models that share its layers
 
-    def _symbols(self, what: str) -> list[SymbolicTensor]:
-        """The input and what each layer makes of it. The layers are called when somebody asks, not before."""
+    def call_layers(self, what: str) -> list[SymbolicTensor]:
+        """The symbolic input and what each layer makes of it, which is asked for its `inputs`, `outputs` or one of its
+        layers' `output`: the layers are called then, not before.
+        """
         if not self.built or self.input_shape is None:
             raise AttributeError(f"{self.name}.{what}: the shape of the input is not known yet; add an Input first")
         if not self._tensors:
@@ -170,12 +174,12 @@ class Sequential(Model):
     @property
     def inputs(self) -> list[SymbolicTensor]:
         """The symbolic input, in a list: `Model(chain.inputs, chain.layers[-2].output)` ends before the last layer."""
-        return self._symbols("inputs")[:1]
+        return self.call_layers("inputs")[:1]
 
     @property
     def outputs(self) -> list[SymbolicTensor]:
         """The symbolic output, in a list."""
-        return self._symbols("outputs")[-1:]
+        return self.call_layers("outputs")[-1:]
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_tensors": []}

@@ -15,8 +15,8 @@ class LearningRateSchedule(Configurable):
 
     family = "optimizers.schedules"
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str | None = None) -> None:
+        self.name = name or type(self).__name__
 
     def __call__(self, step: int) -> float:
         raise TypeError(f"{type(self).__name__} must define __call__(step)")
