@@ -207,6 +207,7 @@ ARGUMENTS: list[tuple[str, Callable[[], Any], Any]] = [
      ["LogCoshError", "BinaryIoU", "FBetaScore", "LogCoshError"]),
     ("initializers by short names", lambda: [initializers.get(n)((1,)).item() for n in ("one", "zero")], [1, 0]),
     ("normal ones", lambda: type(initializers.get("normal")), initializers.RandomNormal),
+    ("an array for an initializer", lambda: initializers.get(np.arange(3.0))((3,)).tolist(), [0, 1, 2]),
     ("a class of initializers", lambda: initializers.get(initializers.Ones)((2,)).tolist(), [1, 1]),
     ("a class of regularizers", lambda: regularizers.get(regularizers.L2)(np.ones(2)), 0.02),
     ("a class of constraints", lambda: constraints.get(constraints.NonNeg)(np.array([-1.0])).tolist(), [0]),
@@ -332,6 +333,26 @@ def test_a_schedule_of_ones_own_needs_no_name() -> None:
     model.compile(optimizers.SGD(Halving()), "mse")
     model.fit(X, X[:, :1], batch_size=2, verbose=0)
     assert (Halving().name, model.optimizer.learning_rate) == ("Halving", 0.25)
+
+
+CALLED: list[layers.Layer] = [
+    *(layers.Activation(name) for name in activations._NAMES),
+    layers.ReLU(), layers.LeakyReLU(), layers.ELU(), layers.PReLU(), layers.Softmax(), layers.Softmax(axis=1),
+    layers.Dropout(0.5), layers.GaussianNoise(0.5), layers.AlphaDropout(0.5), layers.SpatialDropout1D(0.5),
+    layers.BatchNormalization(), layers.LayerNormalization(), layers.RMSNormalization(), layers.UnitNormalization(),
+    layers.Masking(0.5), layers.Rescaling(2.0), layers.ActivityRegularization(0.1), layers.Flatten(), layers.Identity(),
+    layers.Dense(4, "gelu"), layers.Conv1D(4, 1, activation="softmax"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", CALLED, ids=[f"{type(one).__name__} {k}" for k, one in enumerate(CALLED)])
+def test_a_call_leaves_its_input_alone(layer: layers.Layer, rng: np.random.Generator) -> None:
+    x = rng.standard_normal((3, 5, 4)).astype(np.float32)
+    kept = x.copy()
+    for training in (False, True):
+        for _ in range(2):  # the second call takes the short way
+            layer(x, training=training)
+            np.testing.assert_array_equal(x, kept)
 
 
 # Losses and metrics

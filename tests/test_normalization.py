@@ -236,7 +236,7 @@ def test_threads_do_not_change_a_bit(shape: tuple[int, ...], rng: Any) -> None:
     ("make", "text"),
     [
         (lambda: BatchNormalization(axis=4).build_once((None, 3)), "axis 4 is out of bounds for shape"),
-        (lambda: BatchNormalization(epsilon=-1), "epsilon must be positive, received -1"),
+        (lambda: BatchNormalization(epsilon=-1), "epsilon must not be negative, received -1"),
         (lambda: GroupNormalization(3).build_once((None, 4)), "groups=3 must divide the input's 4 channels"),
         (lambda: GroupNormalization(0), "groups must be an integer >= 1, or -1, received 0"),
         (lambda: LayerNormalization().build_once((None, None)), "must have known sizes"),

@@ -258,7 +258,8 @@ _BY_NAME: dict[str, Any] = {
 
 
 def get(identifier: str | Mapping[str, Any] | Function) -> Function:
-    """The initializer of that name ("glorot_uniform", "GlorotUniform"), or of a dict, or of a class; a callable itself.
+    """The initializer of that name ("glorot_uniform", "GlorotUniform") or class, or of a dict; a callable itself. An
+    array is the values.
 
     Raises ValueError for an unknown name, TypeError for anything else.
     """
@@ -269,6 +270,8 @@ def get(identifier: str | Mapping[str, Any] | Function) -> Function:
         return initializer
     if isinstance(identifier, Mapping):
         return from_dict("initializers", Initializer, identifier)
+    if isinstance(identifier, np.ndarray):
+        return Constant(identifier)  # type: ignore[arg-type]
     if not callable(identifier):
         raise TypeError(f"initializer must be a name or a callable, received {identifier!r}")
     return identifier

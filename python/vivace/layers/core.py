@@ -148,7 +148,7 @@ class Activated(Layer):
             y, inner = self.activation.forward(z, step)
             step.mask = mask
             return y, (z, inner, saved)
-        y = step.empty(z.shape, z.dtype) if step.keeps else z
+        y = step.empty(z.shape, z.dtype) if step.keeps or z is x else z  # the input is not ours to overwrite
         form = activations.native_form(self.activation)
         if form is not None:
             function, a, b, c = form

@@ -45,8 +45,8 @@ class _Normalization(Layer):
         self.axis = axis
         self._axes = [int(a) for a in numbers]
         self._last = self._axes == [-1]  # as of most layers: nothing has to be moved
-        if not epsilon > 0:
-            raise ValueError(f"{self.name}: epsilon must be positive, received {epsilon!r}")
+        if not epsilon >= 0:
+            raise ValueError(f"{self.name}: epsilon must not be negative, received {epsilon!r}")
         self.epsilon = float(epsilon)
         self.center, self.scale = center, scale
         self.beta_initializer = initializers.get(beta_initializer)
