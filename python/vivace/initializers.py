@@ -47,9 +47,9 @@ class Ones(Initializer):
 
 
 class Constant(Initializer):
-    """All `value`."""
+    """All `value`, a number or what broadcasts to the shape."""
 
-    def __init__(self, value: float = 0.0) -> None:
+    def __init__(self, value: float | Array = 0.0) -> None:
         self.value = value
 
     def __call__(self, shape: Shape, dtype: Any = "float32") -> Array:
@@ -257,7 +257,7 @@ _BY_NAME: dict[str, Any] = {
 }
 
 
-def get(identifier: str | Mapping[str, Any] | Function) -> Function:
+def get(identifier: str | Mapping[str, Any] | Function | Array) -> Function:
     """The initializer of that name ("glorot_uniform", "GlorotUniform") or class, or of a dict; a callable itself. An
     array is the values.
 
@@ -271,7 +271,7 @@ def get(identifier: str | Mapping[str, Any] | Function) -> Function:
     if isinstance(identifier, Mapping):
         return from_dict("initializers", Initializer, identifier)
     if isinstance(identifier, np.ndarray):
-        return Constant(identifier)  # type: ignore[arg-type]
+        return Constant(identifier)
     if not callable(identifier):
         raise TypeError(f"initializer must be a name or a callable, received {identifier!r}")
     return identifier

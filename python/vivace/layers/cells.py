@@ -51,10 +51,10 @@ class Cell(Recurrent):
         y, *after = super().__call__(inputs, training=training)
         return y, after
 
-    def call_inputs(self, x: Any, initial_state: Any = None) -> Any:
-        """x: the input, or a list of it and the states, which may be in lists themselves."""
-        x, *states = x if isinstance(x, (list, tuple)) else [x, initial_state]
-        return as_inputs([x, *flat(states)])
+    def call_inputs(self, inputs: Any, initial_state: Any = None) -> Any:
+        """inputs: the input, or a list of it and the states, which may be in lists themselves."""
+        inputs, *states = inputs if isinstance(inputs, (list, tuple)) else [inputs, initial_state]
+        return as_inputs([inputs, *flat(states)])
 
     @property
     def state_size(self) -> int | list[int]:
