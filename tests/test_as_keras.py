@@ -317,7 +317,7 @@ def test_layers_of_a_chain_have_symbolic_outputs() -> None:
     features = chain.layers[-2].output  # before anybody asked for the chain's own
     assert (features.shape, chain.layers[0].input.shape) == ((None, 4), (None, 3))
     np.testing.assert_array_equal(Model(chain.inputs, features).predict(X, verbose=0), chain.layers[0](X))
-    with pytest.raises(ValueError, match="nor is it in a Sequential that knows"):
+    with pytest.raises(ValueError, match="nor is its chain built"):
         _ = Sequential([Dense(2)]).layers[0].output
     chain.pop()
     chain.add(Dense(5))

@@ -70,7 +70,6 @@ class Layer(Configurable):
     memory; one of several outputs returns lists of shapes and arrays, and gets a list of gradients.
 
     Or it implements `call(x)`, composed of other layers, weights and `vivace.ops`, as of `vivace.models.Model`.
-
     Called on symbolic tensors, a layer adds itself to a graph (see `vivace.models.Model`); called on arrays, it runs.
 
     Args:
@@ -343,14 +342,10 @@ class Layer(Configurable):
             raise ValueError(f"{self.name} ({type(self).__name__}) takes one input, received {count}")
 
     def _first_node(self, what: str) -> Node:
-        chain = self._chain and self._chain()
-        if not self._nodes and chain is not None and chain.built:
+        if not self._nodes and (chain := self._chain and self._chain()) and chain.built:
             chain.call_layers(what)
         if not self._nodes:
-            raise ValueError(
-                f"{self.name}.{what}: the layer has not been called on a symbolic tensor, nor is it in a Sequential "
-                "that knows the shape of its input"
-            )
+            raise ValueError(f"{self.name}.{what}: not called on a symbolic tensor, nor is its chain built")
         return self._nodes[0]
 
     @property
