@@ -345,7 +345,7 @@ class Layer(Configurable):
         if not self._nodes and (chain := self._chain and self._chain()) and chain.built:
             chain.call_layers(what)
         if not self._nodes:
-            raise ValueError(f"{self.name}.{what}: not called on a symbolic tensor, nor is its chain built")
+            raise ValueError(f"{self.name}.{what}: has not been called on a symbolic tensor, nor is its chain built")
         return self._nodes[0]
 
     @property
