@@ -115,7 +115,9 @@ class Problem:
         """Outputs, states and memories of all steps, and the tape."""
         y, tape, h, c = self.run(self.shape)
         last, _, *final = self.run(self.last)
-        np.testing.assert_allclose(last, y[:, -1], rtol=1e-6 if self.dtype == "float32" else 1e-14)
+        single, read_out = self.dtype == "float32", self.cell == "output_gated"  # which sums one row in another order
+        rtol, atol = 1e-6 if single else 1e-14, (1e-5 if single else 1e-13) if read_out else 0.0
+        np.testing.assert_allclose(last, y[:, -1], rtol=rtol, atol=atol)
         np.testing.assert_array_equal(final, [h, c])
         states = (*y.shape[:2], len(self.u))
         size = int(np.prod(states))
