@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
@@ -479,3 +481,43 @@ def test_what_is_asked_of_multi_head_attention(core: ModuleType) -> None:
         core.multi_head_forward(shape, (x, x, other), weights, None, None, (y,))
     with pytest.raises(ValueError, match=f"kept must have {shape.kept} elements"):
         core.multi_head_forward(shape, (x, other, other), weights, None, np.zeros(3), (y,))
+
+
+def test_a_learned_factor_gives_both_directions_the_same_scores(core: ModuleType, rng: np.random.Generator) -> None:
+    """Of scores so large that a rounding of the factor shows, in the sum of the gradients of the values."""
+    shape = core.AttentionShape(2, 20, 30, 1, 1, 16, 8)
+    q, k, v = ((20 * rng.standard_normal(one)).astype("f4") for one in ((2, 20, 16), (2, 30, 16), (2, 30, 8)))
+    scale = np.array(1.37, "f4")
+    kept, y, dy = np.empty((2, 2, 20), "f4"), np.empty((2, 20, 8), "f4"), np.ones((2, 20, 8), "f4")
+    core.attention_forward(shape, (q, k, v, scale), None, kept, y)
+    gradients = tuple(np.zeros_like(a) for a in (q, k, v, scale))
+    core.attention_backward(shape, (q, k, v, scale), None, (kept, y), dy, gradients)
+    np.testing.assert_allclose(gradients[2].sum(1), 20, rtol=5e-6)
+
+
+@pytest.mark.parametrize("layer", [Attention(), MultiHeadAttention(1, 4)])
+def test_what_a_call_asks_for_is_seen_by_no_other_thread(layer: Any, rng: np.random.Generator) -> None:
+    q = rng.standard_normal((2, 6, 4)).astype("f4")
+    plain, causal = layer(q, q), layer(q, q, use_causal_mask=True)
+    assert not np.allclose(plain, causal)
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            y, _ = layer(q, q, use_causal_mask=True, return_attention_scores=True)
+            np.testing.assert_allclose(y, causal, atol=1e-5)
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        for _ in range(300):
+            np.testing.assert_array_equal(layer(q, q), plain)
+        stop.set()
+        asking.result()
+
+
+def test_a_call_that_fails_leaves_nothing_asked_for(rng: np.random.Generator) -> None:
+    layer, x = Attention(), Input((4, 3))
+    with pytest.raises(ValueError, match="same features"):
+        layer([x, Input((4, 5))], use_causal_mask=True)
+    assert not layer.use_causal_mask
+    layer([x, x])

@@ -69,6 +69,7 @@ struct Inputs {
           k(arg.in<T>(inputs.array(1, "k"), "k", {s.batch, s.keys, s.key_heads, s.key_dim})),
           v(arg.in<T>(inputs.array(2, "v"), "v", {s.batch, s.keys, s.key_heads, s.value_dim})),
           scale(inputs.size() > 3 ? arg.optional_in<T>(inputs.object(3), "scale", {}) : nullptr) {
+        if (inputs.size() > 5) arg.fail("inputs", "must have 3 to 5 entries", std::to_string(inputs.size()));
         if (inputs.size() < 5 || inputs.object(4).is_none()) return;
         const py::array array = inputs.array(4, "weight");
         weights = array.size();

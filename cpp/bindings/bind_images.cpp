@@ -96,7 +96,7 @@ void bind_contrast(py::module_& m) {
         "equalize",
         [=](bool channels_first, index bins, const Two& range, const py::array& x, const py::array& y) {
             check_range("equalize", range);
-            if (bins < 1) Arguments("equalize").fail("bins", "must be at least 1", std::to_string(bins));
+            if (bins < 1 || bins > 65536) Arguments("equalize").fail("bins", "must lie in 1 ... 65536", std::to_string(bins));
             with_images("equalize", channels_first, x, "x", y, "y",
                         [&](const Images& s, auto* px, auto* py) { equalize(s, bins, range[0], range[1], px, py); });
         },

@@ -15,24 +15,31 @@
 namespace vivace::bindings {
 namespace {
 
-// Whether x is a C-contiguous array of this shape and dtype; of a list of shapes, a list of such arrays. Every call of a
-// layer begins with this question, for which Python needs half a microsecond.
-bool alike(const py::handle& x, const py::handle& shape, const py::handle& dtype) {
-    if (PyTuple_CheckExact(shape.ptr())) {
-        const auto& numpy = py::detail::npy_api::get();
-        if (reinterpret_cast<PyObject*>(Py_TYPE(x.ptr())) != reinterpret_cast<PyObject*>(numpy.PyArray_Type_)) return false;
-        const auto* array = py::detail::array_proxy(x.ptr());
-        if (array->descr != dtype.ptr() || !(array->flags & py::array::c_style) || PyTuple_GET_SIZE(shape.ptr()) != array->nd)
-            return false;
-        for (int i = 0; i < array->nd; ++i)
-            if (PyLong_AsSsize_t(PyTuple_GET_ITEM(shape.ptr(), i)) != array->dimensions[i]) return false;
-        return true;
+// Whether x is a C-contiguous array of this shape, a tuple of integers, and dtype.
+bool is_like(const py::handle& x, const py::handle& shape, const py::handle& dtype) {
+    const auto& numpy = py::detail::npy_api::get();
+    if (reinterpret_cast<PyObject*>(Py_TYPE(x.ptr())) != reinterpret_cast<PyObject*>(numpy.PyArray_Type_)) return false;
+    const auto* array = py::detail::array_proxy(x.ptr());
+    if (array->descr != dtype.ptr() || !(array->flags & py::array::c_style) || !PyTuple_CheckExact(shape.ptr()) ||
+        PyTuple_GET_SIZE(shape.ptr()) != array->nd)
+        return false;
+    for (int i = 0; i < array->nd; ++i) {
+        PyObject* const size = PyTuple_GET_ITEM(shape.ptr(), i);
+        int overflow = 0;
+        if (!PyLong_CheckExact(size) || PyLong_AsLongLongAndOverflow(size, &overflow) != array->dimensions[i]) return false;
     }
-    if (!PyList_CheckExact(shape.ptr()) || !PyList_CheckExact(x.ptr())) return false;
+    return true;
+}
+
+// The same of an array, or of a list of them and a list of shapes. Every call of a layer begins with this question, for
+// which Python needs half a microsecond.
+bool alike(const py::handle& x, const py::handle& shape, const py::handle& dtype) {
+    if (!PyList_CheckExact(shape.ptr())) return is_like(x, shape, dtype);
+    if (!PyList_CheckExact(x.ptr())) return false;
     const Py_ssize_t count = PyList_GET_SIZE(shape.ptr());
     if (PyList_GET_SIZE(x.ptr()) != count) return false;
     for (Py_ssize_t i = 0; i < count; ++i)
-        if (!alike(PyList_GET_ITEM(x.ptr(), i), PyList_GET_ITEM(shape.ptr(), i), dtype)) return false;
+        if (!is_like(PyList_GET_ITEM(x.ptr(), i), PyList_GET_ITEM(shape.ptr(), i), dtype)) return false;
     return true;
 }
 

@@ -6,9 +6,10 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   set(flags_x86-64-v2 -march=x86-64-v2)
   set(flags_x86-64-v3 -march=x86-64-v3 -mprefer-vector-width=256)
   set(flags_x86-64-v4 -march=x86-64-v4 -mprefer-vector-width=512)
-  # For tests: the code of v4 on a machine that has no AVX-512. By -O1 it is compiled in half the time; FMA needs more.
-  set(flags_x86-64-v4-emulated -O1 -fexpensive-optimizations -march=x86-64-v3 -mprefer-vector-width=256
-    "SHELL:-include ${PROJECT_SOURCE_DIR}/cpp/tests/avx512_emulated.h")
+  if(VIVACE_TESTS)  # the code of v4 where there is no AVX-512. By -O1 it is compiled in half the time; FMA needs more.
+    set(flags_x86-64-v4-emulated -O1 -fexpensive-optimizations -march=x86-64-v3 -mprefer-vector-width=256
+      "SHELL:-include ${PROJECT_SOURCE_DIR}/cpp/tests/avx512_emulated.h")
+  endif()
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   set(known_levels aarch64)
   set(flags_aarch64 "")

@@ -115,12 +115,22 @@ void attention_scores_backward(const AttentionShape& s, const T* q, const T* k, 
     });
 }
 
+namespace {
+
+// q times the learned factor: both directions begin with it, so that they see the same scores to the last bit.
+template <class T>
+void scale_queries(const AttentionShape& s, T scale, const T* q, T* scaled) {
+    map(s.batch * s.queries * s.heads * s.key_dim, cheap, scaled, [&](vec<T> x) { return x * scale; }, q);
+}
+
+}  // namespace
+
 template <class T>
 void scaled_attention_forward(const AttentionShape& s, T scale, const T* q, const T* k, const T* v,
                               const AttentionMasks& masks, const AttentionDropout& drop, T* y, T* maximum, T* share) {
-    AttentionShape scaled = s;
-    scaled.scale *= static_cast<double>(scale);
-    attention_forward<T>(scaled, q, k, v, masks, drop, y, maximum, share);
+    Scratch<T> scaled(s.batch * s.queries * s.heads * s.key_dim);
+    scale_queries(s, scale, q, scaled.get());
+    attention_forward<T>(s, scaled, k, v, masks, drop, y, maximum, share);
 }
 
 template <class T>
@@ -129,7 +139,7 @@ void scaled_attention_backward(const AttentionShape& s, T scale, const T* q, con
                                const T* share, const T* dy, T* dq, T* dk, T* dv, T* dscale) {
     const index rows = s.batch * s.queries * s.heads, size = rows * s.key_dim;
     Scratch<T> scaled(size);
-    map(size, cheap, scaled.get(), [&](vec<T> x) { return x * scale; }, q);
+    scale_queries(s, scale, q, scaled.get());
     attention_backward<T>(s, scaled, k, v, masks, drop, y, maximum, share, dy, dq, dk, dv);
     double sum = 0;
     for (index row = 0; row < rows; ++row)

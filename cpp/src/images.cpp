@@ -38,8 +38,9 @@ struct Toning {
         const auto whole = [](vec<T> v) {  // of numbers that are not negative
             return __builtin_convertvector(__builtin_convertvector(v, vec<int_of<T>>), vec<T>);
         };
-        const vec<T> kept = whole((bytes ? x : (x - least) / width * T{255}) / steps) * steps;
-        return bytes ? kept : kept / T{255} * width + least;
+        const vec<T> known = x == x ? x : vec<T>{} + least;  // a NaN has no whole part
+        const vec<T> kept = whole((bytes ? known : (known - least) / width * T{255}) / steps) * steps;
+        return x == x ? (bytes ? kept : kept / T{255} * width + least) : x;
     }
     VIVACE_INLINE vec<T> raw(vec<T> x) const { return slope * x + offset; }
     VIVACE_INLINE vec<T> raw(vec<T> x, vec<T> gray) const {  // without a part of it, not even its NaNs count
@@ -424,9 +425,12 @@ void stretch_forward(const Images& s, double least, double most, const T* x, T* 
     if (s.size() == 0) return;
     for_each_channel(s, 2 * cheap, [&](index first) {
         const Extremes<T> own(s, x + first);
-        const T start = static_cast<T>(least), end = static_cast<T>(most), slope = (end - start) / (own.high - own.low);
-        for (index i = first; i < first + s.h * s.w * s.c; i += s.c)
-            y[i] = own.apart() ? std::clamp((x[i] - own.low) * slope + start, start, end) : x[i];
+        const T start = static_cast<T>(least), end = static_cast<T>(most);
+        const double low = static_cast<double>(own.low), slope = (most - least) / (static_cast<double>(own.high) - low);
+        for (index i = first; i < first + s.h * s.w * s.c; i += s.c) {
+            const double value = (static_cast<double>(x[i]) - low) * slope + least;
+            y[i] = own.apart() ? std::clamp(static_cast<T>(value), start, end) : x[i];
+        }
     });
 }
 
@@ -454,6 +458,7 @@ void stretch_backward(const Images& s, double least, double most, const T* x, co
 
 template <class T>
 void equalize(const Images& s, index bins, double least, double most, const T* x, T* y) {
+    if (s.size() == 0) return;
     const int threads = get_num_threads();
     const T start = static_cast<T>(least), width = static_cast<T>(most - least), top = static_cast<T>(bins - 1);
     const auto number = [&](T place) { return place > T{0} ? static_cast<index>(std::min(place, top)) : 0; };

@@ -246,7 +246,7 @@ void multiply_rows(index outer, index inputs, index outputs, index width, const 
 template <class T>
 void multiply_bands(index outer, index inputs, index outputs, index inner, index width, const std::int32_t* first,
                     const T* weights, const T* x, T* y) {
-    if (inner == 1) return multiply_rows(outer, inputs, outputs, width, first, weights, x, y);
+    if (inner == 1 && 2 * outer >= lanes<T>) return multiply_rows(outer, inputs, outputs, width, first, weights, x, y);
     const auto run = [&](auto few) {
         parallel_for(outer, static_cast<double>(outer * outputs * inner * width) * 2, [&](index o, int) {
             for (index p = 0; p < outputs; ++p) {

@@ -44,6 +44,11 @@ void require_convolution(const char* op, const index (&input)[rank + 2], const i
     require(op, all_at_least(1, strides), "strides must be at least 1, received " + tuple(strides));
     require(op, all_at_least(1, dilation), "dilation must be at least 1, received " + tuple(dilation));
     require(op, all_at_least(0, padding), "padding must not be negative, received " + tuple(padding));
+    constexpr index most = index{1} << 31;  // far from where sums of these overflow
+    for (std::size_t i = 0; i < rank; ++i)
+        require(op, strides[i] < most && dilation[i] < most && padding[2 * i] < most && padding[2 * i + 1] < most &&
+                        input[i + 1] < most && kernel[i] < most,
+                "sizes, strides, dilation and padding must be less than 2^31" + shapes);
     require(op, groups >= 1, "groups must be at least 1, received " + std::to_string(groups));
     const index channels = input[rank + 1], expected = kernel[rank] * groups;
     require(op, channels % groups == 0 && kernel[rank + 1] % groups == 0,

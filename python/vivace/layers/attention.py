@@ -12,7 +12,7 @@ from .._typing import Array, BatchShape, Shape
 from ..parameters import Parameter
 from ..step import Step, Stream
 from .base import Layer
-from .symbolic import SymbolicTensor, as_inputs
+from .symbolic import SymbolicTensor, as_inputs, is_symbolic
 
 
 class Options(NamedTuple):
@@ -79,11 +79,18 @@ class AttentionLayer(Layer):
                 attention_mask = attention_mask[None] if attention_mask.ndim == 2 else attention_mask
             kwargs["attention_mask"] = attention_mask
             asked["use_attention_mask"] = True
+        inputs = self.call_inputs(*args, **kwargs)
         before = {name: getattr(self, name) for name in asked}
+        if self.built and not is_symbolic(inputs):
+            twin = object.__new__(type(self))  # shares all but what is asked for, of which other threads see nothing
+            vars(twin).update(vars(self) | asked)
+            y = twin(inputs, training=training, mask=mask)
+            self._penalties = twin._penalties
+            return y
         self._asks = {name: value for name, value in asked.items() if value or before[name]}
         vars(self).update(asked)
         try:
-            return self(self.call_inputs(*args, **kwargs), training=training, mask=mask)
+            return self(inputs, training=training, mask=mask)
         finally:
             if self._asks is not self._asked:  # which a graph remembers
                 vars(self).update(before)
@@ -93,8 +100,9 @@ class AttentionLayer(Layer):
         if self._nodes and self._asks != self._asked:
             what = ", ".join(dict.fromkeys([*self._asked, *self._asks]))
             raise ValueError(f"{self.name} ({type(self).__name__}): {what} must be the same in all calls")
+        outputs = super()._record(inputs, training)
         self._asked = self._asks
-        return super()._record(inputs, training)
+        return outputs
 
 
 class _Way(NamedTuple):

@@ -153,7 +153,6 @@ class _WindowPooling(_Pooling):
         self.pool_size = sizes(self.name, "pool_size", pool_size, self.rank)
         self.strides = self.pool_size if strides is None else sizes(self.name, "strides", strides, self.rank)
         self.padding = check_padding(self.name, padding)
-        self._area = math.prod(self.pool_size)
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         known = self.check(input_shape)
@@ -169,7 +168,7 @@ class _WindowPooling(_Pooling):
             pads = (same_padding(*axis) for axis in zip(image[1:3], window, strides, strict=True))
             padding = [p for pad in pads for p in pad]
         geometry = native.Pool2DShape(image, window, strides, tuple(padding))  # type: ignore[arg-type]
-        return self.way(geometry, (shape[0], *geometry.output[3 - self.rank :]), self._area)
+        return self.way(geometry, (shape[0], *geometry.output[3 - self.rank :]), math.prod(self.pool_size))
 
     def shape_for(self, x_shape: Shape) -> native.Pool2DShape:
         """The geometry of images (or sequences) of this shape, channels last."""

@@ -47,7 +47,7 @@ class Equalization(Images):
 
     Args:
         value_range: of the images, (0, 255).
-        bins: of the histogram, 256.
+        bins: of the histogram, 256; at most 65536.
         data_format: "channels_last" (None, the default) or "channels_first".
     """
 
@@ -57,6 +57,8 @@ class Equalization(Images):
         super().__init__(data_format, **kwargs)
         self.value_range = _range(self.name, value_range)
         self.bins = positive(self.name, "bins", bins)
+        if bins > 65536:
+            raise ValueError(f"{self.name}: bins must be at most 65536, received {bins}")
 
     def change(self, x: Array, step: Step) -> tuple[Array, Any]:
         y = step.empty(x.shape, x.dtype)
