@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vivace import optimizers
+from vivace import activations, layers, optimizers
+from vivace._core import native
 from vivace.callbacks import Callback, EarlyStopping, LambdaCallback
 from vivace.layers import (
     LSTM,
@@ -340,3 +341,40 @@ def test_a_model_is_called_with_a_list_of_anything_like_arrays() -> None:
     a, b = Input((4,)), Input((4,))
     model = Model([a, b], a - b)
     np.testing.assert_array_equal(model([Table(X), Table(2 * X)]), -X)
+
+
+def test_attributes_set_later_count() -> None:
+    x = np.random.default_rng(0).standard_normal((2, 40, 40, 1)).astype("f4")
+    pool = layers.MaxPooling2D(2)
+    pool(x, training=True)
+    pool.pool_size = pool.strides = (20, 20)  # positions in a window no longer fit a byte
+    np.testing.assert_array_equal(pool(x, training=True), layers.MaxPooling2D(20)(x))
+    dense = layers.Dense(3, "relu")
+    z = x[:, 0, :, 0]
+    dense(z)
+    dense.activation = activations.linear
+    np.testing.assert_allclose(dense(z), z @ dense.get_weights()[0], rtol=1e-5, atol=1e-6)
+
+
+def test_images_of_what_is_no_number() -> None:
+    x = np.array([0, 100, np.nan, 255], "f4").reshape(1, 2, 2, 1)
+    np.testing.assert_array_equal(np.isnan(layers.RandomPosterization((4, 4))(x, training=True)), np.isnan(x))
+    with pytest.raises(ValueError, match=r"bins must be at most 65536, received 16777216"):
+        layers.Equalization(bins=2**24)
+    with pytest.raises(ValueError, match=r"equalize: bins must lie in 1 ... 65536"):
+        native.equalize(False, 2**61, (0.0, 255.0), x, x.copy())
+    far = np.array([-3e38, 3e38, 1, 0], "f4").reshape(1, 2, 2, 1)
+    np.testing.assert_allclose(layers.AutoContrast()(far).ravel(), [0, 255, 127.5, 127.5])
+
+
+def test_what_is_not_alike() -> None:
+    x, dtype = np.zeros((2, 3), "f4"), np.dtype("f4")
+    assert native.alike(x, (2, 3), dtype)
+    assert native.alike([x], [(2, 3)], dtype)
+    endless: list[Any] = []
+    endless.append(endless)
+    for other in ((None, 3), (2.0, 3), (2**70, 3), (2,), [2, 3], None):
+        assert not native.alike(x, other, dtype)
+    assert not native.alike(endless, endless, dtype)
+    assert not native.alike(x.T, (3, 2), dtype)
+    assert not native.alike(x, (2, 3), np.dtype("f8"))

@@ -114,6 +114,11 @@ class Activated(Layer):
         self._own_function = own
         self.activation: Any = activation if isinstance(activation, Layer) else activations.name_of(activation)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "activation" and not isinstance(value, (str, Layer)):
+            value = activations.name_of(value)
+        super().__setattr__(name, value)
+
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         return config if self._own_function is None else config | {"activation": self._own_function}
