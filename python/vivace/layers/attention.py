@@ -179,7 +179,7 @@ class _SequenceAttention(AttentionLayer):
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
         query = x[0]
         at = query.shape, x[1].shape, self.use_causal_mask
-        way: _Way = self._ways.get(at) or self.new_way(at)
+        shape, output, kept_shape, scores = way = self._ways.get(at) or self.new_way(at)
         options = keep = None
         if step.mask is not None or self.dropout:
             options, keep = self._options(step)
@@ -187,13 +187,18 @@ class _SequenceAttention(AttentionLayer):
         inputs: tuple[Any, ...] = query, x[-1], x[1]
         if factor is not weight:  # one is there
             inputs = *inputs, None if factor is None else factor.array, None if weight is None else weight.array
-        if self.by_sums or self.return_attention_scores:
-            y, saved = self._forward_stored(way, inputs, options, step)
+        dtype = query.dtype
+        if self.return_attention_scores:
+            y, saved = self._forward_telling(way, inputs, options, step)
+        elif self.by_sums:  # with the probabilities in memory
+            p, y = step.empty(scores, dtype), step.empty(output, dtype)
+            native.stored_attention_forward(shape, inputs, True, options, (p,), y)
+            saved = way, inputs, options, p, None
         else:
-            kept = step.empty(way.kept, query.dtype) if step.keeps else None
-            y = step.empty(way.output, query.dtype)
-            native.attention_forward(way.shape, inputs, options, kept, y)
-            saved = (way, inputs, options, kept, y)
+            kept = step.empty(kept_shape, dtype) if step.keeps else None
+            y = step.empty(output, dtype)
+            native.attention_forward(shape, inputs, options, kept, y)
+            saved = way, inputs, options, kept, y
         if keep is not None:
             native.clear_masked_rows(keep, y[0] if self.return_attention_scores else y)
         return y, (saved, keep, len(x))
@@ -209,15 +214,12 @@ class _SequenceAttention(AttentionLayer):
         options = Options(None, mask, None, False, rate, self.stream.seed, self.stream.next() if rate else 0)
         return options, None if query_mask is None else np.ascontiguousarray(query_mask != 0, np.uint8)
 
-    def _forward_stored(
+    def _forward_telling(
         self, way: _Way, inputs: tuple[Any, ...], options: Options | None, step: Step
     ) -> tuple[Any, Any]:
-        """With the probabilities in memory: of sums, and for those who ask for them, which is after dropout."""
+        """For those who ask for the probabilities too, which is after dropout."""
         dtype = inputs[0].dtype
         p, y = step.empty(way.scores, dtype), step.empty(way.output, dtype)
-        if not self.return_attention_scores:
-            native.stored_attention_forward(way.shape, inputs, True, options, (p,), y)
-            return y, (way, inputs, options, p, None)
         both = (p,) if options is None or not options.rate else (p, step.empty(way.scores, dtype))
         native.stored_attention_forward(way.shape, inputs, self.by_sums, options, both, y)
         return [y, both[-1]], (way, inputs, options, p, None)
