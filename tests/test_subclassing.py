@@ -540,3 +540,39 @@ def test_a_functional_model_takes_operators(rng: np.random.Generator) -> None:
     assert [tensor.shape for tensor in (steps[:, 2:], steps[:, 0], steps[:, -1:], steps[:, :, 0])] == [
         (None, None, 3), (None, 3), (None, 1, 3), (None, None),
     ]  # fmt: skip
+
+
+def test_operators_of_tensors_with_numbers_and_arrays() -> None:
+    x, one = Input((3,)), Input((1,))
+    z, a = np.float32([[0, 1, 4]]), np.float32([[2]])
+    small, flags, steps = np.array([1, 2, 3], np.uint8), np.array([True, False, True]), np.arange(3.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inverse = (z + 1) / np.float32(0)
+    table: list[tuple[Any, Any]] = [
+        (x - small, z - np.float32(small)),
+        (x - flags, z - np.float32(flags)),
+        (x / flags[:1] * small, z * small),
+        ((x + 1) / 0, inverse),
+        (x - True, z - 1),
+        (one + steps, a + steps),
+        (one * steps - steps[None], a * steps - steps),
+        (steps.tolist() - one, steps - a),
+        ((x != 1) * 1.0, [[1, 0, 1]]),
+        ((x == 1) * 1.0, [[0, 1, 0]]),
+        ((x != x) * 1.0, [[0, 0, 0]]),
+        (((x > 0) & ~(x > 1) | (x < 0)) * 1.0, [[0, 1, 0]]),
+        (x // 2 + 7 % (x + 4), z // 2 + 7 % (z + 4)),
+    ]
+    for i, (made, expected) in enumerate(table):
+        found = Model([x, one], [made, x, one]).predict([z, a], verbose=0)[0]
+        np.testing.assert_allclose(found, expected, err_msg=f"row {i}")
+        assert made.shape == (None, 3)
+    assert (x == x, x == one, x in [one, x], one in [x]) == (True, False, True, False)
+    (w := Dense(2, kernel_initializer="identity")).build((None, 2))
+    eye = np.eye(2)
+    for made, expected in [
+        (w.kernel > 0, eye > 0), (abs(-w.kernel), eye), (2**w.kernel, 2**eye), (w.kernel != 0, eye != 0),
+        (w.kernel == 0, eye == 0), (w.kernel // 1 % 2, eye),
+    ]:  # fmt: skip
+        np.testing.assert_array_equal(made, expected)
+    assert w.kernel in w.weights

@@ -13,6 +13,8 @@ import numpy as np
 from ._typing import Array, Shape
 from .regularizers import L1L2
 
+NUMBERS = (int, float, np.number, np.ndarray)
+
 
 def aligned_empty(shape: Shape, dtype: Any) -> Array:
     """Uninitialised memory that starts on a cache line (64 bytes), unless it is too small for that to matter."""
@@ -55,7 +57,109 @@ class Watch:
         return True
 
 
-class Parameter:
+class Operators:
+    """Operators as functions of `vivace.ops`, which in a layer's `call` become a part of the graph."""
+
+    __slots__ = ()
+
+    def _with(self, operation: str, *operands: Any) -> Any:
+        return getattr(importlib.import_module("..ops", __name__), operation)(*operands)
+
+    def __add__(self, other: Any) -> Any:
+        return self._with("add", self, other)
+
+    def __radd__(self, other: Any) -> Any:
+        return self._with("add", other, self)
+
+    def __sub__(self, other: Any) -> Any:
+        return self._with("subtract", self, other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return self._with("subtract", other, self)
+
+    def __mul__(self, other: Any) -> Any:
+        return self._with("multiply", self, other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return self._with("multiply", other, self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return self._with("divide", self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return self._with("divide", other, self)
+
+    def __floordiv__(self, other: Any) -> Any:
+        return self._with("floor_divide", self, other)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return self._with("floor_divide", other, self)
+
+    def __mod__(self, other: Any) -> Any:
+        return self._with("mod", self, other)
+
+    def __rmod__(self, other: Any) -> Any:
+        return self._with("mod", other, self)
+
+    def __pow__(self, other: Any) -> Any:
+        return self._with("power", self, other)
+
+    def __rpow__(self, other: Any) -> Any:
+        return self._with("power", other, self)
+
+    def __matmul__(self, other: Any) -> Any:
+        return self._with("matmul", self, other)
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return self._with("matmul", other, self)
+
+    def __and__(self, other: Any) -> Any:
+        return self._with("logical_and", self, other)
+
+    def __rand__(self, other: Any) -> Any:
+        return self._with("logical_and", other, self)
+
+    def __or__(self, other: Any) -> Any:
+        return self._with("logical_or", self, other)
+
+    def __ror__(self, other: Any) -> Any:
+        return self._with("logical_or", other, self)
+
+    def __lt__(self, other: Any) -> Any:
+        return self._with("less", self, other)
+
+    def __le__(self, other: Any) -> Any:
+        return self._with("less_equal", self, other)
+
+    def __gt__(self, other: Any) -> Any:
+        return self._with("greater", self, other)
+
+    def __ge__(self, other: Any) -> Any:
+        return self._with("greater_equal", self, other)
+
+    def __neg__(self) -> Any:
+        return self._with("negative", self)
+
+    def __abs__(self) -> Any:
+        return self._with("absolute", self)
+
+    def __invert__(self) -> Any:
+        return self._with("logical_not", self)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._with("get_item", self, key)
+
+    def __ne__(self, other: object) -> Any:
+        return self._with("not_equal", self, other) if isinstance(other, (*NUMBERS, Operators)) else self is not other
+
+    def __eq__(self, other: object) -> Any:
+        """Of another tensor or weight whether it is the same object, as `in` asks; `ops.equal` compares values."""
+        return self._with("equal", self, other) if isinstance(other, NUMBERS) else self is other
+
+    __hash__ = object.__hash__
+
+
+class Parameter(Operators):
     """A named array with its gradient.
 
     path: where it is in the model, "encoder/dense/kernel"; name: its last part, "kernel".
@@ -144,50 +248,6 @@ class Parameter:
     def assign_sub(self, value: Any) -> None:
         """Subtract from the value in place."""
         self.assign(self - value)
-
-    # Arithmetic is that of `vivace.ops`, which in a layer's `call` becomes a part of the graph.
-
-    def _with(self, operation: str, *operands: Any) -> Any:
-        return getattr(importlib.import_module("..ops", __name__), operation)(*operands)
-
-    def __add__(self, other: Any) -> Any:
-        return self._with("add", self, other)
-
-    def __radd__(self, other: Any) -> Any:
-        return self._with("add", other, self)
-
-    def __sub__(self, other: Any) -> Any:
-        return self._with("subtract", self, other)
-
-    def __rsub__(self, other: Any) -> Any:
-        return self._with("subtract", other, self)
-
-    def __mul__(self, other: Any) -> Any:
-        return self._with("multiply", self, other)
-
-    def __rmul__(self, other: Any) -> Any:
-        return self._with("multiply", other, self)
-
-    def __truediv__(self, other: Any) -> Any:
-        return self._with("divide", self, other)
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return self._with("divide", other, self)
-
-    def __pow__(self, other: Any) -> Any:
-        return self._with("power", self, other)
-
-    def __matmul__(self, other: Any) -> Any:
-        return self._with("matmul", self, other)
-
-    def __rmatmul__(self, other: Any) -> Any:
-        return self._with("matmul", other, self)
-
-    def __neg__(self) -> Any:
-        return self._with("negative", self)
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._with("get_item", self, key)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if method == "__call__" and not kwargs and hasattr(importlib.import_module("..ops", __name__), ufunc.__name__):

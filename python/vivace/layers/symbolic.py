@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._typing import BatchShape
-from ..parameters import Parameter
+from ..parameters import NUMBERS, Operators, Parameter
 
 if TYPE_CHECKING:
     from .base import Layer
 
 
 _OWN = "functions of vivace.ops, such as ops.exp(x), take them too"
-_NUMBERS = (int, float, np.number, np.ndarray)
 
 
-class SymbolicTensor:
+class SymbolicTensor(Operators):
     """An output of a layer in a graph; made by `Input` and by calling layers.
 
     shape: with the batch axis first (None); dtype: of the layer that makes it.
@@ -48,57 +47,38 @@ class SymbolicTensor:
 
     # Arithmetic adds layers to the graph, as their functions (`layers.add`, ...) do.
 
+    def _with(self, operation: str, *operands: Any) -> Any:
+        return _computed(operation, *operands)
+
     def __add__(self, other: Any) -> Any:
-        return _rescaled(self, 1.0, other) if isinstance(other, _NUMBERS) else _computed("add", self, other)
+        number = _constant(self, other)
+        return _computed("add", self, other) if number is None else _rescaled(self, 1.0, number)
 
     __radd__ = __add__
 
     def __mul__(self, other: Any) -> Any:
-        return _rescaled(self, other, 0.0) if isinstance(other, _NUMBERS) else _computed("multiply", self, other)
+        number = _constant(self, other)
+        return _computed("multiply", self, other) if number is None else _rescaled(self, number, 0.0)
 
     __rmul__ = __mul__
 
     def __sub__(self, other: Any) -> Any:
-        return _rescaled(self, 1.0, -other) if isinstance(other, _NUMBERS) else _computed("subtract", self, other)
+        number = _constant(self, other)
+        return _computed("subtract", self, other) if number is None else _rescaled(self, 1.0, -number)
 
     def __rsub__(self, other: Any) -> Any:
-        return _rescaled(self, -1.0, other) if isinstance(other, _NUMBERS) else _computed("subtract", other, self)
+        number = _constant(self, other)
+        return _computed("subtract", other, self) if number is None else _rescaled(self, -1.0, number)
 
     def __neg__(self) -> Any:
         return _rescaled(self, -1.0, 0.0)
 
     def __truediv__(self, other: Any) -> Any:
-        return _rescaled(self, 1 / other, 0.0) if isinstance(other, _NUMBERS) else _computed("divide", self, other)
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return _computed("divide", other, self)
-
-    def __pow__(self, other: Any) -> Any:
-        return _computed("power", self, other)
-
-    def __rpow__(self, other: Any) -> Any:
-        return _computed("power", other, self)
-
-    def __matmul__(self, other: Any) -> Any:
-        return _computed("matmul", self, other)
-
-    def __rmatmul__(self, other: Any) -> Any:
-        return _computed("matmul", other, self)
-
-    def __abs__(self) -> Any:
-        return _computed("absolute", self)
-
-    def __lt__(self, other: Any) -> Any:
-        return _computed("less", self, other)
-
-    def __le__(self, other: Any) -> Any:
-        return _computed("less_equal", self, other)
-
-    def __gt__(self, other: Any) -> Any:
-        return _computed("greater", self, other)
-
-    def __ge__(self, other: Any) -> Any:
-        return _computed("greater_equal", self, other)
+        number = _constant(self, other)
+        if number is None:
+            return _computed("divide", self, other)
+        with np.errstate(divide="ignore"):
+            return _rescaled(self, np.divide(1.0, number), 0.0)
 
     def activated(self, activation: str, *args: Any, **kwargs: Any) -> Any:
         """What a function of `vivace.activations` makes of it, by a layer."""
@@ -239,10 +219,24 @@ def by_layer(operation: str, tensors: Sequence[Any]) -> Any:
     return getattr(merging, layer)(dtype=dtype_among(tensors))(list(tensors))
 
 
+def _constant(tensor: SymbolicTensor, x: Any) -> Any:
+    """A number or an array as floating-point numbers, which have all signs and inverses; None if it is something else,
+    or would stretch the tensor.
+    """
+    if not isinstance(x, NUMBERS):
+        return None
+    sizes = zip(reversed(tensor.shape), reversed(np.shape(x)), strict=False)
+    if np.ndim(x) > tensor.ndim or any(new not in (1, old) for old, new in sizes if old is not None):
+        return None
+    if not isinstance(x, (np.number, np.ndarray)):
+        return float(x)
+    return x if x.dtype.kind in "fc" else x.astype(np.float64)
+
+
 def _computed(operation: str, *operands: Any) -> Any:
     """What a function of `vivace.ops` makes of tensors, weights and arrays."""
     for one in operands:
-        if not (_is_symbol(one) or isinstance(one, (*_NUMBERS, Parameter, list, tuple))):
+        if not (_is_symbol(one) or isinstance(one, (*NUMBERS, Parameter, list, tuple))):
             raise TypeError(
                 f"{operation}: a tensor of a graph can be combined with others, weights, numbers and arrays; "
                 f"received {one!r}"
