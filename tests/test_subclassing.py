@@ -12,6 +12,7 @@ import pytest
 
 from helpers import numeric_gradient
 from vivace import layers as L
+from vivace import ops
 from vivace.layers import Conv2D, Dense, Dropout, Embedding, Flatten, Input, Layer, MaxPooling2D
 from vivace.models import Functional, Model, Sequential
 from vivace.step import Step
@@ -459,6 +460,12 @@ def failing(call: Any) -> Model:
         (lambda self, x: np.tanh(self.dense(x)), TypeError, "argument of NumPy's tanh; while a graph is made"),
         (lambda self, x: np.concatenate([x, x]), TypeError, "argument of NumPy's concatenate"),
         (lambda self, x: self.dense(x).reshape(3), AttributeError, "has no 'reshape'; .* use layers"),
+        (lambda self, x: x * np.asarray(self.dense.add_weight()), TypeError, "value of a weight would become a part"),
+        (lambda self, x: x * self.dense.add_weight().value, TypeError, "value of a weight would become a part"),
+        (lambda self, x: x * self.dense.add_weight().numpy(), TypeError, "value of a weight would become a part"),
+        (lambda self, x: x * np.sum(self.dense.add_weight(shape=(2,))), TypeError, "compute with the weight itself"),
+        (lambda self, x: x * np.cbrt(self.dense.add_weight(shape=(2,))), TypeError, "compute with the weight itself"),
+        (lambda self, x: self.dense.add_weight(shape=(2,)).assign(1.0) or x, ValueError, r"has shape \(2,\), received"),
         (lambda self, x: x if x else 2 * x, TypeError, "cannot be a condition"),
         (lambda self, x: [row for row in x], TypeError, "cannot be iterated over"),
         (lambda self, x: x @ x, ValueError, r"ops.matmul\) of shapes \(None, 4\)"),
@@ -576,3 +583,59 @@ def test_operators_of_tensors_with_numbers_and_arrays() -> None:
     ]:  # fmt: skip
         np.testing.assert_array_equal(made, expected)
     assert w.kernel in w.weights
+
+
+class Scaled(Layer):
+    """Takes its weight in a way of its own, and builds with the values of weights."""
+
+    def __init__(self, take: Any) -> None:
+        super().__init__()
+        self.take, self.dense = take, Dense(3, use_bias=False, trainable=False, kernel_initializer="identity")
+
+    def build(self, input_shape: Any) -> None:
+        self.dense.build(input_shape)
+        self.w = self.add_weight(shape=input_shape[-1:], initializer="ones")
+        self.w.assign(self.dense.kernel.value.sum(0))
+        self.w.value[...] += np.asarray(self.dense.kernel).max()
+
+    def call(self, x: Any) -> Any:
+        return x * self.take(self.w)
+
+
+@pytest.mark.parametrize(
+    "take", [ops.convert_to_tensor, ops.array, lambda w: ops.convert_to_tensor(w, "float32"), lambda w: w]
+)
+def test_weights_taken_as_tensors_learn(take: Any) -> None:
+    layer, x = Scaled(take), np.ones((4, 3), "float32")
+    inputs = Input((3,))
+    model = Model(inputs, layer(inputs))
+    np.testing.assert_array_equal(model(x), 2 * x)
+    model.compile("sgd", "mse")
+    model.train_on_batch(x, 0 * x)
+    assert (layer.w.value < 2).all()
+    layer.w.assign(np.full(3, 5))
+    np.testing.assert_array_equal(model(x), 5 * x)
+    assert isinstance(ops.convert_to_tensor(layer.w), np.ndarray)
+
+
+class Counter(Layer):
+    """Assigns constants and other weights in every pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c, self.d, self.e = (self.add_weight(shape=(), initializer="zeros", trainable=False) for _ in range(3))
+
+    def call(self, x: Any) -> Any:
+        self.c.assign(5.0)
+        self.c.assign_add(1.0)
+        self.d.assign(self.e)
+        return x + self.c
+
+
+def test_constants_are_assigned_in_every_pass() -> None:
+    layer = Counter()
+    for e in (1, 2):
+        layer.c.assign(0)
+        layer.e.assign(e)
+        np.testing.assert_array_equal(layer(np.ones((2, 3))), np.full((2, 3), 7))
+        assert (layer.c.value, layer.d.value) == (6, e)

@@ -27,7 +27,8 @@ import numpy as np
 
 from . import config
 from .layers.operation import applied
-from .layers.symbolic import SymbolicTensor
+from .layers.symbolic import SymbolicTensor, traced_tensor
+from .parameters import Parameter
 from .random import SeedGenerator, generator
 
 Op = Callable[..., Any]
@@ -417,8 +418,9 @@ def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
 
 
 def convert_to_tensor(x: Any, dtype: Any = None) -> Any:
-    """x as an array; a tensor of a graph stays one."""
-    if isinstance(x, SymbolicTensor) or hasattr(x, "_value"):
+    """x as an array; a tensor of a graph stays one, and so does a weight while a `call` is traced."""
+    symbolic = isinstance(x, SymbolicTensor) or (isinstance(x, Parameter) and traced_tensor() is not None)
+    if symbolic or hasattr(x, "_value"):
         return x if dtype is None else cast(x, dtype)
     if dtype is None and not hasattr(x, "dtype") and np.asarray(x).dtype.kind == "f":
         dtype = config.floatx()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from math import prod
 from typing import Any
 
@@ -12,6 +13,9 @@ import numpy as np
 
 from ._typing import Array, Shape
 from .regularizers import L1L2
+
+# The input of the `call` that is being run to find its graph.
+TRACED: ContextVar[Any] = ContextVar("traced", default=None)
 
 NUMBERS = (int, float, np.number, np.ndarray)
 
@@ -205,6 +209,7 @@ class Parameter(Operators):
 
     @property
     def value(self) -> Array:
+        self._check_taken()
         if not self.exposed:
             self.exposed = True
             Changes.note()
@@ -232,14 +237,18 @@ class Parameter(Operators):
 
     def assign(self, value: Any) -> None:
         """Overwrite the value in place. Raises ValueError if the shape differs."""
-        if hasattr(value, "assigned_to"):  # in a layer's `call`
-            value.assigned_to(self)
+        if (traced := TRACED.get()) is not None:  # in a layer's `call`: in every pass
+            traced.assign_behind(self, value)
             return
+        self.array[...] = self.fitting(value)
+        Changes.note()
+
+    def fitting(self, value: Any) -> Array:
+        """A new value as an array. Raises ValueError if the shape differs."""
         array = np.asarray(value)
         if array.shape != self.shape:
             raise ValueError(f"{self.path}: the weight has shape {self.shape}, received shape {array.shape}")
-        self.array[...] = array
-        Changes.note()
+        return array
 
     def assign_add(self, value: Any) -> None:
         """Add to the value in place."""
@@ -252,16 +261,26 @@ class Parameter(Operators):
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if method == "__call__" and not kwargs and hasattr(importlib.import_module("..ops", __name__), ufunc.__name__):
             return self._with(ufunc.__name__, *inputs)
+        self._check_taken()
         return getattr(ufunc, method)(*(p.array if isinstance(p, Parameter) else p for p in inputs), **kwargs)
 
     def numpy(self) -> Array:
         """A copy of the value."""
+        self._check_taken()
         return self.array.copy()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        self._check_taken()
         if copy is False:
             raise ValueError(f"{self.path}: an array of a weight is a copy; `value` is the array itself")
         return self.array.astype(dtype or self.array.dtype)
+
+    def _check_taken(self) -> None:
+        if TRACED.get() is not None:
+            raise TypeError(
+                f"{self.path}: while the graph of a `call` is made, the value of a weight would become a part of it "
+                "that does not change; compute with the weight itself, by operators and functions of vivace.ops"
+            )
 
     def constrain(self) -> None:
         """Project the value onto what its constraint allows."""

@@ -30,6 +30,7 @@ from .symbolic import (
     own_mask,
     told,
     traced_tensor,
+    tracing,
     way_to,
     with_masks,
 )
@@ -327,7 +328,8 @@ class Layer(Configurable):
         tensors = checked_inputs(self, inputs if several else [inputs])
         self._check_count(len(tensors))
         try:
-            shape = self.build_once([tensor.shape for tensor in tensors] if several else inputs.shape)  # type: ignore[arg-type]
+            with tracing(None):
+                shape = self.build_once([tensor.shape for tensor in tensors] if several else inputs.shape)  # type: ignore[arg-type]
         except ValueError as error:
             ways = [way_to(tensor) for tensor in tensors]
             raise ValueError(
@@ -534,7 +536,8 @@ def building(layer: Layer) -> Iterator[None]:
     around = _BUILDING.get()
     token = _BUILDING.set(around if around and around[-1] is layer else (*around, layer))
     try:
-        yield
+        with tracing(None):
+            yield
     finally:
         _BUILDING.reset(token)
 

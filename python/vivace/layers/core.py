@@ -370,21 +370,21 @@ class Flatten(Layer):
 class Constant(Layer):
     """The same value for every sample, whatever the input: positions, say, that a class's `call` gives to an Embedding.
 
-    value: an array of the shape of a sample.
+    value: an array of the shape of a sample; whole: of the shape of the output instead.
     """
 
     takes_any = True
 
-    def __init__(self, value: Any, **kwargs: Any) -> None:
+    def __init__(self, value: Any, whole: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.value = np.asarray(value)
+        self.value, self.whole = np.asarray(value), whole
         self.output_dtype = None if self.value.dtype.kind == "f" else self.value.dtype.name
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
-        return (input_shape[0], *self.value.shape)
+        return self.value.shape if self.whole else (input_shape[0], *self.value.shape)
 
     def forward(self, x: Array, step: Step) -> tuple[Array, Any]:
-        y = step.empty((len(x), *self.value.shape), self.value.dtype)
+        y = step.empty(self.value.shape if self.whole else (len(x), *self.value.shape), self.value.dtype)
         y[...] = self.value
         step.mask = None
         return y, None

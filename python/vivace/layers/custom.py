@@ -64,10 +64,10 @@ class AutogradLayer(Layer):
             return (input_shape[0], output_size(self))
         shapes = input_shape if isinstance(input_shape, list) else [input_shape]
         zeros = [np.zeros([1 if size is None else size for size in shape], self.dtype) for shape in shapes]
-        return (None, *np.shape(self._function(*zeros, *(p.value for p in self.parameters)))[1:])
+        return (None, *np.shape(self._function(*zeros, *(p.array for p in self.parameters)))[1:])
 
     def forward(self, x: Any, step: Step) -> tuple[Any, Any]:
-        arrays = [*(x if isinstance(x, list) else [x]), *(p.value for p in self.parameters)]
+        arrays = [*(x if isinstance(x, list) else [x]), *(p.array for p in self.parameters)]
         if step.training:
             value, pull = pullback(f"{self.name} ({type(self).__name__})", self._function, arrays)
         else:

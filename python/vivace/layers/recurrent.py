@@ -429,7 +429,7 @@ class LSTM(Recurrent):
     def build(self, input_shape: BatchShape) -> None:
         super().build(input_shape)
         if self.bias and self.unit_forget_bias:
-            self.bias.value[self.units : 2 * self.units] = 1
+            self.bias.array[self.units : 2 * self.units] = 1
 
 
 class GRU(Recurrent):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._typing import BatchShape
-from ..parameters import NUMBERS, Operators, Parameter
+from ..parameters import NUMBERS, TRACED, Operators, Parameter
 
 if TYPE_CHECKING:
     from .base import Layer
@@ -109,11 +109,15 @@ class SymbolicTensor(Operators):
                 )
         return LossOf(loss, dtype=self.dtype_of_layers)(given)
 
-    def assigned_to(self, weight: Parameter) -> None:
-        """Becomes the weight's value at the end of every pass."""
-        if traced_tensor() is None:
-            raise TypeError(f"{weight.path}: a tensor of a graph can be assigned to a weight within a `call` only")
-        _ASSIGNED.get()[id(weight)] = weight, self
+    def assign_behind(self, weight: Parameter, value: Any) -> None:
+        """Assign a value to a weight in every pass of the graph behind this tensor."""
+        if isinstance(value, Parameter):
+            value = _computed("add", value, 0)
+        if not _is_symbol(value):
+            from .core import Constant
+
+            value = Constant(weight.fitting(value), whole=True, dtype=self.dtype_of_layers)(self)
+        _ASSIGNED.get()[id(weight)] = weight, value
 
     def __getitem__(self, key: Any) -> Any:
         from .reshaping import GetItem
@@ -267,23 +271,23 @@ def _rescaled(tensor: SymbolicTensor, scale: Any, offset: Any) -> Any:
     return Rescaling(scale, offset, dtype=tensor.dtype_of_layers)(tensor)
 
 
-_TRACED: ContextVar[SymbolicTensor | None] = ContextVar("traced", default=None)
 _ASSIGNED: ContextVar[dict[int, tuple[Parameter, SymbolicTensor]]] = ContextVar("assigned")
 
 
 def traced_tensor() -> SymbolicTensor | None:
     """The input of the `call` that is being run to find its graph."""
-    return _TRACED.get()
+    found: SymbolicTensor | None = TRACED.get()
+    return found
 
 
 @contextmanager
-def tracing(tensor: SymbolicTensor) -> Iterator[None]:
-    """While a `call` is run on this tensor to find its graph."""
-    token, assigned = _TRACED.set(tensor), _ASSIGNED.set({})
+def tracing(tensor: SymbolicTensor | None) -> Iterator[None]:
+    """While a `call` is run on this tensor to find its graph; None: while something in between is none of its graph."""
+    token, assigned = TRACED.set(tensor), _ASSIGNED.set({})
     try:
         yield
     finally:
-        _TRACED.reset(token)
+        TRACED.reset(token)
         _ASSIGNED.reset(assigned)
 
 
