@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -639,3 +640,66 @@ def test_constants_are_assigned_in_every_pass() -> None:
         layer.e.assign(e)
         np.testing.assert_array_equal(layer(np.ones((2, 3))), np.full((2, 3), 7))
         assert (layer.c.value, layer.d.value) == (6, e)
+
+
+def test_what_a_call_adds_to_the_loss_is_its_own() -> None:
+    class Strict(Layer):
+        raises = True
+
+        def call(self, x: Any) -> Any:
+            self.add_loss(ops.sum(x))
+            if self.raises:
+                self.fail(x)
+            return x
+
+        def fail(self, x: Any) -> None:
+            raise ValueError("not yet")
+
+    layer, x = Strict(), np.ones((2, 3), "float32")
+    with pytest.raises(ValueError, match="Strict.call.: not yet") as raised:
+        layer(x)
+    frames, cause = [], raised.value.__cause__
+    while cause is not None:
+        frames += [one.name for one in traceback.extract_tb(cause.__traceback__)]
+        cause = cause.__cause__
+    assert "fail" in frames  # the user's own
+    layer.raises = False
+    layer(x)
+    assert layer.losses == [6]
+    with pytest.raises(TypeError, match="only a `call` can add to the loss"):
+        layer.add_loss(ops.sum(Input((3,))))
+
+
+def test_integers_come_out_of_nested_models() -> None:
+    class Sign(Layer):
+        def call(self, x: Any) -> Any:
+            return [x / 2, ops.cast(x > 0, "int32")]
+
+    x, inner = Input((2,)), Input((2,))
+    half, sign = Sign()(x)
+    assert (half.dtype, sign.dtype) == ("float32", "int32")
+    nested = Model(inner, ops.cast(inner > 0, "int32"))
+    assert (nested(x).dtype, Sequential([nested])(x).dtype) == ("int32", "int32")
+    for y in (sign, nested(x), Sequential([nested])(x)):
+        model = Model(x, Dense(2, kernel_initializer="identity")(y))
+        np.testing.assert_array_equal(model(np.float32([[-1, 2]])), [[0, 1]])
+
+
+def test_outputs_without_a_batch_axis_are_not_predicted() -> None:
+    x = Input((3,))
+    model = Model(x, ops.sum(x))
+    assert model(np.ones((2, 3))) == 6
+    with pytest.raises(ValueError, match=r"predict: the output of '\w+', of shape \(\), has no batch axis"):
+        model.predict(np.ones((2, 3)), verbose=0)
+
+
+def test_sequences_without_steps_are_refused() -> None:
+    class Cell(Layer):
+        state_size = 2
+
+        def call(self, x: Any, states: Any) -> Any:
+            return x + states[0], [x]
+
+    for flag in (False, True):
+        with pytest.raises(ValueError, match=r"sequences need one step at least, received shape \(3, 0, 2\)"):
+            L.RNN(Cell(), return_sequences=flag)(np.ones((3, 0, 2)))

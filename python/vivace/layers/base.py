@@ -194,6 +194,11 @@ class Layer(Configurable):
         self._ways[shape] = way
         return way
 
+    def dtype_made(self, i: int = 0) -> str | None:
+        """The dtype of the i-th output, where it is not the layer's dtype."""
+        found: str | None = self.output_dtype
+        return found
+
     def flops(self) -> int:
         """Multiplications and additions of one forward pass over one sample (matrix products and convolutions)."""
         return 0

@@ -91,6 +91,8 @@ class Loop:
         x, *states = x if given else [x]
         mask = mask[0] if type(mask) is list else mask
         states = states or self._first_states(len(x), x.dtype)
+        if not x.shape[1]:
+            raise ValueError(f"{self.cell.name}: sequences need one step at least, received shape {x.shape}")
         outputs: list[Array] = []
         tape: list[Any] = []
         for t in range(x.shape[1])[:: -1 if self.go_backwards else 1]:

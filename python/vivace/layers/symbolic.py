@@ -31,7 +31,7 @@ class SymbolicTensor(Operators):
     def __init__(self, node: Node, index: int, shape: BatchShape) -> None:
         self.node, self.index, self.shape = node, index, shape
         layer = node.layer
-        self.dtype = layer.output_dtype or layer.dtype
+        self.dtype = layer.dtype_made(index) or layer.dtype
         if not node.inputs:
             self.dtype = layer.input_dtype or layer.dtype
         elif layer.passes_on:

@@ -58,6 +58,7 @@ class Functional(Model):
         self.output_shape = _one_or_list([tensor.shape for tensor in self.outputs])
         self._input_dtypes = [self._dtype_of(slot, t) for slot, t in zip(self._graph.inputs, self.inputs, strict=True)]
         self.input_dtype = self._input_dtypes[0] if len(self.inputs) == 1 else None
+        self.output_dtypes = [None if t.dtype == t.dtype_of_layers else t.dtype for t in self.outputs]
         self.built = True
 
     @property
@@ -186,6 +187,12 @@ class Functional(Model):
     def _prepare_x(self, what: str, x: Any) -> Any:
         owner = f"{self.name}.{what}"
         arrays = []
+        for tensor in self.outputs if what == "predict" else ():
+            if tensor.shape[:1] != (None,):
+                raise ValueError(
+                    f"{owner}: the output of {tensor.name!r}, of shape {tensor.shape}, has no batch axis, and that of "
+                    "one batch cannot be joined to that of others; call the model on one batch instead"
+                )
         given = data.in_order(owner, "input", x, self.input_names)
         for name, array, tensor, dtype in zip(self.input_names, given, self.inputs, self._input_dtypes, strict=True):
             found = data.as_input(f"{owner}: {name}", array, dtype or self.dtype)

@@ -149,9 +149,9 @@ def taken_dtype(unit: Any, i: int = 0) -> str | None:
     return several[i] if several is not None else getattr(inner, "input_dtype", None) if i == 0 else None
 
 
-def made_dtype(unit: Any) -> str | None:
-    """The dtype of a unit's output, None where it is that of the layers or not known."""
-    return getattr(unit, "output_dtype", None)
+def made_dtype(unit: Any, i: int = 0) -> str | None:
+    """The dtype of a unit's i-th output, None where it is that of the layers or not known."""
+    return unit.dtype_made(i) if isinstance(unit, Layer) else None
 
 
 def wanted_dtype(unit: Any, kind: str | None, i: int = 0) -> str | None:
@@ -228,8 +228,8 @@ class Schedule:
                     sources[i], self.slots = self.slots, self.slots + 1
                     found.append(Call(Cast(wanted, dtype=unit.dtype), (slot,), (sources[i],), False, None))
             found.append(call._replace(sources=tuple(sources)))
-            for slot in call.targets:
-                kinds[slot] = kinds.get(call.sources[0]) if getattr(unit, "passes_on", False) else made_dtype(unit)
+            for i, slot in enumerate(call.targets):
+                kinds[slot] = kinds.get(call.sources[0]) if getattr(unit, "passes_on", False) else made_dtype(unit, i)
         return found
 
     def _final(self, calls: list[Call]) -> Activated | None:

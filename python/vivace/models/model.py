@@ -19,7 +19,7 @@ from ..layers.core import Input, InputLayer
 from ..layers.masks import mask_of, masked
 from ..layers.operation import AddLoss, Assign
 from ..layers.own_cells import flat, is_cell, with_states
-from ..layers.symbolic import SymbolicTensor, assigned_weights, is_symbolic, tracing
+from ..layers.symbolic import SymbolicTensor, assigned_weights, is_symbolic, traced_tensor, tracing
 from ..parameters import Parameter
 from ..step import Step
 from ..training import Trainer
@@ -70,6 +70,7 @@ class Model(Trainer):
         self._resized: dict[Any, dict[bool, Functional]] = {}  # the same for inputs of other shapes
         self._structure: Any = None  # that of the inputs of `call`: None, or list, tuple or the names of a dict
         self._compile_later: tuple[Any, Any] | None = None
+        self.output_dtypes: list[str | None] = []  # where they are not the model's dtype
         self._gives_states = False  # whether it is a recurrent cell
         if inputs is not None:
             graph = self._between(inputs, outputs)
@@ -309,13 +310,14 @@ class Model(Trainer):
             given, apart = [given[0], given[1:]], True
         assigned = assigned_weights()
         assigned.clear()
+        self.__dict__.pop("_added", None)  # of a `call` that came to no end
         modes: dict[str, Any] = {"training": training} if self._takes("training") else {}
         if self._takes("mask"):
             modes["mask"] = mask_of(given)
         try:
             outputs = self.call(*(given if apart else [given]), **modes)
         except ValueError as error:  # a shape that does not fit, most likely
-            raise ValueError(f"{self.name} ({type(self).__name__}.call): {error}") from None
+            raise ValueError(f"{self.name} ({type(self).__name__}.call): {error}") from error
         if cell:
             outputs = flat(outputs)
         if type(self).compute_mask is not Layer.compute_mask:
@@ -346,6 +348,10 @@ class Model(Trainer):
 
         loss: computed with `vivace.ops` from the tensors of the call, or a list of such.
         """
+        if traced_tensor() is None:
+            raise TypeError(
+                f"{self.name}.add_loss: only a `call` can add to the loss; received {loss!r} outside of one"
+            )
         given = list(loss) if isinstance(loss, (list, tuple)) else [loss]
         if not all(map(is_symbolic, given)):
             raise TypeError(
@@ -376,8 +382,12 @@ class Model(Trainer):
         self._gives_states = self._is_cell()
         self._adds_loss = any(isinstance(unit, AddLoss) for one in graphs.values() for unit in one.running())
         self.dtype, self.input_dtype = graph.dtype, graph.input_dtype
+        self.output_dtypes = graph.output_dtypes
         self.input_shape, self.output_shape = graph.input_shape, graph.output_shape
         self.built = True
+
+    def dtype_made(self, i: int = 0) -> str | None:
+        return self.output_dtypes[i] if self.output_dtypes else None
 
     def _of_mode(self, training: bool, x: Any = None) -> Functional:
         """The graph that runs; x: the inputs, if they are known."""

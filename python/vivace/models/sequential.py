@@ -256,6 +256,10 @@ class Sequential(Model):
     def output_names(self) -> list[str]:  # type: ignore[override]
         return [self.layers[-1].name] if self.layers else []
 
+    def dtype_made(self, i: int = 0) -> str | None:
+        makers = [layer for layer in self.layers if not layer.passes_on]
+        return makers[-1].dtype_made(i) if makers else None
+
 
 def _with_casts(layers: Sequence[Layer], kind: Any) -> list[Layer]:
     """The layers, with a Cast between those of which one makes integers and the next one computes with numbers."""
