@@ -15,7 +15,7 @@ from helpers import numeric_gradient
 from vivace import layers as L
 from vivace import ops
 from vivace.layers import Conv2D, Dense, Dropout, Embedding, Flatten, Input, Layer, MaxPooling2D
-from vivace.models import Functional, Model, Sequential
+from vivace.models import Functional, Model, Sequential, clone_model, model_from_json
 from vivace.step import Step
 from vivace.utils import set_random_seed
 
@@ -703,3 +703,52 @@ def test_sequences_without_steps_are_refused() -> None:
     for flag in (False, True):
         with pytest.raises(ValueError, match=r"sequences need one step at least, received shape \(3, 0, 2\)"):
             L.RNN(Cell(), return_sequences=flag)(np.ones((3, 0, 2)))
+
+
+class Optional(Layer):
+    """Takes inputs and constants that it need not be given."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dense = Dense(3, kernel_initializer="identity")
+
+    def call(self, x: Any, context: Any = None, *, scale: float = 1.0, training: bool = False) -> Any:
+        parts = context if isinstance(context, (list, tuple)) else [] if context is None else [context]
+        for one in parts:
+            x = x + one
+        return self.dense(x) * scale
+
+
+def test_optional_arguments_of_call() -> None:
+    a, b, c = (np.full((2, 3), n, "float32") for n in (1, 2, 4))
+    table: list[tuple[tuple[Any, ...], dict[str, Any], int]] = [
+        ((a,), {}, 1),
+        ((a, b), {}, 3),
+        ((a,), {"context": b}, 3),
+        ((a,), {"scale": 3.0}, 3),
+        ((a,), {"context": None}, 1),
+        ((a, b), {"scale": 3.0}, 9),
+        ((a,), {"context": [b, c], "scale": 0.5}, 3.5),
+        ((a,), {"context": (b,), "scale": 2.0}, 6),
+    ]
+    one = Optional()
+    for args, named, expected in table * 2:
+        for layer in (one, Optional()):  # also one that was called otherwise before
+            np.testing.assert_array_equal(layer(*args, **named), np.full((2, 3), expected))
+        np.testing.assert_array_equal(one(a), a)
+    assert len(one.weights) == 2
+    x, y = Input((3,)), Input((3,))
+    for args, named, expected in [
+        ((x, y), {}, 3),
+        ((x,), {"context": [y], "scale": 2.0}, 6),
+        ((x, y), {"scale": 4.0}, 12),
+    ]:
+        layer = Optional()
+        model = Model([x, y], layer(*args, **named))
+        again = model_from_json(model.to_json(), {"Optional": Optional})
+        for made in (model, again, clone_model(model), pickle.loads(pickle.dumps(model))):
+            np.testing.assert_array_equal(made.predict([a, b], verbose=0), np.full((2, 3), expected))
+        with pytest.raises(ValueError, match="stands in a graph with other arguments"):
+            layer(x, scale=7.0)
+    with pytest.raises(TypeError, match="call: got an unexpected keyword argument 'other'"):
+        one(a, other=b)

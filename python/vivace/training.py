@@ -16,7 +16,7 @@ from .batches import Arrays, Batch, Feed, is_stream, source_of, unpack
 from .callbacks import Callback, CallbackList, History
 from .compiled import Compiled, Logs
 from .layers.base import step_masks
-from .layers.symbolic import is_symbolic
+from .layers.symbolic import is_symbolic, with_masks
 from .plan import Plan, Varies, Wiring
 from .progress import Progress
 
@@ -245,7 +245,7 @@ class Trainer(Compiled):
             return self.as_given(y.copy() if type(y) is np.ndarray else _copied(y))
         inputs = self.call_inputs(*args, **kwargs)
         if is_symbolic(inputs):
-            return super().__call__(inputs, training=training, mask=mask)
+            return self._record(inputs if mask is None else with_masks(inputs, mask), training)
         x = data.batch_of(self._prepare_x("__call__", inputs))
         if self._adds_loss or mask is not None:
             step = self._step(data.samples(x), bool(training))

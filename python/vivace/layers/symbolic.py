@@ -367,7 +367,7 @@ def as_inputs(x: Any, more: tuple[Any, ...] = ()) -> Any:
         return x
     parts = [x]
     if isinstance(x, (list, tuple)):
-        parts = list(x) if any(map(_is_input, x)) else [np.asarray(x)]
+        parts = list(x) if any(map(is_input, x)) else [np.asarray(x)]
     parts += more
     return parts[0] if len(parts) == 1 else parts
 
@@ -379,5 +379,6 @@ def is_symbolic(inputs: Any) -> bool:
     return isinstance(inputs, SymbolicTensor)
 
 
-def _is_input(x: Any) -> bool:
+def is_input(x: Any) -> bool:
+    """Whether an argument of a call is one of its inputs."""
     return isinstance(x, SymbolicTensor) or (hasattr(x, "__array__") and np.ndim(x) > 0) or hasattr(x, "__dlpack__")

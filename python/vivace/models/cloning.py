@@ -114,9 +114,8 @@ def _cloned_graph(
     tensors: dict[int, Any] = dict(zip(graph.inputs, sources, strict=True))
     layers = {id(layer): again(layer) for layer in model.layers if not isinstance(layer, InputLayer)}
     for call in graph.calls:
-        inputs = [tensors[slot] for slot in call.sources]
-        kwargs = {} if call.training is None else {"training": call.training}
-        made = call_function(layers[id(call.unit)], *([inputs] if call.several else inputs), **kwargs)
+        args, kwargs = call.arguments([tensors[slot] for slot in call.sources])
+        made = call_function(layers[id(call.unit)], *args, **kwargs)
         tensors |= dict(zip(call.targets, _list(made), strict=True))
     inputs, outputs = (
         structured([tensors[slot] for slot in slots], model._structures[which])

@@ -229,8 +229,8 @@ class Functional(Model):
             for i, slot in enumerate(call.targets):
                 made[slot] = [call.unit.name, _first_call(call.unit) + len(own), i]
             given = [_described(made[slot], graph.shapes[slot], self.dtype) for slot in call.sources]
-            kwargs = {} if call.training is None else {"training": call.training}
-            own.append({"args": [given] if call.several else given, "kwargs": kwargs})
+            args, kwargs = call.arguments(given)
+            own.append({"args": args, "kwargs": kwargs})
         entries += [
             {"name": layer.name, **serialize(layer), "inbound_nodes": nodes[layer.name]} for layer in self.layers
         ]

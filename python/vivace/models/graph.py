@@ -16,6 +16,7 @@ from ..layers.symbolic import Node, SymbolicTensor
 from ..parameters import Changes
 from ..plan import Wiring
 from ..step import Step
+from .arguments import filled
 
 
 class Call(NamedTuple):
@@ -26,6 +27,14 @@ class Call(NamedTuple):
     targets: tuple[int, ...]
     several: bool  # whether the unit takes a list
     training: bool | None
+
+    def arguments(self, inputs: list[Any]) -> tuple[list[Any], dict[str, Any]]:
+        """What the layer was called with, as it is of these inputs."""
+        mode = {} if self.training is None else {"training": self.training}
+        if (given := getattr(self.unit, "_arguments", None)) is None:
+            return [inputs] if self.several else inputs, mode
+        args, named = filled(given, inputs).values()
+        return args, named | mode
 
 
 class Graph:

@@ -23,7 +23,9 @@ from ..layers.symbolic import SymbolicTensor, assigned_weights, is_symbolic, tra
 from ..parameters import Parameter
 from ..step import Step
 from ..training import Trainer
+from .arguments import bound, filled, first_with
 from .summary import summary_text
+from .tracking import once, tracked
 
 if TYPE_CHECKING:
     from .functional import Functional
@@ -69,6 +71,7 @@ class Model(Trainer):
         self._traced: dict[bool, Functional] = {}  # what `call` does, by whether it trains
         self._resized: dict[Any, dict[bool, Functional]] = {}  # the same for inputs of other shapes
         self._structure: Any = None  # that of the inputs of `call`: None, or list, tuple or the names of a dict
+        self._arguments: Any = None  # those of `call`, see `arguments.bound`; None: the inputs are all
         self._compile_later: tuple[Any, Any] | None = None
         self.output_dtypes: list[str | None] = []  # where they are not the model's dtype
         self._gives_states = False  # whether it is a recurrent cell
@@ -98,13 +101,13 @@ class Model(Trainer):
     def layers(self) -> list[Layer]:
         """The model's layers."""
         if self._layers is None:
-            return list({id(layer): layer for layer in _tracked(vars(self))}.values())
+            return list({id(layer): layer for layer in tracked(vars(self))}.values())
         return self._layers
 
     @property
     def weights(self) -> list[Parameter]:
         own = sorted(self.parameters, key=lambda p: not p.trainable)
-        return _once([*own, *(p for layer in self.layers for p in layer.weights)])
+        return once([*own, *(p for layer in self.layers for p in layer.weights)])
 
     @property
     def trainable_weights(self) -> list[Parameter]:
@@ -115,7 +118,7 @@ class Model(Trainer):
         is trained itself.
         """
         own = [p for p in self.parameters if p.trainable and (self.trainable or self._layers is not None)]
-        return _once([*own, *(p for layer in self.layers for p in layer.learned_weights())])
+        return once([*own, *(p for layer in self.layers for p in layer.learned_weights())])
 
     def sublayers(self) -> dict[str, Layer]:
         inner = [layer for layer in self.layers if not isinstance(layer, InputLayer)]
@@ -170,10 +173,10 @@ class Model(Trainer):
         """The shapes that the model was built for, and the structure of a class's inputs."""
         structure = self._structure
         known = structure if structure is None or isinstance(structure, list) else structure.__name__
-        return {"input_shape": self.input_shape, "structure": known}
+        return {"input_shape": self.input_shape, "structure": known, "arguments": self._arguments}
 
     def build_from_config(self, config: Mapping[str, Any]) -> None:
-        structure = config.get("structure")
+        structure, self._arguments = config.get("structure"), config.get("arguments")
         self._structure = {"list": list, "tuple": tuple}[structure] if isinstance(structure, str) else structure
         super().build_from_config(config)
 
@@ -213,7 +216,10 @@ class Model(Trainer):
             "graph, Model(inputs, outputs)"
         )
 
-    def call_inputs(self, inputs: Any, *more: Any) -> Any:
+    def call_inputs(self, inputs: Any, *more: Any, **named: Any) -> Any:
+        if (more or named) and not self._is_cell():
+            return self._bound_inputs((inputs, *more), named)
+        self._take(None)
         if isinstance(inputs, Mapping) and not more:
             self._structured(list(inputs))
             names = self._structure if isinstance(self._structure, list) else self._of_mode(False).input_names
@@ -226,6 +232,29 @@ class Model(Trainer):
             self._structured(type(inputs))
         return found
 
+    def _bound_inputs(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
+        arguments, inputs = bound(self.name, self.call, args, named)
+        plain = not arguments["kwargs"] and len(arguments["args"]) == len(inputs) <= self._needed()
+        self._take(None if plain else arguments)
+        return inputs if len(inputs) > 1 else inputs[0] if inputs else args[0]
+
+    def _take(self, arguments: Any) -> None:
+        """Run `call` with such arguments from now on."""
+        if arguments == self._arguments:
+            return
+        if self.built and self._nodes:
+            raise ValueError(
+                f"{self.name}: stands in a graph with other arguments of its `call`, which are the same for all calls "
+                f"of a layer but for tensors; make another layer. Received {arguments}"
+            )
+        self._arguments, self._traced, self._resized, self.input_shape = arguments, {}, {}, None
+
+    def _accept(self, inputs: Any) -> Any:
+        x = super()._accept(inputs)
+        if self._arguments is not None:
+            self._accepted = None, None  # a call without these arguments is another
+        return x
+
     def _structured(self, structure: Any) -> None:
         if self._structure is None and not self.built:
             self._structure = structure
@@ -233,8 +262,8 @@ class Model(Trainer):
     def build_once(self, input_shape: Any) -> Any:
         if not self.built:
             self.build(input_shape[0] if self._is_cell() and isinstance(input_shape, list) else input_shape)
-            if not self._traced:  # that was the user's own, which makes layers
-                self._trace(input_shape)
+        if not self._traced:  # `build` was the user's own, which makes layers
+            self._trace(input_shape)
         if self._is_cell():
             input_shape = with_states(self, input_shape)
         try:
@@ -308,14 +337,18 @@ class Model(Trainer):
         cell = self._is_cell()
         if cell:
             given, apart = [given[0], given[1:]], True
+        args, modes = given if apart else [given], {}
+        if self._arguments is not None:
+            args, modes = filled(self._arguments, given if isinstance(given, list) else [given]).values()
         assigned = assigned_weights()
         assigned.clear()
         self.__dict__.pop("_added", None)  # of a `call` that came to no end
-        modes: dict[str, Any] = {"training": training} if self._takes("training") else {}
+        if self._takes("training"):
+            modes["training"] = training
         if self._takes("mask"):
             modes["mask"] = mask_of(given)
         try:
-            outputs = self.call(*(given if apart else [given]), **modes)
+            outputs = self.call(*args, **modes)
         except ValueError as error:  # a shape that does not fit, most likely
             raise ValueError(f"{self.name} ({type(self).__name__}.call): {error}") from error
         if cell:
@@ -328,11 +361,11 @@ class Model(Trainer):
             outputs = ops.add(outputs, 0)  # as it is by now
         if assigned:
             weights, values = zip(*assigned.values(), strict=True)
-            outputs = _first_with(
+            outputs = first_with(
                 outputs, lambda tensor: Assign(weights, dtype=tensor.dtype_of_layers)([tensor, *values])
             )
         if added := self.__dict__.pop("_added", None):
-            outputs = _first_with(outputs, lambda tensor: AddLoss(dtype=tensor.dtype_of_layers)([tensor, *added]))
+            outputs = first_with(outputs, lambda tensor: AddLoss(dtype=tensor.dtype_of_layers)([tensor, *added]))
         parts = list(outputs.values()) if isinstance(outputs, Mapping) else outputs
         parts = list(parts) if isinstance(parts, (list, tuple)) else [parts]
         for part in parts:
@@ -380,7 +413,9 @@ class Model(Trainer):
         """Run as these graphs."""
         self._traced, graph = graphs, graphs[False]
         self._gives_states = self._is_cell()
-        self._adds_loss = any(isinstance(unit, AddLoss) for one in graphs.values() for unit in one.running())
+        self._adds_loss = self._arguments is not None or any(
+            isinstance(unit, AddLoss) for one in graphs.values() for unit in one.running()
+        )  # so that calls take the way on which their arguments are seen
         self.dtype, self.input_dtype = graph.dtype, graph.input_dtype
         self.output_dtypes = graph.output_dtypes
         self.input_shape, self.output_shape = graph.input_shape, graph.output_shape
@@ -452,8 +487,11 @@ class Model(Trainer):
         self.compiled = True
 
     def _prepare_x(self, what: str, x: Any) -> Any:
-        if not self.built:
-            inputs = self.call_inputs(x)
+        alone = what != "__call__" and not (self._nodes or isinstance(self.input_shape, list))
+        if alone and self._arguments is not None:
+            self._take(None)  # those that a call had are not given here
+        if not (self.built and self._traced):
+            inputs = x if what == "__call__" else self.call_inputs(x)
             several = isinstance(inputs, list)
             shapes: Any = [(None, *np.shape(one)[1:]) for one in (inputs if several else [inputs])]
             self.build_once(shapes if several else shapes[0])
@@ -539,16 +577,6 @@ class Model(Trainer):
         (print_fn or print)(text)
 
 
-def _first_with(outputs: Any, change: Callable[[Any], Any]) -> Any:
-    """Outputs, one or several in their structure, with the first of them changed."""
-    if isinstance(outputs, Mapping):
-        first = next(iter(outputs))
-        return {**outputs, first: change(outputs[first])}
-    if isinstance(outputs, (list, tuple)):
-        return type(outputs)([change(outputs[0]), *outputs[1:]])
-    return change(outputs)
-
-
 def _sample_shapes(shapes: Any) -> tuple[Any, ...]:
     """The shapes of samples: of one input, or of several in a list; what graphs are known by."""
     return tuple(tuple(shape[1:]) for shape in (shapes if isinstance(shapes, list) else [shapes]))
@@ -564,30 +592,3 @@ def _leaves(layers: Iterable[Layer]) -> Iterable[Layer]:
     """The layers, and those in models among them, in order."""
     for layer in layers:
         yield from _leaves(layer.layers) if isinstance(layer, Model) else (layer,)
-
-
-def _tracked(attributes: Any) -> Iterable[Layer]:
-    """The layers among some values, also in lists and dicts."""
-    values = attributes.items() if isinstance(attributes, Mapping) else ((None, value) for value in attributes)
-    for name, value in values:
-        if isinstance(value, Layer):
-            yield value
-        elif isinstance(value, (list, tuple, dict)) and not (isinstance(name, str) and name in _OWN):
-            yield from _tracked(value)
-
-
-_OWN = (
-    "_layers",
-    "_traced",
-    "_resized",
-    "_given",
-    "_compile_later",
-    "_compile_given",
-    "_nodes",
-    "_regularized",
-)  # not a user's attributes
-
-
-def _once(parameters: Any) -> list[Parameter]:
-    """Each parameter once, though layers may share it."""
-    return list({id(p): p for p in parameters}.values())
