@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,28 @@ TABLE: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "activations": (lambda x, y: vivace.activations.relu(x), lambda x, y: np.maximum(x, 0)),
     "tile": (lambda x, y: ops.tile(x, [1, 1, 2]), lambda x, y: np.tile(x, (1, 1, 2))),
     "stop": (lambda x, y: x * ops.stop_gradient(y), lambda x, y: x * y),
+    "flip": (lambda x, y: ops.flip(x, axis=1) - ops.flip(y, [-1]), lambda x, y: x[:, ::-1] - y[..., ::-1]),
+    "sort": (lambda x, y: ops.sort(x) * ops.sort(y, axis=1), lambda x, y: np.sort(x) * np.sort(y, 1)),
+    "diagonal": (lambda x, y: ops.diagonal(x * y, 1, axis1=1, axis2=2), lambda x, y: np.diagonal(x * y, 1, 1, 2)),
+    "diagonal below": (lambda x, y: ops.diagonal(x * y, -1, 2, 1), lambda x, y: np.diagonal(x * y, -1, 2, 1)),
+    "reflected": (
+        lambda x, y: ops.pad(x + y, ((0, 0), (1, 0), (2, 3)), "reflect"),
+        lambda x, y: np.pad(x + y, ((0, 0), (1, 0), (2, 3)), "reflect"),
+    ),
+    **{
+        f"norm {ord} of {axis}": (
+            lambda x, y, ord=ord, axis=axis: ops.norm(x - y, ord=ord, axis=axis),
+            lambda x, y, ord=ord, axis=axis: np.linalg.norm(x - y, ord=ord, axis=axis),
+        )
+        for ord, axis in (
+            (1, 1), (3, -1), (np.inf, 2), (-np.inf, 2), (None, (1, 2)), ("fro", (2, 1)), (1, (1, 2)), (-1, (1, 2)),
+            (np.inf, (1, 2)), (-np.inf, (2, 1)), (2, (1, 2)), (-2, (1, 2)), ("nuc", (1, 2)),
+        )
+    },
+    "normalize by 1": (
+        lambda x, y: ops.normalize(x, 1, order=1), lambda x, y: x / np.abs(x).sum(1, keepdims=True)
+    ),
+    "prod": (lambda x, y: ops.prod(x, axis=(2, 1)) * ops.prod(y), lambda x, y: x.prod((1, 2)) * y.prod()),
     "cumsum": (lambda x, y: ops.cumsum(x, axis=1), lambda x, y: x.cumsum(1)),
 }  # fmt: skip
 
@@ -78,6 +101,12 @@ def test_values_shapes_gradients_and_configuration(name: str, rng: np.random.Gen
     double = [L.Input((3, 4), dtype="float64"), L.Input((3, 4), dtype="float64")]
     if name != "stop":
         check_gradients(Model(double, [function(*double), 2 * double[1]]), [one.astype("float64") for one in given])
+
+
+def test_models_of_functions_can_be_pickled() -> None:
+    x = L.Input((3,))
+    again = pickle.loads(pickle.dumps(Model(x, ops.exp(x))))
+    np.testing.assert_allclose(again.predict(np.zeros((2, 3)), verbose=0), np.ones((2, 3)))
 
 
 class Linear(L.Layer):
@@ -413,6 +442,8 @@ def test_losses_and_metrics_of_ones_own(rng: np.random.Generator) -> None:
     ("do", "error", "message"),
     [
         (lambda x: ops.matmul(x, np.ones((5, 2))), ValueError, r"operation.*\(ops.matmul\) of shapes \(None, 4\)"),
+        (lambda x: ops.broadcast_to(np.ones((2, 3)), (1, 3)), ValueError, r"\(2, 3\) cannot be stretched to \(1, 3\)"),
+        (lambda x: ops.norm(np.ones((2, 3, 4)), ord=2), ValueError, "of 3 axes there is no norm of ord 2"),
         (lambda x: ops.split(x, 3, axis=-1), ValueError, "axis -1 of size 4 does not divide into 3 equal parts"),
         (lambda x: x + "a", TypeError, "can be combined with others, weights, numbers and arrays; received 'a'"),
         (lambda x: vivace.losses.Huber()(ops.exp(x), x), TypeError, "must be inputs of the model, since no gradient"),

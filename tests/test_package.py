@@ -30,7 +30,7 @@ ROOMS = [
     ["fusion", "plan"],
     ["metrics", "ops", "backend"],
     ["layers", "losses", "optimizers", "datasets"],
-    ["activations", "step", "utils"],
+    ["activations", "formulas", "step", "utils"],
     ["initializers", "parameters", "random", "config"],
     ["regularizers", "constraints"],
     ["_config"],

@@ -25,18 +25,14 @@ from typing import Any
 
 import numpy as np
 
-from . import config
+from . import config, formulas
+from .formulas import alike, as_array, axes_of, floating, fractions, numpy_here, value_of
 from .layers.operation import applied
 from .layers.symbolic import SymbolicTensor, traced_tensor
 from .parameters import Parameter
 from .random import SeedGenerator, generator
 
 Op = Callable[..., Any]
-
-
-def _np() -> Any:
-    """NumPy, or autograd's version of it where somebody has that."""
-    return sys.modules.get("autograd.numpy", np)
 
 
 def _op(function: Op) -> Op:
@@ -65,36 +61,42 @@ def _shaped(function: Op) -> Op:
     return op
 
 
-def _named(name: str, text: str, numpy_name: str | None = None, **fixed: Any) -> Op:
-    """The function that NumPy has under this or another name."""
-
-    def function(*args: Any, **kwargs: Any) -> Any:
-        return getattr(_np(), numpy_name or name)(*args, **kwargs, **fixed)
-
+def _made(function: Op, name: str, text: str) -> Op:
     function.__name__ = function.__qualname__ = name
     function.__doc__ = text
     return _op(function)
 
 
+_KEEP_INTEGERS = (
+    "absolute", "negative", "square", "sign", "floor", "ceil", "isnan", "isfinite", "logical_not",
+)  # fmt: skip
+
+
+def _unary(name: str, text: str) -> Op:
+    """The function of one array that NumPy has under this name."""
+
+    def function(x: Any) -> Any:
+        return getattr(numpy_here(), name)(as_array(x) if name in _KEEP_INTEGERS else floating(as_array(x)))
+
+    return _made(function, name, text)
+
+
+def _binary(name: str, text: str) -> Op:
+    """The function of two arrays that NumPy has under this name."""
+
+    def function(x1: Any, x2: Any) -> Any:
+        pair = (fractions if name in ("divide", "arctan2") else alike)(x1, x2)
+        return getattr(numpy_here(), name)(*pair)
+
+    return _made(function, name, text)
+
+
 def _reduction(name: str, text: str) -> Op:
     def function(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-        return getattr(_np(), name)(_floating(x) if name in _MEANS else x, axis=_axes(axis), keepdims=keepdims)
+        x = floating(as_array(x)) if name in ("mean", "var") else as_array(x)
+        return getattr(numpy_here(), name)(x, axis=axes_of(axis), keepdims=keepdims)
 
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"{text} along an axis or several; None: of all."
-    return _op(function)
-
-
-_MEANS = ("mean", "var", "std")
-
-
-def _axes(axis: Any) -> Any:
-    return tuple(axis) if isinstance(axis, list) else axis
-
-
-def _floating(x: Any) -> Any:
-    kind = getattr(x, "dtype", None)
-    return x if kind is not None and kind.kind == "f" else _np().array(x, config.floatx())
+    return _made(function, name, f"{text} along an axis or several; None: of all.")
 
 
 def _sizes(x: Any, shape: Any) -> tuple[int, ...]:
@@ -105,67 +107,79 @@ def _sizes(x: Any, shape: Any) -> tuple[int, ...]:
 
 # Element by element
 
-absolute = abs = _named("absolute", "|x|.")
-add = _named("add", "x1 + x2.")
-subtract = _named("subtract", "x1 - x2.")
-multiply = _named("multiply", "x1 * x2.")
-divide = true_divide = _named("divide", "x1 / x2.")
-floor_divide = _named("floor_divide", "The integer part of x1 / x2.")
-mod = _named("mod", "The remainder of x1 / x2.")
-power = _named("power", "x1 to the power of x2.")
-maximum = _named("maximum", "The larger of x1 and x2.")
-minimum = _named("minimum", "The smaller of x1 and x2.")
-negative = _named("negative", "-x.")
-square = _named("square", "x * x.")
-sqrt = _named("sqrt", "The square root.")
-exp = _named("exp", "e to the power of x.")
-expm1 = _named("expm1", "exp(x) - 1.")
-log = _named("log", "The natural logarithm.")
-log1p = _named("log1p", "log(1 + x).")
-log2 = _named("log2", "The logarithm to base 2.")
-log10 = _named("log10", "The logarithm to base 10.")
-sin = _named("sin", "The sine.")
-cos = _named("cos", "The cosine.")
-tan = _named("tan", "The tangent.")
-arctan = _named("arctan", "The inverse of the tangent.")
-arctan2 = _named("arctan2", "The angle of (x2, x1).")
-sinh = _named("sinh", "The hyperbolic sine.")
-cosh = _named("cosh", "The hyperbolic cosine.")
-tanh = _named("tanh", "The hyperbolic tangent.")
-sign = _named("sign", "-1, 0 or 1.")
-floor = _named("floor", "The next integer below.")
-ceil = _named("ceil", "The next integer above.")
-round = _named("round", "The nearest integer.", "around")
-isnan = _named("isnan", "Whether x is not a number.")
-isfinite = _named("isfinite", "Whether x is a finite number.")
-equal = _named("equal", "x1 == x2.")
-not_equal = _named("not_equal", "x1 != x2.")
-greater = _named("greater", "x1 > x2.")
-greater_equal = _named("greater_equal", "x1 >= x2.")
-less = _named("less", "x1 < x2.")
-less_equal = _named("less_equal", "x1 <= x2.")
-logical_and = _named("logical_and", "Whether both are true.")
-logical_or = _named("logical_or", "Whether either is true.")
-logical_not = _named("logical_not", "Whether x is false.")
-where = _named("where", "x1 where the condition holds, x2 elsewhere.")
+absolute = abs = _unary("absolute", "|x|.")
+add = _binary("add", "x1 + x2.")
+subtract = _binary("subtract", "x1 - x2.")
+multiply = _binary("multiply", "x1 * x2.")
+divide = true_divide = _binary("divide", "x1 / x2.")
+floor_divide = _binary("floor_divide", "The integer part of x1 / x2.")
+mod = _binary("mod", "The remainder of x1 / x2.")
+power = _binary("power", "x1 to the power of x2.")
+maximum = _binary("maximum", "The larger of x1 and x2.")
+minimum = _binary("minimum", "The smaller of x1 and x2.")
+negative = _unary("negative", "-x.")
+square = _unary("square", "x * x.")
+sqrt = _unary("sqrt", "The square root.")
+exp = _unary("exp", "e to the power of x.")
+expm1 = _unary("expm1", "exp(x) - 1.")
+log = _unary("log", "The natural logarithm.")
+log1p = _unary("log1p", "log(1 + x).")
+log2 = _unary("log2", "The logarithm to base 2.")
+log10 = _unary("log10", "The logarithm to base 10.")
+sin = _unary("sin", "The sine.")
+cos = _unary("cos", "The cosine.")
+tan = _unary("tan", "The tangent.")
+arctan = _unary("arctan", "The inverse of the tangent.")
+arctan2 = _binary("arctan2", "The angle of (x2, x1).")
+sinh = _unary("sinh", "The hyperbolic sine.")
+cosh = _unary("cosh", "The hyperbolic cosine.")
+tanh = _unary("tanh", "The hyperbolic tangent.")
+sign = _unary("sign", "-1, 0 or 1.")
+floor = _unary("floor", "The next integer below.")
+ceil = _unary("ceil", "The next integer above.")
+
+
+@_op
+def round(x: Any, decimals: int = 0) -> Any:
+    """Rounded to so many decimals; what lies in the middle, to the even one."""
+    return numpy_here().around(as_array(x), decimals)
+
+
+isnan = _unary("isnan", "Whether x is not a number.")
+isfinite = _unary("isfinite", "Whether x is a finite number.")
+equal = _binary("equal", "x1 == x2.")
+not_equal = _binary("not_equal", "x1 != x2.")
+greater = _binary("greater", "x1 > x2.")
+greater_equal = _binary("greater_equal", "x1 >= x2.")
+less = _binary("less", "x1 < x2.")
+less_equal = _binary("less_equal", "x1 <= x2.")
+logical_and = _binary("logical_and", "Whether both are true.")
+logical_or = _binary("logical_or", "Whether either is true.")
+logical_not = _unary("logical_not", "Whether x is false.")
+
+
+@_op
+def where(condition: Any, x1: Any = None, x2: Any = None) -> Any:
+    """x1 where the condition holds, x2 elsewhere; given neither, the positions where it holds."""
+    return numpy_here().where(condition) if x1 is None and x2 is None else numpy_here().where(condition, *alike(x1, x2))
 
 
 @_op
 def rsqrt(x: Any) -> Any:
     """1 / sqrt(x)."""
-    return 1 / _np().sqrt(x)
+    return 1 / numpy_here().sqrt(floating(as_array(x)))
 
 
 @_op
 def reciprocal(x: Any) -> Any:
     """1 / x."""
-    return 1 / x
+    return 1 / floating(as_array(x))
 
 
 @_op
 def clip(x: Any, x_min: Any, x_max: Any) -> Any:
     """x, at least x_min and at most x_max."""
-    return _np().clip(x, x_min, x_max)
+    return numpy_here().clip(as_array(x), x_min, x_max)
 
 
 @_op
@@ -177,61 +191,71 @@ def cast(x: Any, dtype: Any) -> Any:
 @_op
 def stop_gradient(x: Any) -> Any:
     """x, of which no gradient is taken."""
-    return np.asarray(getattr(x, "_value", x))
+    return value_of(x)
 
 
 # Along axes
 
 sum = _reduction("sum", "The sum")
 mean = _reduction("mean", "The mean")
-prod = _reduction("prod", "The product")
+prod = _op(formulas.prod)
 max = amax = _reduction("max", "The largest")
 min = amin = _reduction("min", "The smallest")
 var = _reduction("var", "The variance")
-std = _reduction("std", "The standard deviation")
+std = _op(formulas.std)
+logsumexp = _op(formulas.logsumexp)
+norm = _op(formulas.norm)
+normalize = _op(formulas.normalize)
+sort = _op(formulas.sort)
 any = _reduction("any", "Whether any is true")
 all = _reduction("all", "Whether all are true")
-argmax = _named("argmax", "The position of the largest along an axis; None: of all.")
-argmin = _named("argmin", "The position of the smallest along an axis; None: of all.")
-argsort = _named("argsort", "The positions in ascending order along an axis, -1.")
-sort = _named("sort", "In ascending order along an axis, -1.")
-cumsum = _named("cumsum", "The sum of all up to here, along an axis.")
 
 
 @_op
-def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """log of the sum of exp(x) along an axis or several, without overflow."""
-    shift = np.max(np.asarray(getattr(x, "_value", x)), axis=_axes(axis), keepdims=True)
-    shift = np.where(np.isfinite(shift), shift, 0)
-    total = _np().log(_np().sum(_np().exp(x - shift), axis=_axes(axis), keepdims=True)) + shift
-    return total if keepdims else _np().squeeze(total, _axes(axis)) if axis is not None else total.reshape(())
+def argmax(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
+    """The position of the largest along an axis; None: of all."""
+    return numpy_here().argmax(x, axis, keepdims=keepdims)
 
 
 @_op
-def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
-    """The Euclidean norm along an axis or several; ord: another one, as in NumPy."""
-    if ord in (None, 2, "euclidean") and not isinstance(axis, (list, tuple)):
-        return _np().sqrt(_np().sum(_np().square(x), axis=axis, keepdims=keepdims))
-    return _np().linalg.norm(x, ord, _axes(axis), keepdims)
+def argmin(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
+    """The position of the smallest along an axis; None: of all."""
+    return numpy_here().argmin(x, axis, keepdims=keepdims)
 
 
 @_op
-def normalize(x: Any, axis: int = -1, order: int = 2, epsilon: float | None = None) -> Any:
-    """x divided by its norm along an axis, which counts as epsilon (1e-7) at least."""
-    least = 1e-7 if epsilon is None else epsilon
-    if order == 2:
-        squares = _np().sum(_np().square(x), axis=axis, keepdims=True)
-        return x / _np().sqrt(_np().maximum(squares, least * least))
-    return x / _np().maximum(_np().linalg.norm(x, order, axis, True), least)
+def argsort(x: Any, axis: int | None = -1) -> Any:
+    """The positions in ascending order along an axis."""
+    return numpy_here().argsort(x, axis)
+
+
+@_op
+def cumsum(x: Any, axis: int | None = None, dtype: Any = None) -> Any:
+    """The sum of all up to here, along an axis."""
+    x = as_array(x) if dtype is None else as_array(x).astype(dtype)
+    made = numpy_here().cumsum(x, axis)
+    return made if made.dtype == x.dtype else made.astype(x.dtype)  # NumPy's sums of int32 are int64
 
 
 # Products
 
-matmul = _named("matmul", "The matrix product of the last two axes.")
-dot = _named("dot", "The product over the last axis of x1 and the last but one of x2.")
-tensordot = _named("tensordot", "The product over axes=2 last and first axes, or over those given.")
-einsum = _named("einsum", "The sum of products that the subscripts describe.")
-outer = _named("outer", "All products of two vectors.")
+matmul = _binary("matmul", "The matrix product of the last two axes.")
+dot = _binary("dot", "The product over the last axis of x1 and the last but one of x2.")
+
+
+@_op
+def tensordot(x1: Any, x2: Any, axes: Any = 2) -> Any:
+    """The product over so many last and first axes, or over those given."""
+    return numpy_here().tensordot(*alike(x1, x2), axes)
+
+
+@_op
+def einsum(subscripts: str, *operands: Any) -> Any:
+    """The sum of products that the subscripts describe."""
+    return numpy_here().einsum(subscripts, *operands)
+
+
+outer = _binary("outer", "All products of two vectors.")
 
 # Shapes
 
@@ -239,68 +263,62 @@ outer = _named("outer", "All products of two vectors.")
 @_op
 def reshape(x: Any, newshape: Any) -> Any:
     """x in another shape; -1 (and None) stands for what is left, None in front for the batch."""
-    return _np().reshape(x, _sizes(x, newshape))
+    return numpy_here().reshape(as_array(x), _sizes(x, newshape))
 
 
 @_op
 def transpose(x: Any, axes: Any = None) -> Any:
     """The axes in another order; None: reversed."""
-    return _np().transpose(x, axes)
+    return numpy_here().transpose(as_array(x), axes)
 
 
 @_op
 def expand_dims(x: Any, axis: Any) -> Any:
     """A new axis of size 1, or several."""
-    for one in sorted(axis) if isinstance(axis, (list, tuple)) else [axis]:
-        x = _np().expand_dims(x, one)
-    return x
+    return numpy_here().expand_dims(as_array(x), axes_of(axis))
 
 
 @_op
 def squeeze(x: Any, axis: Any = None) -> Any:
     """Without axes of size 1: those given, or all."""
-    return _np().squeeze(x, _axes(axis))
+    return numpy_here().squeeze(as_array(x), axes_of(axis))
 
 
 @_shaped
 def broadcast_to(x: Any, shape: Any) -> Any:
     """x stretched to a shape."""
-    x = x if hasattr(x, "shape") else np.asarray(x)
-    return x + np.zeros(tuple(shape), getattr(x, "dtype", None))
+    x = np.asarray(x) if isinstance(x, (bool, int, float)) else as_array(x)
+    if len(shape) < x.ndim or np.broadcast_shapes(x.shape, tuple(shape)) != tuple(shape):
+        raise ValueError(f"ops.broadcast_to: an array of shape {x.shape} cannot be stretched to {tuple(shape)}")
+    return x + np.zeros(tuple(shape), x.dtype)
 
 
 @_shaped
 def tile(x: Any, repeats: Any) -> Any:
     """x so many times along each axis; None in front: as many times as there are samples."""
-    return _np().tile(x, repeats)
+    return numpy_here().tile(as_array(x), repeats)
 
 
 @_op
 def concatenate(xs: Sequence[Any], axis: int = 0) -> Any:
     """Arrays one behind the other along an axis."""
-    return _np().concatenate(list(xs), axis)
+    return numpy_here().concatenate(list(xs), axis)
 
 
 @_op
 def stack(x: Sequence[Any], axis: int = 0) -> Any:
     """Arrays along a new axis."""
-    return _np().stack(list(x), axis)
+    return numpy_here().stack(list(x), axis)
 
 
 @_op
 def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     """The elements at integer positions along an axis; None: of all elements in one row."""
+    x = as_array(x)
     if axis is None:
-        x, axis = _np().reshape(x, (-1,)), 0
-    positions = np.asarray(getattr(indices, "_value", indices)).astype(np.int64)
+        x, axis = numpy_here().reshape(as_array(x), (-1,)), 0
+    positions = value_of(indices).astype(np.int64)
     return x[(*[slice(None)] * (axis % x.ndim), positions)]
-
-
-@_op
-def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = None) -> Any:
-    """x with more entries around it: (before, after) for each axis."""
-    more = {} if constant_values is None else {"constant_values": constant_values}
-    return _np().pad(x, pad_width, mode, **more)
 
 
 @_op
@@ -309,16 +327,52 @@ def get_item(x: Any, key: Any) -> Any:
     return x[tuple(key) if isinstance(key, list) else key]
 
 
-swapaxes = _named("swapaxes", "Two axes exchanged.")
-moveaxis = _named("moveaxis", "Axes moved to other places.")
-flip = _named("flip", "In reverse order along an axis, or several; None: all.")
-roll = _named("roll", "Moved on along an axis; what leaves comes in in front.")
-repeat = _named("repeat", "Every element so many times, along an axis.")
-tril = _named("tril", "The lower triangle of the last two axes.")
-triu = _named("triu", "The upper triangle of the last two axes.")
-diagonal = _named("diagonal", "The diagonal of the first two axes.")
-zeros_like = _named("zeros_like", "Zeros of the shape of x.")
-ones_like = _named("ones_like", "Ones of the shape of x.")
+@_op
+def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
+    """Two axes exchanged."""
+    return numpy_here().swapaxes(as_array(x), axis1, axis2)
+
+
+@_op
+def moveaxis(x: Any, source: Any, destination: Any) -> Any:
+    """Axes moved to other places."""
+    return numpy_here().moveaxis(as_array(x), source, destination)
+
+
+@_op
+def roll(x: Any, shift: Any, axis: Any = None) -> Any:
+    """Moved on along an axis; what leaves comes in in front."""
+    return numpy_here().roll(as_array(x), shift, axis)
+
+
+@_op
+def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
+    """Every element so many times, along an axis."""
+    return numpy_here().repeat(as_array(x), repeats, axis)
+
+
+@_op
+def tril(x: Any, k: int = 0) -> Any:
+    """The lower triangle of the last two axes."""
+    return numpy_here().tril(as_array(x), k)
+
+
+@_op
+def triu(x: Any, k: int = 0) -> Any:
+    """The upper triangle of the last two axes."""
+    return numpy_here().triu(as_array(x), k)
+
+
+@_op
+def zeros_like(x: Any, dtype: Any = None) -> Any:
+    """Zeros of the shape of x; dtype: that of x."""
+    return numpy_here().zeros_like(as_array(x), dtype=dtype)
+
+
+@_op
+def ones_like(x: Any, dtype: Any = None) -> Any:
+    """Ones of the shape of x; dtype: that of x."""
+    return numpy_here().ones_like(as_array(x), dtype=dtype)
 
 
 def shape(x: Any) -> tuple[int | None, ...]:
@@ -349,6 +403,10 @@ def unstack(x: Any, num: int | None = None, axis: int = 0) -> list[Any]:
     return [x[(*[slice(None)] * (axis % len(shape(x))), i)] for i in range(size)]
 
 
+flip = _op(formulas.flip)
+diagonal = _op(formulas.diagonal)
+pad = _op(formulas.pad)
+
 # New arrays
 
 
@@ -378,6 +436,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
 @_op
 def random_dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None) -> Any:
     """See `vivace.random.dropout`."""
+    inputs = floating(as_array(inputs))
     sizes = [n if m is None else m for n, m in zip(inputs.shape, noise_shape or inputs.shape, strict=True)]
     keep = generator(_number(seed)).random(sizes) >= rate
     return inputs * (keep / (1 - rate if rate < 1 else 1)).astype(inputs.dtype)
@@ -438,72 +497,24 @@ def convert_to_numpy(x: Any) -> Any:
 @_op
 def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: Any = None) -> Any:
     """Integers as vectors of length num_classes, along a new axis."""
-    labels = np.asarray(getattr(x, "_value", x))
+    labels = value_of(x)
     return np.moveaxis((labels[..., None] == np.arange(num_classes)).astype(dtype or config.floatx()), -1, axis)
 
 
 # Activations
 
-
-@_op
-def relu(x: Any) -> Any:
-    """max(x, 0)."""
-    return _np().maximum(x, 0)
-
-
-@_op
-def leaky_relu(x: Any, negative_slope: float = 0.2) -> Any:
-    """x where positive, negative_slope * x elsewhere."""
-    return _np().where(x > 0, x, negative_slope * x)
-
-
-@_op
-def elu(x: Any, alpha: float = 1.0) -> Any:
-    """x where positive, alpha * (exp(x) - 1) elsewhere."""
-    return _np().where(x > 0, x, alpha * _np().expm1(_np().minimum(x, 0)))
-
-
-@_op
-def sigmoid(x: Any) -> Any:
-    """1 / (1 + exp(-x))."""
-    return 0.5 * (_np().tanh(0.5 * x) + 1)
-
-
-@_op
-def softplus(x: Any) -> Any:
-    """log(1 + exp(x))."""
-    return _np().logaddexp(x, 0)
-
-
-@_op
-def silu(x: Any) -> Any:
-    """x * sigmoid(x)."""
-    return x * 0.5 * (_np().tanh(0.5 * x) + 1)
+relu = _op(formulas.relu)
+leaky_relu = _op(formulas.leaky_relu)
+elu = _op(formulas.elu)
+sigmoid = _op(formulas.sigmoid)
+softplus = _op(formulas.softplus)
+silu = _op(formulas.silu)
+gelu = _op(formulas.gelu)
+softmax = _op(formulas.softmax)
+log_softmax = _op(formulas.log_softmax)
 
 
 swish = silu
-
-
-@_op
-def gelu(x: Any, approximate: bool = True) -> Any:
-    """x times the normal distribution, by its approximation with tanh; the exact one is `Activation("gelu")`."""
-    if not approximate:
-        raise ValueError("ops.gelu: only the approximate one is here; Activation('gelu') is exact")
-    return 0.5 * x * (1 + _np().tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
-
-
-@_op
-def log_softmax(x: Any, axis: int = -1) -> Any:
-    """log(softmax(x)) along an axis."""
-    shifted = x - np.max(np.asarray(getattr(x, "_value", x)), axis=axis, keepdims=True)
-    return shifted - _np().log(_np().sum(_np().exp(shifted), axis=axis, keepdims=True))
-
-
-@_op
-def softmax(x: Any, axis: int = -1) -> Any:
-    """exp(x), divided by its sum along an axis."""
-    powers = _np().exp(x - np.max(np.asarray(getattr(x, "_value", x)), axis=axis, keepdims=True))
-    return powers / _np().sum(powers, axis=axis, keepdims=True)
 
 
 nn = numpy = sys.modules[__name__]  # where Keras has some of the names again

@@ -42,7 +42,6 @@ class Operation(Layer):
     ) -> None:
         super().__init__(**others)
         self.function, self.args, self.kwargs = function, list(args), dict(kwargs or {})
-        self._run: Callable[..., Any] = getattr(importlib.import_module("..ops", __package__), function).__wrapped__
         self.parameters = list(weights)
 
     def get_config(self) -> dict[str, Any]:
@@ -55,7 +54,8 @@ class Operation(Layer):
         inputs = len(arrays) - len(self.parameters)
         given = {"input": arrays[:inputs], "weight": arrays[inputs:], "batch": arrays[0].shape[:1]}
         args = [_filled(one, given) for one in self.args]
-        return self._run(*args, **{name: _filled(one, given) for name, one in self.kwargs.items()})
+        run = getattr(importlib.import_module("..ops", __package__), self.function).__wrapped__
+        return run(*args, **{name: _filled(one, given) for name, one in self.kwargs.items()})
 
     def compute_output_shape(self, input_shape: Any) -> BatchShape:
         """Found by trials: the axes whose sizes change with the batch, or with others that are not known, are None."""
