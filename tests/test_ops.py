@@ -405,6 +405,62 @@ def test_what_depends_on_the_size_of_the_batch() -> None:
         ops.zeros((None, 3))
 
 
+FREE = (None, 3)  # sequences of any length
+# shape of an input, what to compute of it, its shape, and by NumPy
+SIZES: dict[str, tuple[Any, Callable[..., Any], Any, Callable[..., Any]]] = {
+    "the graph's batch": (
+        (3,), lambda x: ops.broadcast_to(ops.mean(x, axis=0, keepdims=True), (ops.shape(x)[0], 3)), (None, 3),
+        lambda x: np.broadcast_to(x.mean(0), x.shape),
+    ),
+    "a number in front": (
+        (3,), lambda x: ops.broadcast_to(ops.mean(x), (ops.shape(x)[0], 3)), (None, 3),
+        lambda x: np.full(x.shape, x.mean()),
+    ),
+    "full of a tensor": (
+        (3,), lambda x: ops.full((ops.shape(x)[0], 2), ops.mean(x)), (None, 2),
+        lambda x: np.full((len(x), 2), x.mean()),
+    ),
+    "rows to parts": (
+        (5, 3), lambda x: ops.reshape(2 * ops.reshape(x, (-1, 3)), (ops.shape(x)[0], 5, 3)), (None, 5, 3),
+        lambda x: 2 * x,
+    ),
+    "the batch and the rest": (
+        (4, 3), lambda x: ops.reshape(x, (ops.shape(x)[0], -1, 2)), (None, 6, 2), lambda x: x.reshape(len(x), -1, 2),
+    ),
+    "two of a shape": (FREE, lambda x: ops.reshape(x + 1, ops.shape(x)), (None, None, 3), lambda x: x + 1),
+    "two tensors": (
+        FREE, lambda x: ops.reshape(x, (ops.shape(x)[0], 12, 3)) / (x + 3), (None, 12, 3), lambda x: x / (x + 3)
+    ),
+    "a far step": (FREE, lambda x: ops.take(x, 10, axis=1), (None, 3), lambda x: x[:, 10]),
+    "a far step sliced": (FREE, lambda x: x[:, 10], (None, 3), lambda x: x[:, 10]),
+    "a far step and parts": (FREE, lambda x: x[..., 10, :2], (None, 2), lambda x: x[:, 10, :2]),
+    "with a known size": (
+        FREE, lambda x: ops.divide(np.ones((12, 3)), x + 3), (None, 12, 3), lambda x: 1 / (x + 3),
+    ),
+    "repeated": (
+        (3,), lambda x: x + ops.repeat(ops.mean(x, 0, True), ops.shape(x)[0], axis=0), (None, 3),
+        lambda x: x + x.mean(0),
+    ),
+    "as many as samples": ((3,), lambda x: x + ops.zeros(ops.shape(x)[0])[:, None], (None, 3), lambda x: x),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_that_are_not_known(name: str, rng: np.random.Generator) -> None:
+    shape, function, expected, by_numpy = SIZES[name]
+    x = rng.uniform(size=(4, *(12 if n is None else n for n in shape))).astype("float32")
+
+    class Own(L.Layer):
+        def call(self, inputs: Any) -> Any:
+            return function(inputs)
+
+    symbol = L.Input(shape)
+    for made in (Own()(symbol), *([] if name == "as many as samples" else [function(symbol)])):
+        assert made.shape == expected
+        np.testing.assert_allclose(Model(symbol, made).predict(x, verbose=0), by_numpy(x), rtol=1e-5)
+    check_gradients(Own(dtype="float64"), x.astype("float64"))
+
+
 def test_losses_and_metrics_of_ones_own(rng: np.random.Generator) -> None:
     def pinball(y_true: Any, y_pred: Any) -> Any:
         error = y_true - y_pred
@@ -444,6 +500,8 @@ def test_losses_and_metrics_of_ones_own(rng: np.random.Generator) -> None:
         (lambda x: ops.matmul(x, np.ones((5, 2))), ValueError, r"operation.*\(ops.matmul\) of shapes \(None, 4\)"),
         (lambda x: ops.broadcast_to(np.ones((2, 3)), (1, 3)), ValueError, r"\(2, 3\) cannot be stretched to \(1, 3\)"),
         (lambda x: ops.norm(np.ones((2, 3, 4)), ord=2), ValueError, "of 3 axes there is no norm of ord 2"),
+        (lambda x: ops.zeros((2, None, 3)), ValueError, r"ops.zeros: .* only the first.* received \(2, None, 3\)"),
+        (lambda x: ops.pad(x, ((0, 0), (1, 1)), "mean"), ValueError, "ops.pad: mode must be constant, .* 'mean'"),
         (lambda x: ops.split(x, 3, axis=-1), ValueError, "axis -1 of size 4 does not divide into 3 equal parts"),
         (lambda x: x + "a", TypeError, "can be combined with others, weights, numbers and arrays; received 'a'"),
         (lambda x: vivace.losses.Huber()(ops.exp(x), x), TypeError, "must be inputs of the model, since no gradient"),

@@ -129,6 +129,8 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = N
     if mode == "constant":
         more = {} if constant_values is None else {"constant_values": constant_values}
         return _np().pad(x, pad_width, mode, **more)
+    if mode not in ("reflect", "symmetric", "edge", "wrap"):
+        raise ValueError(f"ops.pad: mode must be constant, reflect, symmetric, edge or wrap, received {mode!r}")
     if constant_values is not None:
         raise ValueError(f"ops.pad: constant_values belong to mode 'constant', received mode {mode!r}")
     for i, width in enumerate(np.broadcast_to(pad_width, (x.ndim, 2))):

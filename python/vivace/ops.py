@@ -27,7 +27,7 @@ import numpy as np
 
 from . import config, formulas
 from .formulas import alike, as_array, axes_of, floating, fractions, numpy_here, value_of
-from .layers.operation import applied
+from .layers.operation import BATCH, applied
 from .layers.symbolic import SymbolicTensor, traced_tensor
 from .parameters import Parameter
 from .random import SeedGenerator, generator
@@ -44,19 +44,26 @@ def _op(function: Op) -> Op:
 
 
 def _shaped(function: Op) -> Op:
-    """With an argument `shape` or `repeats`, in which None in front stands for the batch."""
+    """With an argument `shape`, `newshape` or `repeats`, in which None in front stands for the batch."""
     names = function.__code__.co_varnames[: function.__code__.co_argcount]
-    which = next(name for name in names if name in ("shape", "repeats"))
+    which = next(name for name in names if name in ("shape", "newshape", "repeats"))
 
     @functools.wraps(function)
     def op(*args: Any, **kwargs: Any) -> Any:
         given = dict(zip(names, args, strict=False)) | kwargs
-        sizes: Any = given.get(which)
-        sizes = sizes.tolist() if isinstance(sizes, np.ndarray) else sizes
-        batch = isinstance(sizes, (list, tuple)) and len(sizes) > 0 and sizes[0] is None
-        if batch:
-            given[which] = [{"batch": 0}, *sizes[1:]]
-        return applied(function, (), given, batch)
+        if len(args) > len(names) or which not in given:
+            return function(*args, **kwargs)  # which says what is wrong
+        sizes = given[which]
+        sizes = sizes.tolist() if isinstance(sizes, np.ndarray) else [None] if sizes is None else sizes
+        left = list(sizes) if isinstance(sizes, (list, tuple)) else []
+        if which != "newshape" and None in left[1:]:
+            raise ValueError(
+                f"ops.{function.__name__}: of the sizes in {which} only the first, the batch's, may be None, received "
+                f"{tuple(left)}; ops.zeros_like(x) and its like have the sizes of x"
+            )
+        # of a reshape, -1 finds the one size that is not known
+        batch = left[:1] == [None] and (which != "newshape" or left.count(None) + left.count(-1) > 1)
+        return applied(function, (), given | {which: [BATCH, *left[1:]] if batch else sizes}, batch)
 
     return op
 
@@ -97,12 +104,6 @@ def _reduction(name: str, text: str) -> Op:
         return getattr(numpy_here(), name)(x, axis=axes_of(axis), keepdims=keepdims)
 
     return _made(function, name, f"{text} along an axis or several; None: of all.")
-
-
-def _sizes(x: Any, shape: Any) -> tuple[int, ...]:
-    """A shape in which None stands for the batch in front, and else for what is left."""
-    sizes = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
-    return tuple((len(x) if i == 0 else -1) if n is None else int(n) for i, n in enumerate(sizes))
 
 
 # Element by element
@@ -260,10 +261,11 @@ outer = _binary("outer", "All products of two vectors.")
 # Shapes
 
 
-@_op
+@_shaped
 def reshape(x: Any, newshape: Any) -> Any:
-    """x in another shape; -1 (and None) stands for what is left, None in front for the batch."""
-    return numpy_here().reshape(as_array(x), _sizes(x, newshape))
+    """x in another shape; -1 or None stands for what is left, None in front of another one for the batch."""
+    sizes = (newshape,) if isinstance(newshape, (int, np.integer)) else newshape
+    return numpy_here().reshape(as_array(x), tuple(-1 if n is None else int(n) for n in sizes))
 
 
 @_op
@@ -345,9 +347,10 @@ def roll(x: Any, shift: Any, axis: Any = None) -> Any:
     return numpy_here().roll(as_array(x), shift, axis)
 
 
-@_op
+@_shaped
 def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
-    """Every element so many times, along an axis."""
+    """Every element so many times, along an axis; None: as many times as there are samples."""
+    repeats = repeats[0] if isinstance(repeats, list) and len(repeats) == 1 else repeats
     return numpy_here().repeat(as_array(x), repeats, axis)
 
 
@@ -412,6 +415,8 @@ pad = _op(formulas.pad)
 
 def _new(shape: Any, dtype: Any, value: Any) -> Any:
     sizes = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    if hasattr(value, "_value"):  # what autograd differentiates
+        return np.zeros(sizes, dtype or config.floatx()) + value
     return np.full(sizes, value, dtype or config.floatx())
 
 

@@ -25,7 +25,8 @@ class Operation(Layer):
 
     Args:
         function: its name.
-        args, kwargs: its arguments, in which {"input": i} stands for the i-th input.
+        args, kwargs: its arguments, in which {"input": i} stands for the i-th input, and {"batch": i} for the number
+            of its samples.
         weights: those that {"weight": i} stands for; they belong to the layer whose `call` computes with them.
     """
 
@@ -52,7 +53,7 @@ class Operation(Layer):
     def _function(self, *arrays: Any) -> Any:
         """The function of all arrays: the inputs, then the weights."""
         inputs = len(arrays) - len(self.parameters)
-        given = {"input": arrays[:inputs], "weight": arrays[inputs:], "batch": arrays[0].shape[:1]}
+        given = {"input": arrays[:inputs], "weight": arrays[inputs:], "batch": [a.shape[:1] for a in arrays]}
         args = [_filled(one, given) for one in self.args]
         run = getattr(importlib.import_module("..ops", __package__), self.function).__wrapped__
         return run(*args, **{name: _filled(one, given) for name, one in self.kwargs.items()})
@@ -60,22 +61,29 @@ class Operation(Layer):
     def compute_output_shape(self, input_shape: Any) -> BatchShape:
         """Found by trials: the axes whose sizes change with the batch, or with others that are not known, are None."""
         shapes = input_shape if isinstance(input_shape, list) else [input_shape]
-        made = []
-        for batch, other in ((2, 5), (3, 7)):
-            sizes = [[(other if i else batch) if n is None else n for i, n in enumerate(one)] for one in shapes]
-            zeros = [np.zeros(one, self.dtype) for one in sizes]
+        failed: Exception | None = None
+        constants: list[Any] = [one for one in _leaves((self.args, self.kwargs)) if isinstance(one, np.ndarray)]
+        for sizes in _sizes_to_try(shapes, [one.shape for one in (*constants, *self.parameters)]):
             try:
-                with np.errstate(all="ignore"):
-                    made.append(np.asarray(self._function(*zeros, *(p.array for p in self.parameters))))
+                first, second = (self._trial(shapes, batch, other) for batch, other in sizes)
+                break
             except (ValueError, TypeError, IndexError) as error:
-                raise ValueError(f"{self.name} (ops.{self.function}) of shapes {_listed(shapes)}: {error}") from error
-        first, second = made
+                failed = failed or error
+        else:
+            raise ValueError(f"{self.name} (ops.{self.function}) of shapes {_listed(shapes)}: {failed}") from failed
         if first.ndim != second.ndim:
             raise ValueError(f"{self.name} (ops.{self.function}): the rank of the output depends on the batch")
         dtype = None if first.dtype.kind == "f" else first.dtype.name
         if dtype != self.output_dtype:
             self.output_dtype = dtype
         return tuple(a if a == b else None for a, b in zip(first.shape, second.shape, strict=True))
+
+    def _trial(self, shapes: Sequence[Any], batch: int, other: int) -> Array:
+        """What the function makes of zeros, with these sizes in place of those that are not known."""
+        sizes = [[(other if i else batch) if n is None else n for i, n in enumerate(one)] for one in shapes]
+        with np.errstate(all="ignore"):
+            zeros = [np.zeros(one, self.dtype) for one in sizes]
+            return np.asarray(self._function(*zeros, *(p.array for p in self.parameters)))
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
         step.mask = None
@@ -101,7 +109,9 @@ class Operation(Layer):
             value, pull = pullback(owner, function, [array for one, array in zip(learns, arrays, strict=True) if one])
         except TypeError as error:
             if not isinstance(error.__cause__, UserWarning):
-                raise
+                raise TypeError(
+                    f"{owner}: no gradient can be derived with these arguments: {error.__cause__}"
+                ) from error
             return np.asarray(self._function(*arrays)), lambda dy: [None] * len(arrays)  # it depends on none of them
 
         def back(dy: Array) -> list[Array | None]:
@@ -197,11 +207,24 @@ class Assign(Layer):
         return [dy, *[None] * saved]
 
 
+BATCH = {"batch": 0}  # among the arguments of `applied`: the number of samples
+
+
+def _sizes_to_try(shapes: Sequence[Any], others: Sequence[Any]) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Pairs of (batch, every other size that is not known), from small ones to those that more functions can take."""
+    yield (2, 5), (3, 7)
+    yield (60, 5), (120, 7)  # a reshape into parts divides many sizes
+    if any(None in one[1:] for one in shapes):
+        yield (2, 420), (3, 840)  # a position may lie far behind
+        for known in sorted({n for one in (*(one[1:] for one in shapes), *others) for n in one if n is not None}):
+            yield (2, known), (3, known)  # an axis that another one's is added to
+
+
 def applied(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], batch: bool = False) -> Any:
     """The function of arrays and weights as it is; of tensors of a graph, and of weights while a `call` is traced, as
     a layer.
 
-    batch: whether {"batch": 0} among the arguments stands for the size of the batch.
+    batch: whether BATCH is among the arguments.
     """
     if changed := assigned_weights():
         args, kwargs = (_mapped(given, lambda one: changed.get(id(one), (one, one))[1]) for given in (args, kwargs))
@@ -220,11 +243,22 @@ def applied(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[s
     places: dict[int, Any] = {id(one): {"input": i} for i, one in enumerate(symbols)}
     places |= {id(one): {"weight": i} for i, one in enumerate(weights)}
     inputs = symbols or [around]
+    if batch:  # of the graph: the tensors' own first axes may be others
+        start = _start(inputs[0])
+        inputs = _once(iter([*inputs, start]))
+        places[id(BATCH)] = {"batch": [id(one) for one in inputs].index(id(start))}
     layer = Operation(
         function.__name__, _placed(list(args), places), _placed(dict(kwargs), places), weights,
         dtype=dtype_among(inputs),
     )  # fmt: skip
     return layer(inputs if len(inputs) > 1 else inputs[0])
+
+
+def _start(tensor: Any) -> Any:
+    """The input of the graph that the tensor comes from."""
+    while tensor.node.inputs:
+        tensor = tensor.node.inputs[0]
+    return tensor
 
 
 def _once(things: Iterator[Any]) -> list[Any]:
@@ -257,7 +291,7 @@ def _filled(value: Any, given: dict[str, Any]) -> Any:
     def fill(one: Any) -> Any:
         if isinstance(one, dict):
             ((kind, i),) = one.items()
-            return given[kind][i]
+            return given[kind][i][0] if kind == "batch" else given[kind][i]
         return one
 
     return _mapped(value, fill)

@@ -90,16 +90,21 @@ class GetItem(Layer):
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         sizes = [1 if size is None else size for size in input_shape]
+        # a position on an axis of unknown size may be any
+        pairs = zip(self._parts(len(sizes)), input_shape, strict=False)
+        key = tuple(0 if n is None and not isinstance(part, slice) else part for part, n in pairs)
         try:
-            index = np.broadcast_to(np.int8(0), sizes)[self.slices]
+            index = np.broadcast_to(np.int8(0), sizes)[
+                key if len(self._parts(len(sizes))) <= len(sizes) else self.slices
+            ]
         except IndexError as error:
             raise ValueError(f"{self.name} (GetItem): {self.key} does not fit shape {input_shape}: {error}") from None
         known: BatchShape = (input_shape[0], *index.shape[1:])
         if None not in input_shape[1:]:
             return known
         # Which axes of unknown size are left, and are still unknown: those that differ for two sizes.
-        other = np.broadcast_to(np.int8(0), [2 if size is None else size for size in input_shape])[self.slices]
-        more = np.broadcast_to(np.int8(0), [9 if size is None else size for size in input_shape])[self.slices]
+        other = np.broadcast_to(np.int8(0), [2 if size is None else size for size in input_shape])[key]
+        more = np.broadcast_to(np.int8(0), [9 if size is None else size for size in input_shape])[key]
         return (
             input_shape[0],
             *(a if a == b == c else None for a, b, c in zip(known[1:], other.shape[1:], more.shape[1:], strict=True)),
@@ -112,12 +117,17 @@ class GetItem(Layer):
 
     def _mask(self, mask: Array, rank: int) -> Array | None:
         """Of (batch, steps): None where one step is taken."""
+        parts = self._parts(rank)
+        of_steps = parts[1] if len(parts) > 1 else slice(None)
+        return np.ascontiguousarray(mask[:, of_steps]) if isinstance(of_steps, slice) else None
+
+    def _parts(self, rank: int) -> list[Any]:
+        """The key without ..., of the first axes."""
         parts = list(self.slices)
         if ... in parts:
             at = parts.index(...)
             parts[at : at + 1] = [slice(None)] * (rank - len(parts) + 1)
-        of_steps = parts[1] if len(parts) > 1 else slice(None)
-        return np.ascontiguousarray(mask[:, of_steps]) if isinstance(of_steps, slice) else None
+        return parts
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
         if not input_gradient:
