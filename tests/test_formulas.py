@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import vivace
+from vivace import layers as L
 from vivace import ops
+from vivace.models import Model, Sequential, load_model
 
 ONE, EVEN = np.ones((2, 3), "float32"), np.full(4, 3.0, "float32")
 MATRIX = np.arange(6.0, dtype="float32").reshape(2, 3)
@@ -72,3 +75,38 @@ def test_gradients_in_corners(name: str) -> None:
 
     function, x, expected = CORNERS[name]
     np.testing.assert_allclose(grad(lambda x: ops.sum(function(x)))(np.float64(x)), expected, rtol=1e-9, atol=1e-25)
+
+
+ACTIVATIONS = (
+    "relu", "leaky_relu", "elu", "sigmoid", "softplus", "silu", "softmax", "log_softmax", "tanh", "exp", "gelu",
+    "square", "swish",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_as_activations(name: str, rng: np.random.Generator, tmp_path: Path) -> None:
+    x, function = rng.normal(size=(4, 3)).astype("float32"), getattr(ops, name)
+    model = Sequential([L.Dense(2, activation=function), L.Activation(function)])
+    model.build((None, 3))
+    w, b = model.get_weights()
+    np.testing.assert_allclose(model(x), function(function(x @ w + b)), rtol=1e-5, atol=1e-6)
+    model.save(tmp_path / "model.safetensors")
+    again = load_model(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(again(x), model(x))
+    assert isinstance(again.layers[0].activation, str) == (name not in ("gelu", "square"))
+
+
+@pytest.mark.parametrize(
+    "key", [(..., slice(None, 2)), (slice(None), np.int64(1)), [..., slice(None, None, 2), [0, 2]]]
+)
+def test_items_are_saved(key: Any, rng: np.random.Generator, tmp_path: Path) -> None:
+    x, symbol = rng.normal(size=(4, 3, 3)).astype("float32"), L.Input((3, 3))
+    model = Model(symbol, ops.get_item(symbol, key))
+    model.save(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(load_model(tmp_path / "model.safetensors").predict(x, verbose=0), x[tuple(key)])
+
+
+def test_what_the_module_shows() -> None:
+    assert {"add", "relu", "shape", "norm", "arange", "nn"} <= set(dir(ops))
+    assert not {"Op", "applied", "np", "sys", "generator", "as_array", "random_normal"} & set(dir(ops))
+    assert all(callable(getattr(ops, name)) for name in dir(ops) if name not in ("nn", "numpy"))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -240,7 +241,14 @@ def revived(value: Any) -> Any:
 
 
 def function_named(name: str) -> Any:
-    """The custom object of that name. Raises ValueError if there is none: functions are not read from files."""
+    """The custom object of that name, or the function of `vivace.ops` ("ops.square").
+
+    Raises ValueError if there is none: functions are not read from files.
+    """
+    if name.startswith("ops."):
+        ops = importlib.import_module(".ops", __package__)
+        if name[4:] in ops.__all__:
+            return getattr(ops, name[4:])
     if name not in known_objects():
         raise ValueError(f"the function {name!r} is not known; give it in custom_objects={{{name!r}: ...}}")
     return known_objects()[name]
@@ -287,7 +295,9 @@ def to_data(value: Any, path: str) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (FunctionType, type)) and value.__name__.isidentifier():
-        return {"class_name": "function", "config": value.__name__}
+        ops = sys.modules.get(f"{__package__}.ops")
+        ours = value is getattr(ops, value.__name__, None)
+        return {"class_name": "function", "config": f"ops.{value.__name__}" if ours else value.__name__}
     raise TypeError(f"{path}: {value!r} is not plain data, so it cannot be written to a file")
 
 

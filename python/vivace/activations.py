@@ -11,6 +11,7 @@ by default a new one.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from functools import cache, wraps
 from typing import Any
@@ -469,12 +470,24 @@ _BY_NAME = {name: _of_graphs_too(function) for name, function in _OF_ARRAYS.item
 globals().update(_BY_NAME)
 
 
+# Functions of `vivace.ops` that are one of these, by the names they have here.
+_OF_OPS = {name: name for name in (
+    "relu", "leaky_relu", "elu", "sigmoid", "softplus", "silu", "softmax", "log_softmax", "tanh",
+)} | {"exp": "exponential"}  # fmt: skip
+
+
+def _name_by_ops(activation: Any) -> str | None:
+    """The name here of a function of `vivace.ops`, if it has one."""
+    ops, name = sys.modules.get(f"{__package__}.ops"), getattr(activation, "__name__", "")
+    return _OF_OPS[name] if name in _OF_OPS and activation is getattr(ops, name, None) else None
+
+
 def function_of_ones_own(activation: Any) -> Callable[..., Any] | None:
     """The function, if it is none of this module's (nor a layer), or the custom object of that name."""
     if isinstance(activation, str):
         own = custom_objects().get(activation)
         return own if activation not in _BY_NAME and callable(own) else None
-    known = any(activation is one for one in (*_BY_NAME.values(), *_OF_ARRAYS.values()))
+    known = any(activation is one for one in (*_BY_NAME.values(), *_OF_ARRAYS.values())) or _name_by_ops(activation)
     return activation if callable(activation) and not known and not hasattr(activation, "weights") else None
 
 
@@ -486,6 +499,8 @@ def name_of(activation: str | Callable[[Any], Array] | None) -> str:
         for name, function in _BY_NAME.items():
             if activation is function:
                 return name
+        if (known := _name_by_ops(activation)) is not None:
+            return known
         raise ValueError(
             f"activation must be one of {', '.join(_BY_NAME)} (a name or its function from this module), or, where a "
             f"layer is dense or a convolution, a layer such as LeakyReLU(0.1); received {activation!r}"

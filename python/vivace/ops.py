@@ -523,3 +523,16 @@ swish = silu
 
 
 nn = numpy = sys.modules[__name__]  # where Keras has some of the names again
+
+# Without what this module imports, and without what `vivace.random` offers.
+__all__ = [
+    name
+    for name, one in globals().items()
+    if (hasattr(one, "__wrapped__") or getattr(one, "__module__", "") == __name__)
+    and not name.startswith(("_", "random_"))
+]
+__all__ += ["nn", "numpy"]
+
+
+def __dir__() -> list[str]:
+    return __all__

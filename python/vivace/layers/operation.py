@@ -26,7 +26,7 @@ class Operation(Layer):
     Args:
         function: its name.
         args, kwargs: its arguments, in which {"input": i} stands for the i-th input, and {"batch": i} for the number
-            of its samples.
+            of its samples; a slice is {"slice": [start, stop, step]}, and ... {"slice": "..."}.
         weights: those that {"weight": i} stands for; they belong to the layer whose `call` computes with them.
     """
 
@@ -278,19 +278,26 @@ def _leaves(value: Any) -> Iterator[Any]:
 def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_mapped(one, change) for one in value)
-    if isinstance(value, dict) and not value.keys() <= {"input", "weight", "batch"}:
+    if isinstance(value, dict) and not value.keys() <= {"input", "weight", "batch", "slice"}:
         return {name: _mapped(one, change) for name, one in value.items()}
     return change(value)
 
 
 def _placed(value: Any, places: dict[int, Any]) -> Any:
-    return _mapped(value, lambda one: places.get(id(one), one))
+    def place(one: Any) -> Any:
+        if isinstance(one, slice):
+            return {"slice": [None if n is None else int(n) for n in (one.start, one.stop, one.step)]}
+        return {"slice": "..."} if one is ... else places.get(id(one), one)
+
+    return _mapped(value, place)
 
 
 def _filled(value: Any, given: dict[str, Any]) -> Any:
     def fill(one: Any) -> Any:
         if isinstance(one, dict):
             ((kind, i),) = one.items()
+            if kind == "slice":
+                return ... if i == "..." else slice(*i)
             return given[kind][i][0] if kind == "batch" else given[kind][i]
         return one
 
