@@ -228,7 +228,7 @@ def test_winograd_stays_within_its_error_bound(core: ModuleType, channels: int, 
     core.im2col.conv2d_weight_gradient(shape, x, dy, sums[1], None)
     core.im2col.conv2d_weight_gradient(shape, x.astype("f8"), dy.astype("f8"), sums[2], None)
     error, direct = (np.sqrt(np.mean((s - sums[2]) ** 2)) for s in sums[:2])
-    assert 0 < error <= 4 * direct  # of the column matrix, with longer registers the sums are shorter
+    assert 0 < error <= (4 if core.vector_bytes == 64 else 3) * direct  # whose sums longer registers make shorter
 
 
 def test_the_method_follows_from_the_shape(core: ModuleType) -> None:

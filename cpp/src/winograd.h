@@ -12,7 +12,7 @@
 // (channels + 8) * eps / 2 * 9 * max|x| * sum|w|  of the true one. Tiles of four multiply by fractions (winograd_tiles.h);
 // their bound is  (channels + 24) * eps / 2 * 752 * max|x| * sum|w|. Root mean square on normal data, 32 to 512 channels,
 // next to the direct sum's error: tiles of two 0.6 times, as each sum is a ninth as long, tiles of four 1.7 to 2.4 times,
-// weight gradients 1.4 to 3.7 times, most with AVX-512, by which direct sums are shorter (tested: at most 3 and 4).
+// weight gradients 1.4 to 3.7 times, most with AVX-512, by which direct sums are shorter (tested: at most 3, there 4).
 #pragma once
 
 #include "vivace/conv2d_pool.h"

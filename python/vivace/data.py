@@ -10,7 +10,7 @@ import numpy as np
 
 from ._core import native
 from ._typing import Array, BatchShape, Shape
-from .layers import base
+from .layers import checks
 from .layers.preparing import strings
 from .step import Step
 
@@ -147,8 +147,8 @@ def gather(source: Any, rows: Array, buffers: Step) -> Any:
 
 
 def positive(owner: str, argument: str, value: int | None, default: int) -> int:
-    """As `layers.base.positive`; None stands for the default."""
-    return default if value is None else base.positive(owner, argument, value)
+    """As `layers.checks.positive`; None stands for the default."""
+    return default if value is None else checks.positive(owner, argument, value)
 
 
 def of_samples(owner: str, x: Array, input_shape: BatchShape) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ._typing import Array
 from .layers import Layer
-from .layers.base import step_masks
+from .layers.checks import step_masks
 from .step import Step
 
 

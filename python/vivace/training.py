@@ -15,7 +15,7 @@ from ._typing import FLOATS, Array
 from .batches import Arrays, Batch, Feed, is_stream, source_of, unpack
 from .callbacks import Callback, CallbackList, History
 from .compiled import Compiled, Logs
-from .layers.base import step_masks
+from .layers.checks import step_masks
 from .layers.symbolic import is_symbolic, with_masks
 from .plan import Plan, Varies, Wiring
 from .progress import Progress

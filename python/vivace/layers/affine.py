@@ -11,6 +11,7 @@ from .._typing import Array, BatchShape
 from ..parameters import Parameter
 from ..step import Step
 from .base import Layer
+from .core import product_backward
 
 
 class Affine(Layer):
@@ -55,12 +56,7 @@ class Product(Affine):
         return y, x
 
     def backward(self, dy: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        native.dense_weight_gradient(saved, dy, self._weight.gradient, None)
-        if not input_gradient:
-            return None
-        dx = step.empty(saved.shape, saved.dtype)
-        native.dense_input_gradient(dy, self._weight.array, dx)
-        return dx
+        return product_backward(self._weight, None, saved, dy, step, input_gradient)
 
 
 class Shift(Affine):

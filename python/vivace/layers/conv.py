@@ -13,7 +13,7 @@ from ..constraints import Constraint
 from ..parameters import Changes, Parameter, aligned_empty
 from ..regularizers import L1L2
 from ..step import Step
-from .base import check_rank, positive
+from .checks import check_rank, positive
 from .core import Activated
 from .geometry import (
     AXES,

@@ -10,7 +10,7 @@ from .._core import native
 from .._typing import Array, BatchShape, Initializer, Shape
 from ..constraints import Constraint
 from ..regularizers import L1L2
-from .base import positive
+from .checks import positive
 from .conv import OneKernel, Way
 from .geometry import last_shape, sizes
 

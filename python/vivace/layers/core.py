@@ -17,7 +17,8 @@ from ..constraints import Constraint
 from ..parameters import Parameter
 from ..regularizers import L1L2
 from ..step import Step, Stream
-from .base import Layer, check_rank, only_off, positive, unchanged
+from .base import Layer, unchanged
+from .checks import check_rank, only_off, positive
 from .geometry import check_data_format, to_first, to_last
 from .symbolic import Node, SymbolicTensor
 
@@ -308,13 +309,19 @@ class Dense(Activated):
         return y, [call, *self.bound_activation(y)]
 
     def backward_linear(self, dz: Array, saved: Any, step: Step, input_gradient: bool = True) -> Array | None:
-        x: Array = saved
-        native.dense_weight_gradient(x, dz, self.kernel.gradient, self.bias.gradient if self.bias else None)
-        if not input_gradient:
-            return None
-        dx = step.empty(x.shape, x.dtype)
-        native.dense_input_gradient(dz, self.kernel.array, dx)
-        return dx
+        return product_backward(self.kernel, self.bias, saved, dz, step, input_gradient)
+
+
+def product_backward(
+    kernel: Parameter, bias: Parameter | None, x: Array, dy: Array, step: Step, input_gradient: bool
+) -> Array | None:
+    """The way back through x @ kernel + bias: adds the weights' gradients, and returns that of x if it is wanted."""
+    native.dense_weight_gradient(x, dy, kernel.gradient, bias.gradient if bias else None)
+    if not input_gradient:
+        return None
+    dx = step.empty(x.shape, x.dtype)
+    native.dense_input_gradient(dy, kernel.array, dx)
+    return dx
 
 
 class Cast(Layer):

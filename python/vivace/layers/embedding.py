@@ -13,7 +13,8 @@ from .._typing import Array, BatchShape, Initializer
 from ..constraints import Constraint
 from ..regularizers import L1L2
 from ..step import Step
-from .base import Layer, check_rank, positive
+from .base import Layer
+from .checks import check_rank, positive
 
 _BYTE = np.dtype(np.uint8)
 _INT64 = np.dtype(np.int64)

@@ -9,7 +9,8 @@ import numpy as np
 from .._core import native
 from .._typing import Array, BatchShape, Shape
 from ..step import Step, Stream
-from .base import Layer, check_rank, data_array, positive
+from .base import Layer
+from .checks import check_rank, data_array, positive
 from .geometry import check_data_format, first_shape, last_shape
 from .reshaping import Resampled, check_interpolation, margins, resampled, resizing
 

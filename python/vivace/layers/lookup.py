@@ -11,7 +11,7 @@ import numpy as np
 
 from .._typing import Array, BatchShape
 from ..step import Step
-from .base import only_off
+from .checks import only_off
 from .preparing import MODES, Preparing, check_mode, encode, encoded_shape, gathered, strings
 from .symbolic import is_symbolic
 

@@ -29,14 +29,18 @@ class MaskOf(Layer):
         return None
 
 
-class Masked(Layer):
-    """Its first input, with the second one as its mask."""
+class PassingFirst(Layer):
+    """A layer that passes the first of its inputs on, and does something with the others."""
 
     several_inputs = True
     takes_any = True
 
     def compute_output_shape(self, input_shape: Any) -> BatchShape:
         return tuple(input_shape[0])
+
+
+class Masked(PassingFirst):
+    """Its first input, with the second one as its mask."""
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
         step.mask = np.ascontiguousarray(x[1], np.uint8)

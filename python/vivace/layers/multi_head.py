@@ -17,7 +17,7 @@ from ..parameters import Parameter
 from ..regularizers import L1L2
 from ..step import Step, Stream
 from .attention import AttentionLayer, Options
-from .base import positive
+from .checks import positive
 from .symbolic import SymbolicTensor, as_inputs
 
 

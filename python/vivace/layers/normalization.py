@@ -16,7 +16,8 @@ from ..constraints import Constraint
 from ..parameters import Parameter
 from ..regularizers import L1L2
 from ..step import Step
-from .base import Layer, only_off
+from .base import Layer
+from .checks import only_off
 
 
 class _Normalization(Layer):

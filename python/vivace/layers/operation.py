@@ -14,6 +14,7 @@ from ..parameters import Parameter
 from ..step import Step
 from .affine import not_told
 from .base import Layer
+from .masks import PassingFirst
 from .symbolic import SymbolicTensor, assigned_weights, by_layer, dtype_among, traced_tensor
 
 
@@ -133,14 +134,8 @@ class Operation(Layer):
         return gradients[:inputs] if inputs > 1 else gradients[0]
 
 
-class AddLoss(Layer):
+class AddLoss(PassingFirst):
     """Passes its first input on, and adds the sums of the others to the loss: what `add_loss` in a `call` makes."""
-
-    several_inputs = True
-    takes_any = True
-
-    def compute_output_shape(self, input_shape: Any) -> BatchShape:
-        return tuple(input_shape[0])
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
         step.mask = step.mask[0] if isinstance(step.mask, list) else step.mask
@@ -184,18 +179,12 @@ class LossOf(Layer):
         return [None, back(y, targets, np.ascontiguousarray(scale * dy, y.dtype), step), *[None] * (count - 2)]
 
 
-class Assign(Layer):
+class Assign(PassingFirst):
     """Passes its first input on, and assigns the others to weights: what `assign` in a `call` makes."""
-
-    several_inputs = True
-    takes_any = True
 
     def __init__(self, weights: Sequence[Parameter], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._targets = list(weights)
-
-    def compute_output_shape(self, input_shape: Any) -> BatchShape:
-        return tuple(input_shape[0])
 
     def forward(self, x: Any, step: Step) -> tuple[Array, Any]:
         step.mask = step.mask[0] if isinstance(step.mask, list) else step.mask

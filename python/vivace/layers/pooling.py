@@ -16,7 +16,8 @@ import numpy as np
 from .._core import native
 from .._typing import Array, BatchShape, Shape
 from ..step import Step
-from .base import Layer, check_rank
+from .base import Layer
+from .checks import check_rank
 from .geometry import (
     AXES,
     check_data_format,

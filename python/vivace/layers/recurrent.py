@@ -16,7 +16,8 @@ from ..constraints import Constraint
 from ..regularizers import L1L2
 from ..step import Step, Stream
 from . import recurrent_steps
-from .base import Layer, positive
+from .base import Layer
+from .checks import positive
 from .symbolic import as_inputs
 
 

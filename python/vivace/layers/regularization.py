@@ -12,7 +12,8 @@ from .._typing import Array, BatchShape
 from ..differentiation import pullback
 from ..regularizers import L1L2
 from ..step import Step, Stream
-from .base import Layer, check_rank, unchanged
+from .base import Layer, unchanged
+from .checks import check_rank
 from .core import masked_shape
 from .geometry import AXES, check_data_format
 

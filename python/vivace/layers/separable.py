@@ -12,7 +12,7 @@ from .._typing import Array, BatchShape, Initializer, Shape
 from ..constraints import Constraint
 from ..regularizers import L1L2
 from ..step import Step
-from .base import positive
+from .checks import positive
 from .conv import OneKernel, Way, Windowed
 from .geometry import last_shape
 

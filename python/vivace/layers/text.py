@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._typing import Array, BatchShape
-from .base import only_off
+from .checks import only_off
 from .lookup import StringLookup
 from .preparing import Preparing, check_mode, gathered, strings
 

@@ -9,7 +9,7 @@ from .._core import native
 from .._typing import Array, BatchShape
 from ..step import Step
 from .augmentation import RandomImages, Range
-from .base import positive
+from .checks import positive
 from .images import Images
 
 
