@@ -183,7 +183,8 @@ void even_contrasts(const Images& s, const std::string& context) {
     CHECK_CLOSE(stretched, expected, 16 * epsilon, 16 * epsilon, context);
     equalize(s, bins, -4, 4, x.data(), even.data());
     CHECK_CLOSE(even, expected_even, 16 * epsilon, 16 * epsilon, context);
-    // Along the values themselves and along a constant nothing changes but the two ends, which are the range's.
+    // Along the values themselves and along a constant nothing changes but the two ends, which are the range's; what is
+    // between them is stretched.
     stretch_backward(s, -4, 4, x.data(), dy.data(), dx.data());
     std::vector<double> along(channels.size()), sums(channels.size()), sizes(channels.size());
     for_each_element(s, [&](std::size_t e, index i, index, index, index c) {
@@ -193,6 +194,9 @@ void even_contrasts(const Images& s, const std::string& context) {
         sums[k] += apart ? static_cast<double>(dx[e]) : 0;
         sizes[k] += 8 * std::fabs(static_cast<double>(dx[e]));
         CHECK_FOR(apart || dx[e] == dy[e], context);
+        if (x[e] == channels[k].front() || x[e] == channels[k].back()) return;
+        const double inside = static_cast<double>(dy[e]) * 8 / static_cast<double>(channels[k].back() - channels[k].front());
+        CHECK_FOR(std::fabs(static_cast<double>(dx[e]) - inside) <= 4 * epsilon * std::fabs(inside), context);
     });
     for (std::size_t k = 0; k < sums.size(); ++k)
         CHECK_FOR(std::fabs(sums[k]) + std::fabs(along[k]) <= 16 * epsilon * (1 + sizes[k]), context + show(sums[k], along[k]));
